@@ -1,0 +1,5 @@
+//! What tests share: needs, fixtures, the fake driver, the driver conformance suite.
+//!
+//! Knows the contract (`workload`) and no concrete driver.
+
+pub mod need;
