@@ -1,1 +1,45 @@
-//! x
+//! The contract between the engine and whatever isolates a workload.
+//!
+//! Down goes one complete value: a [`SandboxSpec`] with its [`Materials`], then a
+//! [`ProcessSpec`] with its [`Streams`]. Up comes one future, [`Process::wait`]. Whoever
+//! implements [`Driver`], [`Sandbox`] and [`Process`] passes the conformance suite in
+//! `tests/testkit`, so that every verb means the same behind every wall.
+//!
+//! The specs derive serde because the shim protocol and the engine's records carry them whole;
+//! a field added here is `#[serde(default)]`, so that a shim that outlived an upgrade still
+//! understands.
+//!
+//! This crate knows no driver, no wire format, no client's vocabulary, and does no I/O.
+
+mod container;
+mod driver;
+mod error;
+mod limits;
+mod process;
+pub mod profile;
+mod sandbox;
+mod security;
+mod usage;
+
+pub use container::{
+    Bind, ContainerSpec, DeviceKind, DeviceNode, Filesystem, IdMap, Mount, MountFlags, MountSource,
+    Propagation, PropagationKind, RootFs, Tmpfs, UserMap,
+};
+pub use driver::{
+    Capabilities, Driver, Finding, Pausable, Pending, Process, Sandbox, SandboxHandle,
+};
+pub use error::DriverError;
+pub use limits::{
+    BlockRate, CpuLimits, DeviceRule, Limits, MemoryLimits, MemorySwap, NANO_CPUS_PER_CPU,
+};
+pub use process::{
+    Exit, ExitStatus, LogSpec, ProcessRoot, ProcessSpec, Rlimit, Signal, Streams, TerminalSize,
+    UserSpec,
+};
+pub use sandbox::{
+    Isolation, IsolationError, Materials, Namespace, Network, SandboxSpec, TimeOffsets,
+};
+pub use security::{
+    CapabilitySets, SeccompAction, SeccompArg, SeccompCompare, SeccompPolicy, SeccompRule,
+};
+pub use usage::{BlockUsage, CpuUsage, InterfaceUsage, MemoryUsage, Usage};
