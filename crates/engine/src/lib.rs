@@ -1,1 +1,15 @@
-//! Skeleton.
+//! Composes images, networks, mounts and drivers into running sandboxes, and keeps the records.
+//!
+//! One actor per sandbox; decisions are the pure function `step`; intent is recorded before it is
+//! acted upon. The engine knows no concrete driver, no client's protocol and no wire format:
+//! [`Create`] is what every adapter's request becomes, [`Container`] what every adapter shows.
+
+mod request;
+mod view;
+
+pub use request::{
+    Change, Create, DeviceRequest, ExecCreate, Import, LogOptions, LogQuery, MountKind,
+    MountRequest, NamespaceMode, NetworkMode, PortRequest, Protocol, Remove, RemoveImage,
+    SecurityOptions, Stop, UlimitRequest, WaitFor,
+};
+pub use view::{Container, ContainerState, ExecView, Info, NetworkView, PortBinding, StateView};
