@@ -4,12 +4,21 @@
 //! acted upon. The engine knows no concrete driver, no client's protocol and no wire format:
 //! [`Create`] is what every adapter's request becomes, [`Container`] what every adapter shows.
 
+mod config;
+mod engine;
+mod error;
 mod request;
 mod view;
 
+pub use config::{Config, Embedded};
+pub use engine::{Engine, LogStream, OnProgress};
+pub use error::{EngineError, OpenError};
 pub use request::{
     Change, Create, DeviceRequest, ExecCreate, Import, LogOptions, LogQuery, MountKind,
     MountRequest, NamespaceMode, NetworkMode, PortRequest, Protocol, Remove, RemoveImage,
     SecurityOptions, Stop, UlimitRequest, WaitFor,
 };
-pub use view::{Container, ContainerState, ExecView, Info, NetworkView, PortBinding, StateView};
+pub use view::{
+    Container, ContainerState, Created, ExecView, ImageConfig, ImageHistory, ImageView, Info,
+    LogEntry, LogSource, NetworkView, PortBinding, Progress, StateView,
+};

@@ -1,0 +1,182 @@
+//! Why the engine did not do what it was asked, in Docker's words where Docker has them.
+
+use std::{io, path::PathBuf};
+
+use base::{ContainerId, ContainerName, ErrorKind};
+use workload::{DriverError, Isolation};
+
+/// Why a request failed. Nothing half-made is left behind unless the text says so.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// No container has this name, id or beginning of an id.
+    #[error("No such container: {0}")]
+    NoSuchContainer(String),
+    /// Several containers have ids that begin like this.
+    #[error("Multiple IDs found with provided prefix: {0}")]
+    AmbiguousId(String),
+    /// The name is taken.
+    #[error(
+        "Conflict. The container name \"/{name}\" is already in use by container \"{id}\". You \
+         have to remove (or rename) that container to be able to reuse that name."
+    )]
+    NameTaken {
+        /// The name.
+        name: ContainerName,
+        /// Who has it.
+        id: ContainerId,
+    },
+    /// No image has this reference or id.
+    #[error("No such image: {0}")]
+    NoSuchImage(String),
+    /// No exec has this id, or it ended long ago.
+    #[error("No such exec instance: {0}")]
+    NoSuchExec(String),
+    /// It takes a running container.
+    #[error("container {0} is not running")]
+    NotRunning(String),
+    /// It takes a container that is not paused.
+    #[error("Container {0} is paused, unpause the container first")]
+    Paused(String),
+    /// It is paused already.
+    #[error("Container {0} is already paused")]
+    AlreadyPaused(String),
+    /// It is not paused.
+    #[error("Container {0} is not paused")]
+    NotPaused(String),
+    /// A running container is not removed unless forced.
+    #[error(
+        "cannot remove container \"/{0}\": container is running: stop the container before \
+         removing or force remove"
+    )]
+    RemoveRunning(ContainerName),
+    /// It is being removed.
+    #[error("removal of container {0} is already in progress")]
+    Removing(String),
+    /// It is being done something else to.
+    #[error("container {name} is {state}: try again when that is done")]
+    Busy {
+        /// Which.
+        name: String,
+        /// What is being done.
+        state: &'static str,
+    },
+    /// The exec was started before.
+    #[error("exec {0} has already run")]
+    ExecRan(String),
+    /// The image is used by a container.
+    #[error(
+        "conflict: unable to remove repository reference \"{image}\" (must force) - container \
+         {container} is using its referenced image"
+    )]
+    ImageInUse {
+        /// The image as it was named.
+        image: String,
+        /// Short id of a container that uses it.
+        container: String,
+    },
+    /// The request makes no sense.
+    #[error("{what}: {why}")]
+    Invalid {
+        /// Which part of it.
+        what: String,
+        /// What is wrong with it, and what would be right.
+        why: String,
+    },
+    /// This build or this host cannot do it.
+    #[error("{what} is not supported: {why}")]
+    Unsupported {
+        /// What was asked.
+        what: String,
+        /// What is missing.
+        why: String,
+    },
+    /// No driver for the isolation.
+    #[error("this build has no driver for isolation {0}")]
+    NoDriver(Isolation),
+    /// The driver refused or failed.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// A file of the engine could not be made, read or removed.
+    #[error("cannot {step} {path}")]
+    Files {
+        /// What was being done.
+        step: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// It took longer than it may.
+    #[error("the deadline passed while {doing}")]
+    DeadlinePassed {
+        /// What was not finished.
+        doing: &'static str,
+    },
+    /// A limit was reached.
+    #[error("{what}: there are {most} already, and no more are kept")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// The limit.
+        most: usize,
+    },
+    /// The engine is closing.
+    #[error("the daemon is shutting down")]
+    Closed,
+}
+
+impl EngineError {
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            EngineError::NoSuchContainer(_)
+            | EngineError::NoSuchImage(_)
+            | EngineError::NoSuchExec(_) => ErrorKind::NotFound,
+            EngineError::AmbiguousId(_) | EngineError::Invalid { .. } => ErrorKind::InvalidInput,
+            EngineError::NameTaken { .. }
+            | EngineError::NotRunning(_)
+            | EngineError::Paused(_)
+            | EngineError::AlreadyPaused(_)
+            | EngineError::NotPaused(_)
+            | EngineError::RemoveRunning(_)
+            | EngineError::Removing(_)
+            | EngineError::Busy { .. }
+            | EngineError::ExecRan(_)
+            | EngineError::ImageInUse { .. } => ErrorKind::Conflict,
+            EngineError::Unsupported { .. } | EngineError::NoDriver(_) => ErrorKind::Unsupported,
+            EngineError::Driver(error) => error.kind(),
+            EngineError::Files { .. } => ErrorKind::Internal,
+            EngineError::DeadlinePassed { .. } => ErrorKind::DeadlineExceeded,
+            EngineError::TooMany { .. } => ErrorKind::Exhausted,
+            EngineError::Closed => ErrorKind::Unavailable,
+        }
+    }
+}
+
+/// Why the engine could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another daemon has this data root.
+    #[error("data root {0} is in use by another daemon")]
+    Locked(PathBuf),
+    /// A directory or file of the engine could not be made.
+    #[error("cannot {step} {path}")]
+    Files {
+        /// What was being done.
+        step: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            OpenError::Locked(_) => ErrorKind::Conflict,
+            OpenError::Files { .. } => ErrorKind::Internal,
+        }
+    }
+}
