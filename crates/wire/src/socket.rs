@@ -60,5 +60,7 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, space: &mut [u8]) -> io::Result<Re
             fds.extend(rights);
         }
     }
-    Ok(Received { bytes: message.bytes, fds, lost: message.flags.contains(ReturnFlags::CTRUNC) })
+    // The kernel fills what alignment leaves of the room with one more.
+    let lost = message.flags.contains(ReturnFlags::CTRUNC) || fds.len() > FDS_MAX;
+    Ok(Received { bytes: message.bytes, fds, lost })
 }
