@@ -1,0 +1,199 @@
+//! Every command: its name, its flags, what it does. One file each.
+
+use clap::Subcommand;
+
+use crate::{connect::Endpoint, daemon, error::CliError};
+
+mod attach;
+mod completion;
+mod container;
+mod create;
+mod each;
+mod exec;
+mod image;
+mod images;
+mod import;
+mod info;
+mod inspect;
+mod kill;
+mod load;
+mod logs;
+mod man;
+mod pause;
+mod port;
+mod ps;
+mod rename;
+mod restart;
+mod rm;
+mod rmi;
+mod run;
+mod save;
+mod start;
+mod stats;
+mod stop;
+mod tag;
+mod top;
+mod unbuilt;
+mod version;
+mod wait;
+
+#[cfg(test)]
+pub(crate) use unbuilt::UNBUILT;
+
+/// What can be asked.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create and run a new container from an image
+    Run(Box<run::Args>),
+    /// Execute a command in a running container
+    Exec(exec::Args),
+    /// List containers
+    Ps(ps::Args),
+    /// List images
+    Images(images::Args),
+    /// Import the contents from a tarball to create a filesystem image
+    Import(import::Args),
+    /// Load an image from a tar archive or STDIN
+    Load(load::Args),
+    /// Save one or more images to a tar archive (streamed to STDOUT by default)
+    Save(save::Args),
+    /// Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE
+    Tag(tag::Args),
+    /// Remove one or more images
+    Rmi(rmi::Args),
+    /// Create a new container
+    Create(Box<create::Args>),
+    /// Start one or more stopped containers
+    Start(start::Args),
+    /// Stop one or more running containers
+    Stop(stop::Args),
+    /// Restart one or more containers
+    Restart(restart::Args),
+    /// Kill one or more running containers
+    Kill(kill::Args),
+    /// Remove one or more containers
+    Rm(rm::Args),
+    /// Pause all processes within one or more containers
+    Pause(pause::PauseArgs),
+    /// Unpause all processes within one or more containers
+    Unpause(pause::UnpauseArgs),
+    /// Rename a container
+    Rename(rename::Args),
+    /// Block until one or more containers stop, then print their exit codes
+    Wait(wait::Args),
+    /// Attach local standard input, output, and error streams to a running container
+    Attach(attach::Args),
+    /// Fetch the logs of a container
+    Logs(logs::Args),
+    /// Return low-level information on containers and images
+    Inspect(inspect::Args),
+    /// List port mappings or a specific mapping for the container
+    Port(port::Args),
+    /// Display the running processes of a container
+    Top(top::Args),
+    /// Display a live stream of container(s) resource usage statistics
+    Stats(stats::Args),
+    /// Manage containers
+    #[command(subcommand, arg_required_else_help = true)]
+    Container(container::ContainerCommand),
+    /// Manage images
+    #[command(subcommand, arg_required_else_help = true)]
+    Image(image::ImageCommand),
+    /// Display system-wide information
+    Info(info::Args),
+    /// Show the Wythe version information
+    Version(version::Args),
+    /// Run the daemon in the foreground
+    Daemon(daemon::Args),
+    /// Run as an OCI runtime (create, start, state, kill, delete, …)
+    #[command(disable_help_flag = true)]
+    Oci {
+        /// What an OCI runtime takes
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
+        args: Vec<std::ffi::OsString>,
+    },
+    /// Hold sandboxes for a daemon that may die (started by the daemon)
+    #[command(hide = true, disable_help_flag = true)]
+    Shim {
+        /// What the daemon hands over
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
+        args: Vec<std::ffi::OsString>,
+    },
+    /// Generate the autocompletion script for the specified shell
+    Completion(completion::Args),
+    /// Write the man pages
+    Man(man::Args),
+    /// Anything else.
+    #[command(external_subcommand)]
+    Other(Vec<String>),
+}
+
+impl Command {
+    /// Whether its exit code is a container's, so that our own failures take 125 and above.
+    pub(crate) fn passes_codes(&self) -> bool {
+        matches!(
+            self,
+            Command::Run(_) | Command::Container(container::ContainerCommand::Run(_))
+        ) || matches!(self, Command::Exec(_))
+            || matches!(self, Command::Container(container::ContainerCommand::Exec(_)))
+    }
+}
+
+/// Carries a command out and answers with the exit code.
+pub(crate) fn run(command: Command, endpoint: Endpoint) -> Result<u8, CliError> {
+    match command {
+        Command::Container(command) => run(command.into(), endpoint),
+        Command::Daemon(args) => daemon::run(args, &endpoint),
+        Command::Completion(args) => args.run(),
+        Command::Man(args) => args.run(),
+        Command::Other(words) => Err(unbuilt::refuse(&words)),
+        client => {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| CliError::io("start", error))?;
+            runtime.block_on(Box::pin(ask(client, &endpoint)))
+        }
+    }
+}
+
+/// The commands that talk to the daemon.
+async fn ask(command: Command, to: &Endpoint) -> Result<u8, CliError> {
+    match command {
+        Command::Run(args) => args.run(to).await,
+        Command::Exec(args) => args.run(to).await,
+        Command::Ps(args) => args.run(to).await,
+        Command::Images(args) => args.run(to).await,
+        Command::Import(args) => args.run(to).await,
+        Command::Load(args) => args.run(to).await,
+        Command::Save(args) => args.run(to).await,
+        Command::Tag(args) => args.run(to).await,
+        Command::Rmi(args) => args.run(to).await,
+        Command::Create(args) => args.run(to).await,
+        Command::Start(args) => args.run(to).await,
+        Command::Stop(args) => args.run(to).await,
+        Command::Restart(args) => args.run(to).await,
+        Command::Kill(args) => args.run(to).await,
+        Command::Rm(args) => args.run(to).await,
+        Command::Pause(args) => args.run(to).await,
+        Command::Unpause(args) => args.run(to).await,
+        Command::Rename(args) => args.run(to).await,
+        Command::Wait(args) => args.run(to).await,
+        Command::Attach(args) => args.run(to).await,
+        Command::Logs(args) => args.run(to).await,
+        Command::Inspect(args) => args.run(to).await,
+        Command::Port(args) => args.run(to).await,
+        Command::Top(args) => args.run(to).await,
+        Command::Stats(args) => args.run(to).await,
+        Command::Image(command) => command.run(to).await,
+        Command::Info(args) => args.run(to).await,
+        Command::Version(args) => args.run(to).await,
+        Command::Container(_)
+        | Command::Daemon(_)
+        | Command::Completion(_)
+        | Command::Man(_)
+        | Command::Other(_)
+        | Command::Oci { .. }
+        | Command::Shim { .. } => unreachable!("main and run have taken these"),
+    }
+}
