@@ -22,7 +22,7 @@ use std::{env, path::Path, process::ExitCode};
 type Tool = fn(&[String]) -> u8;
 
 /// Every tool by name. The image has a link in `/bin` for each.
-const TOOLS: [(&str, Tool, &str); 26] = [
+const TOOLS: [(&str, Tool, &str); 27] = [
     ("cat", files::cat, "[FILE…]  print files, or standard input"),
     ("demo", report::run, "report what can be seen from here"),
     ("echo", proc::echo, "[-n] [WORD…]  print words"),
@@ -47,6 +47,7 @@ const TOOLS: [(&str, Tool, &str); 26] = [
     ("stress", stress::run, "[--cpu N] [--memory SIZE] [--seconds S]  use processors and memory"),
     ("touch", files::touch, "FILE…  make empty files"),
     ("true", proc::yes, "succeed"),
+    ("tty", proc::tty, "[-f]  print the terminal's size, -f whenever it changes"),
     ("uname", proc::uname, "print the kernel's name and version"),
     ("wc", files::wc, "[FILE…]  count lines, words and bytes"),
 ];

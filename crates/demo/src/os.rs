@@ -2,11 +2,26 @@
 
 #![expect(unsafe_code, reason = "UNSAFETY: foreign functions of the C library that std links")]
 
-use std::{ffi::c_int, io};
+use std::{
+    ffi::{c_int, c_ulong},
+    io,
+};
 
 /// Room for the kernel's and the C library's signal set on every Linux.
 #[repr(C, align(8))]
 pub(crate) struct SignalSet([u8; 128]);
+
+/// Size of a terminal in characters and in pixels.
+///
+/// Source: ioctl_tty(2), `struct winsize`.
+#[repr(C)]
+#[derive(Default)]
+struct WindowSize {
+    rows: u16,
+    columns: u16,
+    width: u16,
+    height: u16,
+}
 
 unsafe extern "C" {
     fn sigfillset(set: *mut SignalSet) -> c_int;
@@ -15,6 +30,7 @@ unsafe extern "C" {
     fn waitpid(pid: c_int, status: *mut c_int, options: c_int) -> c_int;
     fn kill(pid: c_int, signal: c_int) -> c_int;
     fn signal(signal: c_int, handler: usize) -> usize;
+    fn ioctl(fd: c_int, request: c_ulong, size: *mut WindowSize) -> c_int;
     fn tcsetpgrp(fd: c_int, group: c_int) -> c_int;
 }
 
@@ -70,6 +86,15 @@ pub(crate) fn send(pid: i32, signal: i32) -> io::Result<()> {
 pub(crate) fn foreground(group: i32) -> io::Result<()> {
     // SAFETY: takes numbers only.
     check(unsafe { tcsetpgrp(0, group) })
+}
+
+/// Rows and columns of the terminal on standard input; an error where it is none.
+pub(crate) fn terminal_size() -> io::Result<(u16, u16)> {
+    const TIOCGWINSZ: c_ulong = 0x5413;
+    let mut size = WindowSize::default();
+    // SAFETY: this request fills a winsize, which is what the pointer leads to.
+    check(unsafe { ioctl(0, TIOCGWINSZ, &raw mut size) })?;
+    Ok((size.rows, size.columns))
 }
 
 fn check(answer: c_int) -> io::Result<()> {

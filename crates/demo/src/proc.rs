@@ -52,6 +52,33 @@ pub(crate) fn id(_: &[String]) -> u8 {
     0
 }
 
+/// `tty [-f]`: size of the terminal, and with -f again whenever it changes.
+pub(crate) fn tty(args: &[String]) -> u8 {
+    const SIGWINCH: i32 = 28;
+    // Blocked before the first look, so that no change is missed.
+    let set = match os::block_signals() {
+        Ok(set) => set,
+        Err(error) => return fail("tty", error),
+    };
+    loop {
+        match os::terminal_size() {
+            Ok((rows, columns)) => println!("{rows} rows, {columns} columns"),
+            Err(_) => {
+                println!("not a terminal");
+                return 1;
+            }
+        }
+        if args.first().is_none_or(|a| a != "-f") {
+            return 0;
+        }
+        match os::next_signal(&set) {
+            Ok(SIGWINCH) => {}
+            Ok(signal) => return u8::try_from(128 + signal).unwrap_or(255),
+            Err(error) => return fail("tty", error),
+        }
+    }
+}
+
 pub(crate) fn sleep(args: &[String]) -> u8 {
     match args {
         [text] if text == "infinity" => loop {
