@@ -177,8 +177,22 @@ impl Host {
         self.plug(network, &attachment)?;
         // From here the cable goes when the namespace does: with `attachment`, on an error.
         set_up_inside(&mut inside, network, endpoint.address)
+            .and_then(|()| self.settle(network, &attachment))
             .map_err(wrong("set up endpoint", endpoint.id))?;
         Ok(attachment)
+    }
+
+    /// Waits until the cable carries packets.
+    ///
+    /// That a link has a carrier is noted at once and acted on by a kernel thread some time later
+    /// (`net/core/link_watch.c`); until then the host's end, and a bridge whose first port it is,
+    /// drop what they should send, and the endpoint's first connection is a second late. To ask
+    /// for a link makes the kernel act at once (`rtnl_getlink`, since Linux 6.8).
+    fn settle(&self, network: &Network, attachment: &Attachment) -> Result<(), NetlinkError> {
+        let mut batch = Batch::default();
+        link::get(&mut batch, &attachment.host_interface);
+        link::get(&mut batch, &network.bridge);
+        self.links().execute(batch)
     }
 
     /// A namespace with IPv6 off for what will be plugged into it, and a socket inside.

@@ -4,11 +4,19 @@
 
 mod world;
 
-use std::{net::Ipv4Addr, os::fd::AsFd as _, time::Instant};
+use std::{
+    io::Read as _,
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    os::fd::AsFd as _,
+    time::Instant,
+};
 
 use base::ErrorKind;
 use net::{Endpoint, Forward, Host, PublishedPort, Reservation, parse_published};
-use world::{HOST, OUTSIDE, World, ask, ask_tcp, client, serve_tcp, serve_udp, sh};
+use sys::netns;
+use world::{
+    HOST, OUTSIDE, World, ask, ask_tcp, client, refused_tcp, refused_udp, serve_tcp, serve_udp, sh,
+};
 
 const LOCALHOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
@@ -35,6 +43,17 @@ fn containers_reach_each_other_and_the_gateway() {
     assert_eq!(ask_tcp(&world.host, b.address, 80), Some(world.network.gateway.to_string()));
     serve_tcp(&a.namespace, 82);
     assert_eq!(ask_tcp(&a.namespace, LOCALHOST, 82), Some(LOCALHOST.to_string()));
+}
+
+#[test]
+fn an_endpoint_can_speak_as_soon_as_it_is_attached() {
+    let Some(world) = World::new() else { return };
+    serve_udp(&world.outside, 53, "dns");
+    for n in 0..20 {
+        let container = world.container(&format!("{n}"));
+        // One datagram, never repeated.
+        assert!(ask(&client(&container.namespace), OUTSIDE, 53).is_some());
+    }
 }
 
 #[test]
@@ -71,8 +90,8 @@ fn a_published_port_is_reached_from_everywhere() {
         assert_eq!(ask_tcp(from, to, 8080), Some(seen.to_string()), "to {to}, seen as {seen}");
         assert_eq!(ask(&client(from), to, 5353), Some(format!("a {seen}")), "to {to}");
     }
-    assert_eq!(ask_tcp(&world.outside, HOST, 5353), None, "udp is published, not tcp");
-    assert_eq!(ask(&client(&world.outside), HOST, 8080), None, "tcp is published, not udp");
+    assert!(refused_tcp(&world.outside, HOST, 5353), "udp is published, not tcp");
+    assert!(refused_udp(&world.outside, HOST, 8080), "tcp is published, not udp");
 }
 
 #[test]
@@ -103,9 +122,9 @@ fn only_published_ports_are_reached_from_outside() {
     let _held = publish(&world, a.address, &["8080:80"]);
     // A neighbour who knows the way to the containers.
     sh(&world.outside, &format!("ip route add {} via {HOST}", world.network.subnet));
-    assert_eq!(ask_tcp(&world.outside, a.address, 81), None);
-    assert_eq!(ask_tcp(&world.outside, a.address, 80), None);
-    assert_eq!(ask_tcp(&world.outside, HOST, 81), None);
+    assert!(refused_tcp(&world.outside, a.address, 81));
+    assert!(refused_tcp(&world.outside, a.address, 80));
+    assert!(refused_tcp(&world.outside, HOST, 81));
     assert!(ask_tcp(&world.outside, HOST, 8080).is_some());
 }
 
@@ -119,10 +138,10 @@ fn a_port_published_on_one_address_is_reached_on_no_other() {
     assert!(ask_tcp(&world.host, LOCALHOST, 8080).is_some());
     assert!(ask_tcp(&world.host, HOST, 8081).is_some());
     assert!(ask_tcp(&world.outside, HOST, 8081).is_some());
-    assert_eq!(ask_tcp(&world.host, HOST, 8080), None);
-    assert_eq!(ask_tcp(&world.host, LOCALHOST, 8081), None);
-    assert_eq!(ask_tcp(&world.outside, HOST, 8080), None);
-    assert_eq!(ask_tcp(&a.namespace, world.network.gateway, 8080), None);
+    assert!(refused_tcp(&world.host, HOST, 8080));
+    assert!(refused_tcp(&world.host, LOCALHOST, 8081));
+    assert!(refused_tcp(&world.outside, HOST, 8080));
+    assert!(refused_tcp(&a.namespace, world.network.gateway, 8080));
 
     // Neighbours who send to 127.0.0.1 over the wire. Without an address on their own `lo`, and
     // allowed to, they can.
@@ -131,8 +150,8 @@ fn a_port_published_on_one_address_is_reached_on_no_other() {
     {
         sh(from, "ip link set lo down; echo 1 > /proc/sys/net/ipv4/conf/eth0/route_localnet");
         sh(from, &format!("ip route add 127.0.0.1/32 via {gateway} src {own}"));
-        assert_eq!(ask_tcp(from, LOCALHOST, 8080), None, "a container's port");
-        assert_eq!(ask_tcp(from, LOCALHOST, 90), None, "a port of the host");
+        assert!(refused_tcp(from, LOCALHOST, 8080), "a container's port");
+        assert!(refused_tcp(from, LOCALHOST, 90), "a port of the host");
     }
     let dropped = sh(&world.host, "nft -s list chain ip wythe raw");
     assert!(dropped.contains("ip daddr 127.0.0.0/8 drop"), "{dropped}");
@@ -157,7 +176,7 @@ fn a_port_can_be_had_once() {
     assert_eq!(error.to_string(), "bind for 0.0.0.0:8080 failed: port is already allocated");
     let one_of = world.net.reserve(&ports(&["8080-8081:80"])).unwrap();
     assert_eq!(one_of[0].host().port(), 8081);
-    assert_eq!(ask_tcp(&world.host, LOCALHOST, 8080), None, "nothing is accepted");
+    assert!(refused_tcp(&world.host, LOCALHOST, 8080), "nothing is accepted");
     drop(held);
     world.net.reserve(&ports(&["8080:80"])).unwrap();
     // A program of the host has it.
@@ -169,13 +188,21 @@ fn a_port_can_be_had_once() {
 }
 
 #[test]
-fn a_port_with_lingering_connections_can_be_had() {
+fn a_port_with_lingering_connections_can_be_had_and_is_kept_from_others() {
     let Some(world) = World::new() else { return };
-    serve_tcp(&world.host, 9000);
-    assert!(ask_tcp(&world.host, LOCALHOST, 9000).is_some());
-    // The server closed first, so its end lingers. Take the listener's port from a fresh range.
-    let states = sh(&world.host, "cat /proc/net/tcp");
-    assert!(states.contains(" 06 "), "{states}");
+    let bind = || TcpListener::bind((Ipv4Addr::UNSPECIFIED, 9000));
+    let server = netns::run(world.host.as_fd(), bind).unwrap();
+    let connect = || TcpStream::connect((LOCALHOST, 9000));
+    let mut client = netns::run(world.host.as_fd(), connect).unwrap();
+    // The end that closes first lingers.
+    drop(server.accept().unwrap());
+    drop(server);
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    drop(client);
+    assert!(sh(&world.host, "ss -Htan state time-wait").contains(":9000"));
+    let _held = world.net.reserve(&ports(&["9000:80"])).unwrap();
+    assert!(netns::run(world.host.as_fd(), bind).is_err());
+    assert!(world.net.reserve(&ports(&["9000:80"])).is_err());
 }
 
 #[test]
@@ -193,7 +220,7 @@ fn everything_can_be_removed() {
     world.net.ensure_network(&world.network).unwrap();
     world.net.publish(&[&world.network], &[]).unwrap();
     let c = world.container("c");
-    assert!(ask_tcp(&c.namespace, world.network.gateway, 1).is_none());
+    assert!(refused_tcp(&c.namespace, world.network.gateway, 1));
 }
 
 #[test]
@@ -261,7 +288,7 @@ fn ports_come_and_go_one_by_one() {
     assert!(ask_tcp(&world.outside, HOST, 8080).is_some());
     assert!(ask_tcp(&world.host, LOCALHOST, 8081).is_some());
     world.net.publish(&[&world.network], &both[1..]).unwrap();
-    assert!(ask_tcp(&world.outside, HOST, 8080).is_none());
+    assert!(refused_tcp(&world.outside, HOST, 8080));
     assert!(ask_tcp(&world.host, LOCALHOST, 8081).is_some());
     // The same port to somebody else, in one step.
     let moved = [Forward { container: of_a[0].container, ..both[1] }];
@@ -279,7 +306,7 @@ fn a_ruleset_flushed_by_someone_else_comes_back_with_the_next_change() {
     let (_held, mut forwards) = publish(&world, a.address, &["8080:80"]);
     let more = world.net.reserve(&ports(&["8081:80"])).unwrap();
     sh(&world.host, "nft flush ruleset");
-    assert_eq!(ask_tcp(&world.outside, HOST, 8080), None);
+    assert!(refused_tcp(&world.outside, HOST, 8080));
     forwards.push(more[0].forward(a.address));
     world.net.publish(&[&world.network], &forwards).unwrap();
     assert!(ask_tcp(&world.outside, HOST, 8080).is_some());
@@ -324,7 +351,7 @@ fn networks_are_kept_apart() {
     let b = world.net.attach(&other, &Endpoint { id: "b", address }).unwrap();
     serve_tcp(&b.namespace, 80);
     serve_tcp(&world.outside, 80);
-    assert_eq!(ask_tcp(&a.namespace, address, 80), None);
+    assert!(refused_tcp(&a.namespace, address, 80));
     assert_eq!(ask_tcp(&b.namespace, OUTSIDE, 80), Some(HOST.to_string()));
     let held = world.net.reserve(&ports(&["8080:80"])).unwrap();
     world.net.publish(&[&world.network, &other], &[held[0].forward(address)]).unwrap();

@@ -21,7 +21,9 @@ use testkit::need;
 pub(crate) const HOST: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 pub(crate) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 
-/// How long a packet that is dropped is waited for.
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long one is waited for that should not come.
 const SILENCE: Duration = Duration::from_millis(300);
 
 pub(crate) struct World {
@@ -51,6 +53,10 @@ impl World {
         sh(&host, &format!("ip link add wan0 type veth peer name eth0 netns {there}"));
         sh(&host, &format!("ip addr add {HOST}/24 dev wan0 && ip link set wan0 up"));
         sh(&outside, &format!("ip addr add {OUTSIDE}/24 dev eth0 && ip link set eth0 up"));
+        // To ask for a link makes the kernel act on its carrier at once.
+        for (namespace, link) in [(&host, "wan0"), (&outside, "eth0")] {
+            sh(namespace, &format!("ip link show {link}"));
+        }
         let net = Host::open(Some(host.as_fd())).unwrap();
         let bridge = "wythe0".parse().unwrap();
         let network = Network::new(bridge, net.choose_subnet(&"wythe0".parse().unwrap()).unwrap());
@@ -108,18 +114,26 @@ pub(crate) fn serve_udp(namespace: &OwnedFd, port: u16, name: &'static str) {
 
 /// The address a server sees this namespace under; none if it cannot be reached.
 pub(crate) fn ask_tcp(from: &OwnedFd, to: Ipv4Addr, port: u16) -> Option<String> {
-    let to = SocketAddr::from((to, port));
-    let mut stream = netns::run(from.as_fd(), || TcpStream::connect_timeout(&to, SILENCE)).ok()?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
+    connect(from, to, port, PATIENCE)?.read_to_string(&mut answer).ok()?;
     Some(answer)
+}
+
+/// Whether a port cannot be reached.
+pub(crate) fn refused_tcp(from: &OwnedFd, to: Ipv4Addr, port: u16) -> bool {
+    connect(from, to, port, SILENCE).is_none()
+}
+
+fn connect(from: &OwnedFd, to: Ipv4Addr, port: u16, wait: Duration) -> Option<TcpStream> {
+    let to = SocketAddr::from((to, port));
+    netns::run(from.as_fd(), || TcpStream::connect_timeout(&to, wait)).ok()
 }
 
 /// A UDP client in a namespace.
 pub(crate) fn client(namespace: &OwnedFd) -> UdpSocket {
     let at = (Ipv4Addr::UNSPECIFIED, 0);
     let socket = netns::run(namespace.as_fd(), || UdpSocket::bind(at)).unwrap();
-    socket.set_read_timeout(Some(SILENCE)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
 }
 
@@ -129,4 +143,11 @@ pub(crate) fn ask(socket: &UdpSocket, to: Ipv4Addr, port: u16) -> Option<String>
     let mut buffer = [0; 64];
     let (length, _) = socket.recv_from(&mut buffer).ok()?;
     Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+/// Whether nobody answers at a port.
+pub(crate) fn refused_udp(from: &OwnedFd, to: Ipv4Addr, port: u16) -> bool {
+    let socket = client(from);
+    socket.set_read_timeout(Some(SILENCE)).unwrap();
+    ask(&socket, to, port).is_none()
 }
