@@ -94,7 +94,7 @@ impl<F> Applied<F> {
             );
         }
         let given = entry.attributes.xattrs.len();
-        entry.attributes.xattrs.retain(|xattr| may_be_set(&xattr.name));
+        entry.attributes.xattrs.retain(|xattr| may_be_set(&xattr.name, &entry.kind));
         self.xattrs_ignored += (given - entry.attributes.xattrs.len()) as u64;
 
         let path = std::mem::take(&mut entry.path);
@@ -186,15 +186,18 @@ fn symlink_target(target: &[u8], limits: &Limits) -> Result<Box<[u8]>, EntryErro
 /// Whether an image may set this attribute. overlayfs reads its own from the layers: a redirect
 /// set by an image would show files of other layers under names of its choice. The names that
 /// overlayfs escapes for nesting begin in the same way. Namespaces that Linux does not have
-/// (`com.apple.…`) are left out too, as Docker and containerd do when the kernel refuses them.
+/// (`com.apple.…`), and `user.` on anything but files and directories, are left out too, as
+/// Docker and containerd do when the kernel refuses them.
 ///
 /// Source: Documentation/filesystems/overlayfs.rst; xattr(7).
-fn may_be_set(name: &[u8]) -> bool {
+fn may_be_set(name: &[u8], kind: &EntryKind) -> bool {
     let overlay = [&b"trusted.overlay."[..], b"user.overlay."];
     let known = [&b"user."[..], b"trusted.", b"security."];
     let acl = [&b"system.posix_acl_access"[..], b"system.posix_acl_default"];
+    let data = matches!(kind, EntryKind::File { .. } | EntryKind::Directory);
     // The kernel's limit on a name, XATTR_NAME_MAX.
     name.len() <= 255
+        && (data || !name.starts_with(b"user."))
         && !overlay.iter().any(|prefix| name.starts_with(prefix))
         && (acl.contains(&name)
             || known.iter().any(|prefix| name.len() > prefix.len() && name.starts_with(prefix)))

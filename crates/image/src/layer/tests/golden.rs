@@ -52,7 +52,7 @@ fn make_tree(root: &Path) {
     };
     device("dev/null", FileType::CharacterDevice, 1, 3);
     device("dev/nvme", FileType::BlockDevice, 259, 300);
-    sparse(&at("etc/sparse"), 3 << 30);
+    sparse(&at("etc/sparse"), 200 << 20);
     sparse(&at("etc/sparse-small"), 100_000);
 
     let chown = |name, uid, gid| {
@@ -95,8 +95,13 @@ fn sparse(path: &Path, size: u64) {
 }
 
 fn tar(args: &[&str], directory: &Path, archive: &Path) {
+    let xattrs = match args.contains(&"--format=gnu") {
+        true => &[][..],
+        false => &["--xattrs", "--xattrs-include=*"],
+    };
     let out = Command::new("tar")
-        .args(["--xattrs", "--xattrs-include=*", "--numeric-owner"])
+        .args(xattrs)
+        .arg("--numeric-owner")
         .args(args)
         .arg("-f")
         .arg(archive)
