@@ -1,2 +1,47 @@
-//! Skeleton.
-fn main() {}
+//! What a developer runs: `cargo xtask test | bench | dist`.
+//!
+//! Knows the outside of the product only: the built program, the README's commands, the peers.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a command-line program")]
+
+mod bench;
+mod command;
+mod dist;
+mod setup;
+mod test;
+
+use std::{env, process::ExitCode};
+
+const USAGE: &str = "\
+cargo xtask test [FILTER…]   install what the tests need, build, run every test
+cargo xtask bench [FILTER…]  measure beside the peers that are installed, print ratios
+                             --rounds N (default 20), --json FILE
+cargo xtask dist             one stripped, static binary in target/dist";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let (task, rest) = match args.split_first() {
+        Some((task, rest)) => (task.as_str(), rest),
+        None => ("help", args.as_slice()),
+    };
+    let done = match task {
+        "test" => test::all(rest),
+        "bench" => bench::all(rest),
+        "dist" => dist::build(),
+        "help" | "--help" | "-h" => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        unknown => {
+            eprintln!("xtask: there is no task \"{unknown}\"\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! `cargo xtask dist`: one stripped binary, linked statically, for any Linux of its architecture.
+
+use std::{fs, process::Command};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::command::{cargo, run, target};
+
+pub(crate) fn build() -> Result<()> {
+    let triple = host_triple()?;
+    // With --target the flags reach the program alone, not build scripts and macros, which
+    // cannot be static.
+    let mut build = cargo(&[
+        "build",
+        "--profile",
+        "dist",
+        "--package",
+        "wythe",
+        "--locked",
+        "--target",
+        &triple,
+    ]);
+    run(build.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
+    let built = target().join(&triple).join("dist/wythe");
+    let out = target().join("dist");
+    fs::create_dir_all(&out)?;
+    let out = out.join("wythe");
+    fs::copy(&built, &out).with_context(|| format!("cannot copy {}", built.display()))?;
+    let bytes = fs::metadata(&out)?.len();
+    println!("{}: {:.1} MiB", out.display(), bytes as f64 / f64::from(1 << 20));
+    Ok(())
+}
+
+fn host_triple() -> Result<String> {
+    let output = Command::new("rustc").arg("-vV").output().context("cannot run rustc")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    match text.lines().find_map(|line| line.strip_prefix("host: ")) {
+        Some(triple) => Ok(triple.to_owned()),
+        None => bail!("rustc -vV names no host"),
+    }
+}

@@ -1,0 +1,90 @@
+//! What the tests and benchmarks need beside Rust: Debian's packages, and one root file system.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::command::{quietly, run, target, which};
+
+/// A program that tests call, and Debian's package that has it.
+const TOOLS: [(&str, &str); 15] = [
+    ("busybox", "busybox-static"),
+    ("conmon", "conmon"),
+    ("crun", "crun"),
+    ("ctr", "containerd"),
+    ("fsck.erofs", "erofs-utils"),
+    ("getfattr", "attr"),
+    ("ip", "iproute2"),
+    ("mmdebstrap", "mmdebstrap"),
+    ("nft", "nftables"),
+    ("podman", "podman"),
+    ("python3", "python3-minimal"),
+    ("runc", "runc"),
+    ("setcap", "libcap2-bin"),
+    ("skopeo", "skopeo"),
+    ("zstd", "zstd"),
+];
+
+/// Whether we are root; much of what is tested can be done by nobody else.
+pub(crate) fn is_root() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    status.lines().any(|l| l.starts_with("Uid:") && l.split_whitespace().nth(2) == Some("0"))
+}
+
+/// Installs the packages whose programs are missing, where that can be done.
+pub(crate) fn tools() -> Result<()> {
+    let missing: Vec<&str> = TOOLS
+        .iter()
+        .filter(|(tool, _)| which(tool).is_none())
+        .map(|(_, package)| *package)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    if !is_root() || which("apt-get").is_none() {
+        eprintln!("xtask: not installed: {list}; tests that need them are skipped, and say so");
+        return Ok(());
+    }
+    eprintln!("xtask: installing {list}");
+    quietly(Command::new("apt-get").args(["update", "-qq"]))?;
+    let mut install = Command::new("apt-get");
+    install.args(["install", "-qq", "-y", "--no-install-recommends"]).args(&missing);
+    quietly(install.env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+/// A Debian root file system as a tar archive, made once and kept in the target directory.
+///
+/// `None` where it cannot be made: mmdebstrap is missing or we are not root.
+pub(crate) fn debian() -> Result<Option<PathBuf>> {
+    let tar = target().join("fixtures/debian.tar");
+    if tar.is_file() {
+        return Ok(Some(tar));
+    }
+    if which("mmdebstrap").is_none() || !is_root() {
+        return Ok(None);
+    }
+    eprintln!("xtask: making a Debian root file system with mmdebstrap");
+    let dir = tar.parent().context("the archive has a directory")?;
+    fs::create_dir_all(dir)?;
+    // Under another name until it is whole, so that a killed run leaves nothing that looks done.
+    let partial = dir.join("debian.partial.tar");
+    let made = run(Command::new("mmdebstrap")
+        .args(["--quiet", "--variant=minbase", "--aptopt=Acquire::Check-Valid-Until \"false\""])
+        .arg(suite()?)
+        .arg(&partial));
+    if let Err(error) = made {
+        drop(fs::remove_file(&partial));
+        bail!("no Debian root file system: {error:#}");
+    }
+    fs::rename(&partial, &tar)?;
+    Ok(Some(tar))
+}
+
+/// The host's own Debian release, whose mirror is known to answer.
+fn suite() -> Result<String> {
+    let text = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
+    let value =
+        |line: &str| line.strip_prefix("VERSION_CODENAME=").map(|v| v.trim_matches('"').to_owned());
+    Ok(text.lines().find_map(value).unwrap_or_else(|| "bookworm".to_owned()))
+}
