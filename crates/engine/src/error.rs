@@ -1,12 +1,16 @@
 //! Why the engine did not do what it was asked, in Docker's words where Docker has them.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, sync::Arc};
 
 use base::{ContainerId, ContainerName, ErrorKind};
 use workload::{DriverError, Isolation};
 
+use crate::RecordsError;
+
 /// Why a request failed. Nothing half-made is left behind unless the text says so.
-#[derive(Debug, thiserror::Error)]
+///
+/// It can be cloned, because several may wait for the same thing.
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum EngineError {
     /// No container has this name, id or beginning of an id.
     #[error("No such container: {0}")]
@@ -104,12 +108,21 @@ pub enum EngineError {
         /// To what.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// It took longer than it may.
     #[error("the deadline passed while {doing}")]
     DeadlinePassed {
         /// What was not finished.
+        doing: &'static str,
+    },
+    /// What is intended could not be recorded, so it was not done.
+    #[error("cannot record it")]
+    Records(#[from] RecordsError),
+    /// The daemon was killed meanwhile.
+    #[error("the daemon was killed while {doing}")]
+    Interrupted {
+        /// What was not finished, and is undone.
         doing: &'static str,
     },
     /// A limit was reached.
@@ -146,8 +159,10 @@ impl EngineError {
             EngineError::Unsupported { .. } | EngineError::NoDriver(_) => ErrorKind::Unsupported,
             EngineError::Driver(error) => error.kind(),
             EngineError::Files { .. } => ErrorKind::Internal,
+            EngineError::Records(error) => error.kind(),
             EngineError::DeadlinePassed { .. } => ErrorKind::DeadlineExceeded,
             EngineError::TooMany { .. } => ErrorKind::Exhausted,
+            EngineError::Interrupted { .. } => ErrorKind::Unavailable,
             EngineError::Closed => ErrorKind::Unavailable,
         }
     }
@@ -159,6 +174,9 @@ pub enum OpenError {
     /// Another daemon has this data root.
     #[error("data root {0} is in use by another daemon")]
     Locked(PathBuf),
+    /// The records cannot be read.
+    #[error(transparent)]
+    Records(#[from] RecordsError),
     /// A directory or file of the engine could not be made.
     #[error("cannot {step} {path}")]
     Files {
@@ -176,6 +194,7 @@ impl OpenError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             OpenError::Locked(_) => ErrorKind::Conflict,
+            OpenError::Records(error) => error.kind(),
             OpenError::Files { .. } => ErrorKind::Internal,
         }
     }

@@ -7,12 +7,17 @@
 mod config;
 mod engine;
 mod error;
+mod journal;
+mod record;
+mod records;
 mod request;
+mod step;
 mod view;
 
 pub use config::{Config, Embedded};
 pub use engine::{Engine, LogStream, OnProgress};
 pub use error::{EngineError, OpenError};
+pub use records::RecordsError;
 pub use request::{
     Change, Create, DeviceRequest, ExecCreate, Import, LogOptions, LogQuery, MountKind,
     MountRequest, NamespaceMode, NetworkMode, PortRequest, Protocol, Remove, RemoveImage,
