@@ -2,4 +2,5 @@
 //!
 //! Knows the contract (`workload`) and no concrete driver.
 
+pub mod fake;
 pub mod need;
