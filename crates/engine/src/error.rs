@@ -78,6 +78,9 @@ pub enum EngineError {
         /// Short id of a container that uses it.
         container: String,
     },
+    /// It uses a namespace of a container that does not run.
+    #[error("cannot join namespaces of a non running container: {0}")]
+    JoinsStopped(String),
     /// The request makes no sense.
     #[error("{what}: {why}")]
     Invalid {
@@ -155,6 +158,7 @@ impl EngineError {
             | EngineError::Removing(_)
             | EngineError::Busy { .. }
             | EngineError::ExecRan(_)
+            | EngineError::JoinsStopped(_)
             | EngineError::ImageInUse { .. } => ErrorKind::Conflict,
             EngineError::Unsupported { .. } | EngineError::NoDriver(_) => ErrorKind::Unsupported,
             EngineError::Driver(error) => error.kind(),
@@ -166,6 +170,18 @@ impl EngineError {
             EngineError::Closed => ErrorKind::Unavailable,
         }
     }
+}
+
+/// An error with all its causes, for texts that travel without it.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    use std::fmt::Write as _;
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        write!(text, ": {cause}").expect("writing to a String cannot fail");
+        source = cause.source();
+    }
+    text
 }
 
 /// Why the engine could not be opened.

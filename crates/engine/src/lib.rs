@@ -8,9 +8,12 @@ mod config;
 mod engine;
 mod error;
 mod journal;
+mod names;
+mod plan;
 mod record;
 mod records;
 mod request;
+mod spec;
 mod step;
 mod view;
 

@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use tracing::{error, info};
 
 use crate::{
+    error::chain,
     journal::{Change, Journal},
     record::{FORMAT, Record},
 };
@@ -271,7 +272,7 @@ impl Records {
         let mut queue = self.shared.lock();
         let change = Change { sequence: queue.sequence + 1, key: key.to_owned(), value };
         if let Err(failure) = queue.append(&change) {
-            error!(record = key, error = %Chain(&failure), "a change is only in memory so far");
+            error!(record = key, error = chain(&failure), "a change is only in memory so far");
         }
         queue.accept(change, &self.shared.wake);
         Mark(queue.sequence)
@@ -384,9 +385,9 @@ fn flush<'a>(
         Err(failure) => {
             let attempts = tell.borrow().failed.as_ref().map_or(0, |(n, _)| *n);
             if attempts == 0 {
-                error!(error = %Chain(&failure), "the records cannot be written; trying on");
+                error!(error = chain(&failure), "the records cannot be written; trying on");
             }
-            let why = Chain(&failure).to_string();
+            let why = chain(&failure);
             tell.send_modify(|written| written.failed = Some((attempts + 1, why)));
             for (key, value) in pending {
                 queue.pending.entry(key).or_insert(value);
@@ -411,21 +412,6 @@ fn open_journal(path: &Path) -> Result<(Journal, Vec<Change>), RecordsError> {
         path: path.to_owned(),
         source: Arc::new(source),
     })
-}
-
-/// An error with all its causes, for texts that travel without it.
-struct Chain<'a>(&'a dyn std::error::Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        while let Some(cause) = source {
-            write!(f, ": {cause}")?;
-            source = cause.source();
-        }
-        Ok(())
-    }
 }
 
 #[derive(Debug)]
