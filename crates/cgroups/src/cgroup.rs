@@ -1,137 +1,199 @@
-//! One group.
-use crate::{CgroupError, GroupName, Hierarchy};
+//! One group: made, changed, looked at. The verbs have files of their own.
+
 use base::Deadline;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
 use workload::{Limits, Usage};
+
+use crate::{
+    CgroupError, GroupName, Hierarchy, Join, MountView, OomWatch, files, freezer, join,
+    making::{self, Made},
+    oom, placement, processes, removal, usage, view,
+};
 
 /// One control group: the same name in every hierarchy that it needs.
 ///
-/// It holds no descriptors of its own; dropping it leaves the group as it is.
+/// It holds no descriptors of its own and remembers nothing; dropping it leaves the group as it
+/// is, and [`Cgroup::open`] finds it again.
 #[derive(Clone, Debug)]
 pub struct Cgroup {
+    hierarchy: Hierarchy,
     name: GroupName,
-}
-
-/// How a new process gets into a group.
-///
-/// The maker hands `into` to clone3(2) with `CLONE_INTO_CGROUP`, and the child, still with a
-/// single thread and before it unshares its cgroup namespace, writes `0` to each of `files`.
-#[derive(Debug)]
-pub struct Join {
-    /// Version 2: the directory for `CLONE_INTO_CGROUP` (Linux 5.7).
-    pub into: Option<OwnedFd>,
-    /// Files to which the child writes `0`.
-    pub files: Vec<OwnedFd>,
-}
-
-/// What a process in the group should see at `/sys/fs/cgroup`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MountView {
-    /// A tmpfs with one directory per entry, to which `host` is bound.
-    V1(Vec<ViewEntry>),
-    /// This directory itself.
-    V2(PathBuf),
-}
-
-/// One directory below `/sys/fs/cgroup` in a version 1 or hybrid layout.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ViewEntry {
-    /// Its name: `memory`, `cpu,cpuacct`, `unified`.
-    pub name: String,
-    /// Other names for it, as symbolic links: `cpu` and `cpuacct`.
-    pub links: Vec<String>,
-    /// The group's directory on the host.
-    pub host: PathBuf,
-}
-
-/// Tells when a group ran out of memory; readable when something happened.
-#[derive(Debug)]
-pub struct OomWatch {
-    fd: OwnedFd,
-}
-
-impl OomWatch {
-    /// Takes what is to be read, so that the descriptor waits for the next event. Whether a
-    /// process was killed is answered by [`Cgroup::oom_kills`].
-    pub fn drain(&self) {}
-}
-impl AsFd for OomWatch {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
 }
 
 impl Cgroup {
     /// Makes the group and applies the limits. On failure everything it made is removed.
+    ///
+    /// A group of this name that holds no process is taken over.
+    ///
+    /// # Errors
+    /// `Name` for a name that cannot be one; `Busy` if such a group holds processes; `Invalid`
+    /// or `Unsupported` for a limit, naming it; `Step` if the kernel refuses.
     pub fn create(
-        _hierarchy: &Hierarchy,
+        hierarchy: &Hierarchy,
         name: &str,
-        _limits: &Limits,
+        limits: &Limits,
     ) -> Result<Cgroup, CgroupError> {
-        let name = name.parse()?;
-        Err(CgroupError::Busy { name: Cgroup { name }.name.to_string() })
+        let group = Cgroup { hierarchy: hierarchy.clone(), name: name.parse()? };
+        let mut made = Made::default();
+        match group.build(limits, &mut made) {
+            Ok(()) => Ok(group.clone()),
+            Err(error) => {
+                made.undo();
+                Err(error)
+            }
+        }
     }
-    /// The group of this name, if it exists.
-    pub fn open(_hierarchy: &Hierarchy, _name: &str) -> Result<Option<Cgroup>, CgroupError> {
-        Ok(None)
+
+    fn build<'h>(&'h self, limits: &Limits, made: &mut Made<'h>) -> Result<(), CgroupError> {
+        for place in placement::places(&self.hierarchy, limits)? {
+            if !making::make(&place, &self.name, made)?
+                && !processes::below(place.slot, self.name.as_str())?.is_empty()
+            {
+                return Err(CgroupError::Busy { name: self.name.to_string() });
+            }
+            making::apply(&place, &self.name, limits)?;
+        }
+        Ok(())
     }
+
+    /// The group of this name, if it exists in any hierarchy.
+    ///
+    /// # Errors
+    /// `Name` for a name that cannot be one.
+    pub fn open(hierarchy: &Hierarchy, name: &str) -> Result<Option<Cgroup>, CgroupError> {
+        let group = Cgroup { hierarchy: hierarchy.clone(), name: name.parse()? };
+        let there = hierarchy.slots().iter().any(|slot| files::exists(slot, group.name.as_str()));
+        Ok(there.then_some(group))
+    }
+
     /// Its name.
     pub fn name(&self) -> &GroupName {
         &self.name
     }
+
+    /// The hierarchies it is in.
+    pub fn hierarchy(&self) -> &Hierarchy {
+        &self.hierarchy
+    }
+
     /// What a new process needs to get in.
+    ///
+    /// # Errors
+    /// `Step` if a directory or file of the group cannot be opened.
     pub fn join(&self) -> Result<Join, CgroupError> {
-        Ok(Join { into: None, files: Vec::new() })
+        join::join(&self.hierarchy, &self.name)
     }
-    /// As [`Cgroup::join`], but where process `pid` of this group stands now: it may have moved
-    /// to a group below.
-    pub fn join_beside(&self, _pid: u32) -> Result<Join, CgroupError> {
-        self.join()
+
+    /// As [`Cgroup::join`], but where process `pid` stands now, if that is below this group: a
+    /// process may have moved itself, and a version 2 group that hands controllers down takes
+    /// no processes.
+    ///
+    /// # Errors
+    /// As [`Cgroup::join`]; `Step` if there is no such process.
+    pub fn join_beside(&self, pid: u32) -> Result<Join, CgroupError> {
+        join::join_beside(&self.hierarchy, &self.name, pid)
     }
-    /// Changes limits; what is `None` or empty stays as it is.
-    pub fn limit(&self, _limits: &Limits) -> Result<(), CgroupError> {
+
+    /// Changes limits; what is `None` or empty stays as it is. A controller that nothing was
+    /// asked of before gets its group now, and the processes move in.
+    ///
+    /// # Errors
+    /// `Invalid` or `Unsupported` for a limit, naming it; `Step` if the kernel refuses, in which
+    /// case limits that were applied before stay.
+    pub fn limit(&self, limits: &Limits) -> Result<(), CgroupError> {
+        for place in placement::limited(&self.hierarchy, limits)? {
+            let mut made = Made::default();
+            let new = making::make(&place, &self.name, &mut made)?;
+            let applied = making::apply(&place, &self.name, limits);
+            if applied.is_err() {
+                made.undo();
+            }
+            applied?;
+            if new {
+                processes::move_into(&self.hierarchy, place.slot, &self.name)?;
+            }
+        }
         Ok(())
     }
+
     /// Counters; `network` stays empty.
+    ///
+    /// # Errors
+    /// `Step` if a file cannot be read. A group that is gone counts nothing.
     pub fn usage(&self) -> Result<Usage, CgroupError> {
-        Ok(Usage::default())
+        usage::usage(&self.hierarchy, &self.name)
     }
+
     /// All processes in it and in groups below it.
+    ///
+    /// # Errors
+    /// `Step` if they cannot be listed.
     pub fn pids(&self) -> Result<Vec<u32>, CgroupError> {
-        Ok(Vec::new())
+        processes::pids(&self.hierarchy, &self.name)
     }
+
     /// Stops all processes; returns when they have stopped. A failed attempt thaws again.
-    pub fn freeze(&self, _by: Deadline) -> Result<(), CgroupError> {
-        Ok(())
+    ///
+    /// # Errors
+    /// `Unsupported` where nothing can freeze; `DeadlinePassed` if a process cannot be stopped,
+    /// as one in uninterruptible sleep.
+    pub fn freeze(&self, by: Deadline) -> Result<(), CgroupError> {
+        freezer::freeze(&self.hierarchy, &self.name, by)
     }
+
     /// Lets them go on.
-    pub fn thaw(&self, _by: Deadline) -> Result<(), CgroupError> {
-        Ok(())
+    ///
+    /// # Errors
+    /// As [`Cgroup::freeze`].
+    pub fn thaw(&self, by: Deadline) -> Result<(), CgroupError> {
+        freezer::thaw(&self.hierarchy, &self.name, by)
     }
+
     /// Whether it is frozen.
+    ///
+    /// # Errors
+    /// `Step` if that cannot be read.
     pub fn is_frozen(&self) -> Result<bool, CgroupError> {
-        Ok(false)
+        freezer::is_frozen(&self.hierarchy, &self.name)
     }
+
     /// Sends `SIGKILL` to all processes, those below too; returns when none is left that was
-    /// not sent one. Frozen groups are thawed, so that the processes can die.
-    pub fn kill(&self, _by: Deadline) -> Result<(), CgroupError> {
-        Ok(())
+    /// not sent one, which is not yet when they have ended. A frozen group is thawed, so that
+    /// they can.
+    ///
+    /// # Errors
+    /// `DeadlinePassed` if processes appear faster than they can be killed, which only version 1
+    /// without a freezer allows; `Step` if the kernel refuses.
+    pub fn kill(&self, by: Deadline) -> Result<(), CgroupError> {
+        processes::kill(&self.hierarchy, &self.name, by)
     }
+
     /// A watch for running out of memory, or `None` where memory is not controlled.
+    ///
+    /// # Errors
+    /// `Step` if the kernel refuses.
     pub fn oom_watch(&self) -> Result<Option<OomWatch>, CgroupError> {
-        Ok(None)
+        oom::watch(&self.hierarchy, &self.name)
     }
+
     /// How many processes were killed for want of memory.
+    ///
+    /// # Errors
+    /// `Step` if that cannot be read.
     pub fn oom_kills(&self) -> Result<u64, CgroupError> {
-        Ok(0)
+        oom::kills(&self.hierarchy, &self.name)
     }
-    /// Removes it and the groups below it; waits for processes that are still ending.
-    pub fn remove(&self, _by: Deadline) -> Result<(), CgroupError> {
-        Ok(())
+
+    /// Removes it and the groups below it; waits for processes that are still ending. Parents
+    /// stay: [`Hierarchy::prune`].
+    ///
+    /// # Errors
+    /// `DeadlinePassed` if there are processes in it still.
+    pub fn remove(&self, by: Deadline) -> Result<(), CgroupError> {
+        removal::remove(&self.hierarchy, &self.name, by)
     }
+
     /// What a process in it should see at `/sys/fs/cgroup`.
     pub fn mount_view(&self) -> MountView {
-        MountView::V1(Vec::new())
+        view::view(&self.hierarchy, &self.name)
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 
 use base::ErrorKind;
+use rustix::io::Errno;
 use workload::DriverError;
 
 /// Why something was not done to a control group.
@@ -70,14 +71,20 @@ impl CgroupError {
                 ErrorKind::Unsupported
             }
             CgroupError::Busy { .. } => ErrorKind::Conflict,
-            CgroupError::Step { source, .. } => match source.kind() {
-                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                    ErrorKind::PermissionDenied
-                }
+            CgroupError::Step { .. } => match self.errno() {
+                Some(Errno::ACCESS | Errno::PERM | Errno::ROFS) => ErrorKind::PermissionDenied,
                 _ => ErrorKind::Internal,
             },
             CgroupError::DeadlinePassed { .. } => ErrorKind::DeadlineExceeded,
         }
+    }
+
+    /// The kernel's answer, if this is one.
+    pub(crate) fn errno(&self) -> Option<Errno> {
+        if let CgroupError::Step { source, .. } = self {
+            return Errno::from_io_error(source);
+        }
+        None
     }
 
     /// A failed step, from the kernel's answer.

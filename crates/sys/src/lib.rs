@@ -1,3 +1,4 @@
 //! Linux system calls that rustix lacks.
 
+pub mod bpf;
 pub mod seccomp;
