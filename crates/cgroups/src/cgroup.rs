@@ -6,7 +6,9 @@ use workload::{Limits, Usage};
 use crate::{
     CgroupError, GroupName, Hierarchy, Join, MountView, OomWatch, files, freezer, join,
     making::{self, Made},
-    oom, placement, processes, removal, usage, view,
+    oom,
+    placement::{self, Place, Reach},
+    processes, removal, usage, view,
 };
 
 /// One control group: the same name in every hierarchy that it needs.
@@ -32,10 +34,33 @@ impl Cgroup {
         name: &str,
         limits: &Limits,
     ) -> Result<Cgroup, CgroupError> {
+        Cgroup::create_within(hierarchy, name, limits, Reach::Needed)
+    }
+
+    /// As [`Cgroup::create`], but in every hierarchy that is there, needed or not: for groups
+    /// that other programs read, as they read those of runc.
+    ///
+    /// # Errors
+    /// As [`Cgroup::create`].
+    pub fn create_in_all(
+        hierarchy: &Hierarchy,
+        name: &str,
+        limits: &Limits,
+    ) -> Result<Cgroup, CgroupError> {
+        Cgroup::create_within(hierarchy, name, limits, Reach::All)
+    }
+
+    fn create_within(
+        hierarchy: &Hierarchy,
+        name: &str,
+        limits: &Limits,
+        reach: Reach,
+    ) -> Result<Cgroup, CgroupError> {
         let group = Cgroup { hierarchy: hierarchy.clone(), name: name.parse()? };
+        let places = placement::places(hierarchy, limits, reach)?;
         let mut made = Made::default();
-        match group.build(limits, &mut made) {
-            Ok(()) => Ok(group.clone()),
+        match group.build(&places, limits, &mut made) {
+            Ok(()) => Ok(group),
             Err(error) => {
                 made.undo();
                 Err(error)
@@ -43,14 +68,19 @@ impl Cgroup {
         }
     }
 
-    fn build<'h>(&'h self, limits: &Limits, made: &mut Made<'h>) -> Result<(), CgroupError> {
-        for place in placement::places(&self.hierarchy, limits)? {
-            if !making::make(&place, &self.name, made)?
+    fn build<'h>(
+        &self,
+        places: &[Place<'h>],
+        limits: &Limits,
+        made: &mut Made<'h>,
+    ) -> Result<(), CgroupError> {
+        for place in places {
+            if !making::make(place, &self.name, made)?
                 && !processes::below(place.slot, self.name.as_str())?.is_empty()
             {
                 return Err(CgroupError::Busy { name: self.name.to_string() });
             }
-            making::apply(&place, &self.name, limits)?;
+            making::apply(place, &self.name, limits)?;
         }
         Ok(())
     }

@@ -147,10 +147,14 @@ impl Hierarchy {
         self.slots().iter().find(|slot| slot.is_v2())
     }
 
-    /// The hierarchy in which a controller lives. The kernel gives a controller to one only.
+    /// The hierarchy in which a controller lives. The kernel gives a controller to one only,
+    /// but counts processor time in every version 2 group (Linux 4.15) and freezes every one
+    /// (5.2), which is as good and costs no group of version 1.
     pub(crate) fn home(&self, controller: Controller) -> Option<&Slot> {
         let v1 = self.slots().iter().find(|slot| slot.v1_controllers().contains(&controller));
-        v1.or_else(|| self.v2().filter(|slot| slot.has_v2(controller)))
+        let v2 = self.v2().filter(|slot| slot.has_v2(controller));
+        let native = matches!(controller, Controller::Cpuacct | Controller::Freezer);
+        if native && self.kernel_since(5, 2) { v2.or(v1) } else { v1.or(v2) }
     }
 
     /// Whether the kernel is at least this new.

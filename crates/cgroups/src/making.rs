@@ -1,6 +1,8 @@
 //! Making a group's directories and writing its limits.
 
-use rustix::io::Errno;
+use std::os::fd::OwnedFd;
+
+use rustix::{fs::OFlags, io::Errno};
 use workload::Limits;
 
 use crate::{
@@ -146,15 +148,16 @@ pub(crate) fn apply(
     limits: &Limits,
 ) -> Result<(), CgroupError> {
     let slot = place.slot;
+    let mut writer = Writer { slot, name, last: None };
     let mut again = Vec::new();
     for write in &place.writes {
-        match write_one(slot, name, write) {
+        match writer.write(write) {
             Err(error) if error.errno() == Some(Errno::INVAL) => again.push(write),
             done => done?,
         }
     }
     for write in again {
-        write_one(slot, name, write)?;
+        writer.write(write)?;
     }
     if let (true, Some(rules)) = (place.filters_devices, &limits.devices) {
         device_filter::replace(slot, name, rules)?;
@@ -162,18 +165,36 @@ pub(crate) fn apply(
     Ok(())
 }
 
-fn write_one(slot: &Slot, name: &GroupName, write: &Write) -> Result<(), CgroupError> {
-    for (file, value) in &write.choices {
-        if files::write(slot, &file_of(name.as_str(), file), value)? {
+/// Writes to files of one group, keeping the last one open: device rules are a dozen lines for
+/// one file.
+struct Writer<'a> {
+    slot: &'a Slot,
+    name: &'a GroupName,
+    last: Option<(&'a str, OwnedFd)>,
+}
+
+impl<'a> Writer<'a> {
+    fn write(&mut self, write: &'a Write) -> Result<(), CgroupError> {
+        for (file, value) in &write.choices {
+            let path = file_of(self.name.as_str(), file);
+            if self.last.as_ref().is_none_or(|(name, _)| name != file) {
+                self.last =
+                    files::open(self.slot, &path, OFlags::WRONLY)?.map(|fd| (file.as_ref(), fd));
+            }
+            if let Some((_, fd)) = &self.last {
+                let failed = |error| {
+                    files::failed(self.slot, &format!("write \"{value}\" to"), &path, error)
+                };
+                return files::write_open(fd, value).map_err(failed);
+            }
+        }
+        if write.optional {
             return Ok(());
         }
+        let names: Vec<&str> = write.choices.iter().map(|(file, _)| file.as_ref()).collect();
+        let what = write.what.clone().into_owned();
+        Err(CgroupError::Unsupported { what, why: format!("it has no {}", names.join(" or ")) })
     }
-    if write.optional {
-        return Ok(());
-    }
-    let names: Vec<&str> = write.choices.iter().map(|(file, _)| file.as_ref()).collect();
-    let what = write.what.clone().into_owned();
-    Err(CgroupError::Unsupported { what, why: format!("it has no {}", names.join(" or ")) })
 }
 
 /// A file of a group; the top group is the empty path.

@@ -3,15 +3,19 @@
 //! A group costs some 25 to 60 µs to make, 15 to 45 to join and 20 to 45 to remove in each
 //! version 1 hierarchy, so it is made only where it does something:
 //!
-//! * `memory`, `cpu`, `cpuacct`, `pids`, `blkio`: always. They count what is used, and without a
-//!   `cpu` group a container with a hundred threads would weigh a hundred times one with one.
+//! * `memory`, `cpu`, `pids`, `blkio`: always. They count what is used, and without a `cpu`
+//!   group a container with a hundred threads would weigh a hundred times one with one.
 //! * `cpuset`, `devices`, `hugetlb`: when a limit asks for them. [`crate::Cgroup::limit`] makes
 //!   them later if it must, and moves the processes there.
-//! * version 2 beside version 1: always. It costs next to nothing (`CLONE_INTO_CGROUP`), freezes
-//!   without races, kills everything at once, and tells when the last process is gone.
-//! * `freezer`: where version 2 cannot freeze.
+//! * version 2 beside version 1: always. It costs next to nothing (`CLONE_INTO_CGROUP`), counts
+//!   processor time, freezes without races, kills everything at once, and tells when the last
+//!   process is gone.
+//! * `cpuacct`, `freezer`: where version 2 does not do their work.
 //! * any hierarchy in which this process stands below the top, named ones (`name=systemd`) too:
 //!   otherwise its processes would live in our own group, and end with it.
+//!
+//! Other programs (podman, cAdvisor) look for an OCI container's group in every hierarchy, as
+//! runc makes it; [`Reach::All`] is for them.
 
 use workload::Limits;
 
@@ -42,9 +46,24 @@ impl Place<'_> {
     }
 }
 
+/// In how many hierarchies a group is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Where it does something.
+    Needed,
+    /// Everywhere.
+    All,
+}
+
 /// Counts or limits by being there.
-const ALWAYS: [Controller; 5] =
-    [Controller::Cpu, Controller::Cpuacct, Controller::Memory, Controller::Block, Controller::Pids];
+const ALWAYS: [Controller; 6] = [
+    Controller::Cpu,
+    Controller::Cpuacct,
+    Controller::Freezer,
+    Controller::Memory,
+    Controller::Block,
+    Controller::Pids,
+];
 
 /// Where a new group is made, in order.
 ///
@@ -53,9 +72,11 @@ const ALWAYS: [Controller; 5] =
 pub(crate) fn places<'h>(
     hierarchy: &'h Hierarchy,
     limits: &Limits,
+    reach: Reach,
 ) -> Result<Vec<Place<'h>>, CgroupError> {
     let mut places = all(hierarchy, limits)?;
-    places.retain(|place| place.limits() || wanted(hierarchy, place.slot));
+    let wanted = |slot| reach == Reach::All || wanted(hierarchy, slot);
+    places.retain(|place| place.limits() || wanted(place.slot));
     Ok(places)
 }
 
@@ -76,12 +97,10 @@ pub(crate) fn limited<'h>(
 }
 
 fn wanted(hierarchy: &Hierarchy, slot: &Slot) -> bool {
-    let freezes = hierarchy.v2().is_some() && hierarchy.kernel_since(5, 2);
-    slot.is_v2()
-        || slot.mounted.own_is_below()
-        || slot.v1_controllers().iter().any(|controller| {
-            ALWAYS.contains(controller) || (*controller == Controller::Freezer && !freezes)
-        })
+    let lives_here = |controller: Controller| {
+        hierarchy.home(controller).is_some_and(|home| std::ptr::eq(home, slot))
+    };
+    slot.is_v2() || slot.mounted.own_is_below() || ALWAYS.into_iter().any(lives_here)
 }
 
 /// Every hierarchy with what the limits say there.
@@ -195,7 +214,7 @@ mod tests {
 
     fn check(mounts: &str, own: &str, limits: &Limits, expected: &str) {
         let hierarchy = Hierarchy::recorded(mounts, own, "cpu memory pids io cpuset hugetlb");
-        let text = match places(&hierarchy, limits) {
+        let text = match places(&hierarchy, limits, Reach::Needed) {
             Err(error) => error.to_string(),
             Ok(places) => places
                 .iter()

@@ -349,6 +349,34 @@ fn the_view_shows_every_hierarchy_of_the_group() {
 }
 
 #[test]
+fn a_group_for_other_programs_is_everywhere() {
+    if !testkit::need::root() {
+        return;
+    }
+    let hierarchy = Hierarchy::detect().unwrap();
+    let group = Cgroup::create_in_all(&hierarchy, &name("all"), &Limits::default()).unwrap();
+    let fixture = Fixture { group };
+    assert_eq!(fixture.left(), hierarchy.slots().len());
+    let mut shell = fixture.shell("exec sleep 1000");
+    fixture.group.kill(soon()).unwrap();
+    shell.wait().unwrap();
+}
+
+#[test]
+fn used_time_is_counted() {
+    if !testkit::need::root() {
+        return;
+    }
+    for (view, hierarchy) in views() {
+        let fixture = Fixture::new(&hierarchy, view, &Limits::default()).unwrap();
+        let mut shell = fixture.shell("exec dd if=/dev/zero of=/dev/null bs=1M count=200 2>&-");
+        shell.wait().unwrap();
+        let cpu = fixture.group.usage().unwrap().cpu;
+        assert!(cpu.total_ns > 0, "{view}: {cpu:?}");
+    }
+}
+
+#[test]
 fn this_host_has_findings() {
     let hierarchy = Hierarchy::detect().unwrap();
     let findings = hierarchy.findings();
