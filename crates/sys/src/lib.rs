@@ -1,1 +1,4 @@
-//! Skeleton.
+//! Linux system calls that rustix lacks.
+
+pub mod bpf;
+pub mod seccomp;
