@@ -2,3 +2,5 @@
 
 pub mod bpf;
 pub mod seccomp;
+pub mod netlink;
+pub mod netns;
