@@ -114,13 +114,18 @@ fn check_command(config: &Create) -> Result<(), EngineError> {
     if let Some(dir) = config.working_dir.as_deref().filter(|dir| !dir.is_empty())
         && !dir.starts_with('/')
     {
-        let why = format!("the working directory '{dir}' is invalid, it needs to be an absolute path");
+        let why =
+            format!("the working directory '{dir}' is invalid, it needs to be an absolute path");
         return Err(invalid("working directory", why));
     }
     if let Some(host) = &config.hostname
-        && (host.len() > 63 || !host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)))
+        && (host.len() > 63
+            || !host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)))
     {
-        return Err(invalid("hostname", format!("{host:?} is not a host name of up to 63 letters")));
+        return Err(invalid(
+            "hostname",
+            format!("{host:?} is not a host name of up to 63 letters"),
+        ));
     }
     Ok(())
 }
@@ -147,10 +152,8 @@ fn check_network(config: &mut Create, warnings: &mut Vec<String>) -> Result<(), 
             return conflict("custom host-to-IP mapping");
         }
         NetworkMode::Container(_) if config.hostname.is_some() => return conflict("hostname"),
-        NetworkMode::Bridge
-        | NetworkMode::None
-        | NetworkMode::Host
-        | NetworkMode::Container(_) => {}
+        NetworkMode::Bridge | NetworkMode::None | NetworkMode::Host | NetworkMode::Container(_) => {
+        }
     }
     if config.uts != NamespaceMode::Private && config.hostname.is_some() {
         return Err(invalid("uts", "conflicting options: hostname and the UTS mode".to_owned()));
@@ -236,9 +239,8 @@ fn check_limits(config: &Create) -> Result<(), EngineError> {
 
 fn check_security(config: &Create) -> Result<(), EngineError> {
     let security = &config.security;
-    let known = |name: &&String| {
-        name.eq_ignore_ascii_case("all") || profile::capability(name).is_some()
-    };
+    let known =
+        |name: &&String| name.eq_ignore_ascii_case("all") || profile::capability(name).is_some();
     if let Some(bad) = security.cap_add.iter().chain(&security.cap_drop).find(|name| !known(name)) {
         return Err(invalid("capability", format!("invalid capability: {bad:?}")));
     }
@@ -262,9 +264,8 @@ fn publish_exposed(config: &mut Create) {
         return;
     }
     for (container_port, protocol) in config.expose.clone() {
-        let same = |port: &PortRequest| {
-            (port.container_port, port.protocol) == (container_port, protocol)
-        };
+        let same =
+            |port: &PortRequest| (port.container_port, port.protocol) == (container_port, protocol);
         if !config.ports.iter().any(same) {
             config.ports.push(PortRequest {
                 container_port,

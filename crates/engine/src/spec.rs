@@ -164,8 +164,22 @@ pub(crate) fn exec(
 /// Source: asm-generic/resource.h; docker/go-units, `ulimitNameMapping`.
 pub(crate) fn rlimit_number(name: &str) -> Option<u32> {
     const NAMES: [&str; 16] = [
-        "cpu", "fsize", "data", "stack", "core", "rss", "nproc", "nofile", "memlock", "as",
-        "locks", "sigpending", "msgqueue", "nice", "rtprio", "rttime",
+        "cpu",
+        "fsize",
+        "data",
+        "stack",
+        "core",
+        "rss",
+        "nproc",
+        "nofile",
+        "memlock",
+        "as",
+        "locks",
+        "sigpending",
+        "msgqueue",
+        "nice",
+        "rtprio",
+        "rttime",
     ];
     NAMES.iter().position(|known| *known == name).and_then(|at| u32::try_from(at).ok())
 }
@@ -263,8 +277,7 @@ fn user(name: Option<&str>, groups: &[String]) -> UserSpec {
 
 fn rlimits(config: &Create) -> Result<Vec<Rlimit>, EngineError> {
     let number = |name: &str| {
-        rlimit_number(name)
-            .ok_or_else(|| invalid("ulimit", format!("invalid ulimit type: {name}")))
+        rlimit_number(name).ok_or_else(|| invalid("ulimit", format!("invalid ulimit type: {name}")))
     };
     let limit = |limit: &crate::UlimitRequest| {
         let resource = number(&limit.name)?;

@@ -53,11 +53,7 @@ fn same(one: &Path, other: &Path) -> bool {
 fn file(target: &Path, source: &Path) -> Mount {
     Mount {
         target: target.to_owned(),
-        source: MountSource::Bind(Bind {
-            path: source.to_owned(),
-            recursive: false,
-            idmap: None,
-        }),
+        source: MountSource::Bind(Bind { path: source.to_owned(), recursive: false, idmap: None }),
         flags: MountFlags::default(),
         propagation: None,
     }
@@ -115,13 +111,8 @@ fn tmpfs(
     mode: Option<u32>,
     options: &[String],
 ) -> Result<Mount, EngineError> {
-    let mut flags = MountFlags {
-        read_only,
-        nosuid: true,
-        nodev: true,
-        noexec: true,
-        ..MountFlags::default()
-    };
+    let mut flags =
+        MountFlags { read_only, nosuid: true, nodev: true, noexec: true, ..MountFlags::default() };
     let mut tmpfs = Tmpfs { size, mode, options: Vec::new() };
     for option in options {
         tmpfs_option(option, &mut flags, &mut tmpfs)?;

@@ -76,13 +76,17 @@ fn filter(
 ) -> Result<Option<SeccompPolicy>, EngineError> {
     let profile = match config.security.seccomp.as_deref() {
         Some("unconfined") => return Ok(None),
-        Some(text) => Profile::parse(text.as_bytes())
-            .map_err(|error| invalid("seccomp", chain(&error)))?,
+        Some(text) => {
+            Profile::parse(text.as_bytes()).map_err(|error| invalid("seccomp", chain(&error)))?
+        }
         None if privileged => return Ok(None),
         None => Profile::default_rules(),
     };
     let (major, minor) = facts.kernel;
-    let host = Host { capabilities, arch: Arch::native(), kernel: KernelVersion { major, minor } };
+    let arch = Arch::native().ok_or_else(|| {
+        invalid("seccomp", "no filter for this processor: use unconfined".to_owned())
+    })?;
+    let host = Host { capabilities, arch, kernel: KernelVersion { major, minor } };
     let policy = profile.resolve(host).map_err(|error| invalid("seccomp", chain(&error)))?;
     Ok(Some(policy))
 }
