@@ -67,16 +67,13 @@ pub enum EngineError {
     /// The exec was started before.
     #[error("exec {0} has already run")]
     ExecRan(String),
-    /// The image is used by a container.
-    #[error(
-        "conflict: unable to remove repository reference \"{image}\" (must force) - container \
-         {container} is using its referenced image"
-    )]
-    ImageInUse {
-        /// The image as it was named.
-        image: String,
-        /// Short id of a container that uses it.
-        container: String,
+    /// The image store refused or failed.
+    #[error("{text}")]
+    Image {
+        /// What a caller can do about it.
+        kind: ErrorKind,
+        /// What it said, with all causes.
+        text: String,
     },
     /// It uses a namespace of a container that does not run.
     #[error("cannot join namespaces of a non running container: {0}")]
@@ -103,8 +100,20 @@ pub enum EngineError {
     /// The driver refused or failed.
     #[error(transparent)]
     Driver(#[from] DriverError),
+    /// The host's network refused.
+    #[error(transparent)]
+    Network(Arc<net::NetworkError>),
+    /// A port cannot be published.
+    #[error(transparent)]
+    Port(Arc<net::ReserveError>),
+    /// No address is free.
+    #[error(transparent)]
+    Lease(#[from] net::LeaseError),
+    /// A log cannot be read.
+    #[error(transparent)]
+    Log(Arc<stdio::log::LogError>),
     /// A file of the engine could not be made, read or removed.
-    #[error("cannot {step} {path}")]
+    #[error("cannot {step} {}", path.display())]
     Files {
         /// What was being done.
         step: &'static str,
@@ -126,6 +135,12 @@ pub enum EngineError {
     #[error("the daemon was killed while {doing}")]
     Interrupted {
         /// What was not finished, and is undone.
+        doing: &'static str,
+    },
+    /// A bug: a task of the engine panicked. The container is as well cared for as can be.
+    #[error("a task of the engine failed while {doing}")]
+    Failed {
+        /// What was being done.
         doing: &'static str,
     },
     /// A limit was reached.
@@ -158,11 +173,15 @@ impl EngineError {
             | EngineError::Removing(_)
             | EngineError::Busy { .. }
             | EngineError::ExecRan(_)
-            | EngineError::JoinsStopped(_)
-            | EngineError::ImageInUse { .. } => ErrorKind::Conflict,
+            | EngineError::JoinsStopped(_) => ErrorKind::Conflict,
             EngineError::Unsupported { .. } | EngineError::NoDriver(_) => ErrorKind::Unsupported,
             EngineError::Driver(error) => error.kind(),
-            EngineError::Files { .. } => ErrorKind::Internal,
+            EngineError::Image { kind, .. } => *kind,
+            EngineError::Network(error) => error.kind(),
+            EngineError::Port(error) => error.kind(),
+            EngineError::Lease(error) => error.kind(),
+            EngineError::Log(error) => error.kind(),
+            EngineError::Files { .. } | EngineError::Failed { .. } => ErrorKind::Internal,
             EngineError::Records(error) => error.kind(),
             EngineError::DeadlinePassed { .. } => ErrorKind::DeadlineExceeded,
             EngineError::TooMany { .. } => ErrorKind::Exhausted,
@@ -188,13 +207,19 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another daemon has this data root.
-    #[error("data root {0} is in use by another daemon")]
+    #[error("data root {} is in use by another daemon", _0.display())]
     Locked(PathBuf),
     /// The records cannot be read.
     #[error(transparent)]
     Records(#[from] RecordsError),
+    /// The image store cannot be opened.
+    #[error("cannot open the image store: {0}")]
+    Images(String),
+    /// A bug: opening panicked.
+    #[error("opening the engine failed")]
+    Failed,
     /// A directory or file of the engine could not be made.
-    #[error("cannot {step} {path}")]
+    #[error("cannot {step} {}", path.display())]
     Files {
         /// What was being done.
         step: &'static str,
@@ -211,7 +236,9 @@ impl OpenError {
         match self {
             OpenError::Locked(_) => ErrorKind::Conflict,
             OpenError::Records(error) => error.kind(),
-            OpenError::Files { .. } => ErrorKind::Internal,
+            OpenError::Files { .. } | OpenError::Images(_) | OpenError::Failed => {
+                ErrorKind::Internal
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use base::{ContainerId, ContainerName, clock::Timestamp};
+use base::{ContainerId, ContainerName, Digest, clock::Timestamp};
 use serde::{Deserialize, Serialize};
 use workload::{Exit, SandboxHandle};
 
@@ -23,6 +23,8 @@ pub(crate) struct Record {
     pub(crate) name: ContainerName,
     /// Digest of its image's configuration.
     pub(crate) image_id: String,
+    /// Its image's layers by diff id, lowest first: they stay as long as it does.
+    pub(crate) layers: Vec<Digest>,
     /// The request with the image's configuration merged in.
     pub(crate) config: Create,
     /// When it was made.

@@ -49,8 +49,9 @@ const META_APPLIED: &str = "applied";
 pub enum RecordsError {
     /// They were written by a newer build.
     #[error(
-        "the records in {path} have format {found} and this build reads up to {FORMAT}: use the \
-         build that wrote them, or a newer one"
+        "the records in {} have format {found} and this build reads up to {FORMAT}: use the \
+         build that wrote them, or a newer one",
+        path.display()
     )]
     Newer {
         /// The store.
@@ -59,7 +60,7 @@ pub enum RecordsError {
         found: u64,
     },
     /// The store is damaged or cannot be read or written.
-    #[error("cannot {step} {path}")]
+    #[error("cannot {step} {}", path.display())]
     Store {
         /// What was being done.
         step: &'static str,
@@ -69,7 +70,7 @@ pub enum RecordsError {
         source: Arc<redb::Error>,
     },
     /// A file cannot be made, read or written.
-    #[error("cannot {step} {path}")]
+    #[error("cannot {step} {}", path.display())]
     File {
         /// What was being done.
         step: &'static str,
@@ -213,6 +214,11 @@ impl Records {
     /// Forgets a container that is gone.
     pub(crate) fn delete(&self, id: &ContainerId) -> Mark {
         self.change_anyway(id.as_str(), None)
+    }
+
+    /// The last change so far.
+    pub(crate) fn latest(&self) -> Mark {
+        Mark(self.shared.lock().sequence)
     }
 
     /// Waits until this change would survive a power cut.

@@ -24,7 +24,7 @@ use std::{
     time::Duration,
 };
 
-use base::clock::Timestamp;
+use base::{ContainerName, clock::Timestamp};
 use workload::{Exit, Signal};
 
 use crate::{EngineError, record::Stage};
@@ -336,6 +336,20 @@ impl State {
         })
     }
 
+    /// Whether a process of it runs, or is not yet known to have ended with all it held.
+    pub(crate) fn alive(&self) -> bool {
+        match &self.phase {
+            Phase::Running { .. } | Phase::Clearing(Cleared::Ended) => true,
+            Phase::Removing => !self.ended,
+            Phase::Making
+            | Phase::Idle
+            | Phase::Starting { .. }
+            | Phase::Clearing(_)
+            | Phase::Dead
+            | Phase::Gone => false,
+        }
+    }
+
     /// Whether something is being done, whose answer will come as an event.
     pub(crate) fn in_flight(&self) -> bool {
         let spawning = matches!(self.phase, Phase::Starting { step: Starting::Spawning, .. });
@@ -357,6 +371,22 @@ impl State {
             | Phase::Removing
             | Phase::Dead
             | Phase::Gone => Err(Refusal::NotRunning),
+        }
+    }
+}
+
+impl Refusal {
+    /// What the one who asked is told about the container of this name.
+    pub(crate) fn about(self, name: &ContainerName) -> EngineError {
+        let text = || name.to_string();
+        match self {
+            Refusal::NotRunning => EngineError::NotRunning(text()),
+            Refusal::Paused => EngineError::Paused(text()),
+            Refusal::AlreadyPaused => EngineError::AlreadyPaused(text()),
+            Refusal::NotPaused => EngineError::NotPaused(text()),
+            Refusal::RemoveRunning => EngineError::RemoveRunning(name.clone()),
+            Refusal::Removing => EngineError::Removing(text()),
+            Refusal::Busy(state) => EngineError::Busy { name: text(), state },
         }
     }
 }

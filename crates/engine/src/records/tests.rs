@@ -8,6 +8,7 @@ fn record(byte: u8, name: &str) -> Record {
         id: ContainerId::from_random([byte; 32]),
         name: name.parse().unwrap(),
         image_id: format!("sha256:{}", "0".repeat(64)),
+        layers: vec![base::Digest::from_sha256([7; 32])],
         config: crate::Create::default(),
         created: clock::Timestamp(1_700_000_000_000_000_000),
         stage: Stage::Idle,
