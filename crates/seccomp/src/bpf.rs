@@ -60,25 +60,39 @@ pub(crate) fn plain(code: u16, k: u32) -> Instruction {
     Instruction { code, jt: 0, jf: 0, k }
 }
 
-/// A test followed by what is done if it fails and what is done if it holds, neither of which
-/// falls through.
-pub(crate) fn branch(
-    test: Test,
-    k: u32,
-    holds: Vec<Instruction>,
-    fails: Vec<Instruction>,
-) -> Vec<Instruction> {
-    let mut code = Vec::with_capacity(holds.len() + fails.len() + 2);
-    match u8::try_from(fails.len()) {
-        Ok(jt) => code.push(Instruction { code: test.code(), jt, jf: 0, k }),
-        // A test jumps 255 instructions at most; an unconditional jump has 32 bits.
-        Err(_) => {
-            code.push(Instruction { code: test.code(), jt: 0, jf: 1, k });
-            let far = u32::try_from(fails.len()).unwrap_or(u32::MAX);
-            code.push(plain(JUMP, far));
+/// A program that is written from its end to its beginning, so that the lengths of what a test
+/// jumps over are known when the test is written.
+#[derive(Debug, Default)]
+pub(crate) struct Backwards(Vec<Instruction>);
+
+impl Backwards {
+    /// Puts an instruction before all there are.
+    pub(crate) fn before(&mut self, instruction: Instruction) {
+        self.0.push(instruction);
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Puts a test before all there are. If it fails control goes on with the next instruction,
+    /// if it holds with what stood first when there were `holds_at` instructions.
+    pub(crate) fn test(&mut self, test: Test, k: u32, holds_at: usize) {
+        let skip = self.len() - holds_at;
+        match u8::try_from(skip) {
+            Ok(jt) => self.before(Instruction { code: test.code(), jt, jf: 0, k }),
+            // A test jumps 255 instructions at most; an unconditional jump has 32 bits.
+            Err(_) => {
+                self.before(plain(JUMP, u32::try_from(skip).unwrap_or(u32::MAX)));
+                self.before(Instruction { code: test.code(), jt: 0, jf: 1, k });
+            }
         }
     }
-    code.extend(fails);
-    code.extend(holds);
-    code
+
+    /// The program, in its order.
+    pub(crate) fn forwards(mut self) -> Vec<Instruction> {
+        self.0.reverse();
+        self.0
+    }
 }

@@ -16,7 +16,7 @@ use workload::{SeccompAction, SeccompPolicy};
 
 use crate::{
     Arch, Instruction,
-    bpf::{self, Test, branch, plain},
+    bpf::{self, Backwards, Test, plain},
     condition::guarded,
     decide::{self, Decision},
 };
@@ -82,17 +82,19 @@ pub fn compile(policy: &SeccompPolicy, native: Arch) -> Result<Vec<Instruction>,
     arches.sort_unstable();
     arches.dedup();
 
-    // The native architecture is tested first.
+    // Written backwards: what comes last here is tested first, and that is the native one.
     arches.sort_by_key(|arch| *arch == native);
-    let mut code = vec![verdict(SeccompAction::KillProcess)];
-    for arch in arches {
-        code = branch(Test::Equal, arch.audit(), program(policy, arch), code);
+    let mut code = Backwards::default();
+    let starts: Vec<usize> = arches.iter().map(|arch| program(&mut code, policy, *arch)).collect();
+    code.before(verdict(SeccompAction::KillProcess));
+    for (arch, start) in arches.iter().zip(starts) {
+        code.test(Test::Equal, arch.audit(), start);
     }
-    code.insert(0, plain(bpf::LOAD, bpf::ARCH));
+    code.before(plain(bpf::LOAD, bpf::ARCH));
     if code.len() > INSTRUCTIONS_MAX {
         return Err(CompileError::TooLong { instructions: code.len() });
     }
-    Ok(code)
+    Ok(code.forwards())
 }
 
 fn check(policy: &SeccompPolicy) -> Result<(), CompileError> {
@@ -113,18 +115,22 @@ fn check(policy: &SeccompPolicy) -> Result<(), CompileError> {
     Ok(())
 }
 
-/// What judges the calls of one architecture.
-fn program(policy: &SeccompPolicy, arch: Arch) -> Vec<Instruction> {
-    let mut code = tree(&decide::ranges(policy, arch));
+/// What judges the calls of one architecture. Answers where it begins.
+fn program(code: &mut Backwards, policy: &SeccompPolicy, arch: Arch) -> usize {
     if arch == Arch::X86_64 {
-        code = branch(Test::GreaterOrEqual, X32_BIT, vec![verdict(x32_action(policy))], code);
+        code.before(verdict(x32_action(policy)));
     }
-    code.insert(0, plain(bpf::LOAD, bpf::NUMBER));
-    code
+    let x32 = code.len();
+    tree(code, &decide::ranges(policy, arch));
+    if arch == Arch::X86_64 {
+        code.test(Test::GreaterOrEqual, X32_BIT, x32);
+    }
+    code.before(plain(bpf::LOAD, bpf::NUMBER));
+    code.len()
 }
 
 /// See [`compile`].
-pub(crate) fn x32_action(policy: &SeccompPolicy) -> SeccompAction {
+fn x32_action(policy: &SeccompPolicy) -> SeccompAction {
     const ENOSYS: u16 = 38;
     match policy.architectures.iter().any(|name| name == "SCMP_ARCH_X32") {
         true => SeccompAction::Errno(ENOSYS),
@@ -133,21 +139,25 @@ pub(crate) fn x32_action(policy: &SeccompPolicy) -> SeccompAction {
 }
 
 /// A binary search over ranges of numbers, of which there is at least one.
-fn tree(ranges: &[(u32, Decision<'_>)]) -> Vec<Instruction> {
+fn tree(code: &mut Backwards, ranges: &[(u32, Decision<'_>)]) {
     let (low, high) = ranges.split_at(ranges.len() / 2);
     match (low, high) {
-        ([], [(_, decision)]) => leaf(decision),
-        (_, [(start, _), ..]) => branch(Test::GreaterOrEqual, *start, tree(high), tree(low)),
-        (_, []) => unreachable!("the upper half of a list that is not empty is not empty"),
+        (_, []) => {}
+        ([], [(_, decision), ..]) => leaf(code, decision),
+        (_, [(start, _), ..]) => {
+            tree(code, high);
+            let holds_at = code.len();
+            tree(code, low);
+            code.test(Test::GreaterOrEqual, *start, holds_at);
+        }
     }
 }
 
-fn leaf(decision: &Decision<'_>) -> Vec<Instruction> {
-    let cases = decision.cases.iter();
-    let mut code: Vec<Instruction> =
-        cases.flat_map(|(args, action)| guarded(args, verdict(*action))).collect();
-    code.push(verdict(decision.otherwise));
-    code
+fn leaf(code: &mut Backwards, decision: &Decision<'_>) {
+    code.before(verdict(decision.otherwise));
+    for (args, action) in decision.cases.iter().rev() {
+        guarded(args, verdict(*action)).into_iter().rev().for_each(|step| code.before(step));
+    }
 }
 
 /// Source: linux/seccomp.h, `SECCOMP_RET_…`.

@@ -89,7 +89,7 @@ fn the_default_program_is_short_and_quick() {
     let worst = tables::table(Arch::X86_64).iter().map(|(name, _)| steps(name)).max();
     let counts = (program.len(), steps("read"), steps("openat"), steps("clone"), worst);
     // All, and those that one call takes.
-    assert_eq!(counts, (702, 12, 12, 15, Some(32)));
+    assert_eq!(counts, (702, 11, 11, 14, Some(31)));
 }
 
 #[test]
