@@ -1,1 +1,3 @@
-//! Skeleton.
+//! Linux system calls that rustix lacks.
+
+pub mod fork;
