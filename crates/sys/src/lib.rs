@@ -1,6 +1,7 @@
 //! Linux system calls that rustix lacks.
 
 pub mod bpf;
-pub mod seccomp;
+pub mod fork;
 pub mod netlink;
 pub mod netns;
+pub mod seccomp;
