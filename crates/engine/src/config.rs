@@ -16,6 +16,13 @@ pub struct Config {
     pub embedded: BTreeMap<String, Embedded>,
 }
 
+impl Config {
+    /// An engine with these directories and nothing brought along.
+    pub fn new(data: PathBuf, run: PathBuf, version: String) -> Config {
+        Config { data, run, version, embedded: BTreeMap::new() }
+    }
+}
+
 /// Makes an OCI layout archive, when it is first needed.
 #[derive(Clone)]
 pub struct Embedded(Arc<dyn Fn() -> Vec<u8> + Send + Sync>);

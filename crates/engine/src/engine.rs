@@ -1,14 +1,37 @@
 //! The handle through which everything is asked.
 
-use std::{fs::File, os::fd::OwnedFd, sync::Arc};
+mod containers;
+mod execs;
+mod images;
+mod open;
 
-use base::ContainerName;
-use workload::{Driver, Exit, Signal, TerminalSize, Usage};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+#[cfg(test)]
+pub(crate) use open::Parts;
+use tokio::{sync::watch, task::JoinSet};
+use tracing::warn;
+use workload::{Driver, Isolation};
 
 use crate::{
-    Change, Config, Container, Create, Created, EngineError, ExecCreate, ExecView, ImageView,
-    Import, Info, LogEntry, LogQuery, OpenError, Progress, Remove, RemoveImage, Stop, WaitFor,
+    Config, Container, ContainerState, EngineError, Info, Progress,
+    actor::blocking,
+    error::chain,
+    execs::Execs,
+    files::{Files, Lock},
+    gather::HostFacts,
+    images::Images,
+    networks::Networks,
+    records::Records,
+    registry::Registry,
 };
+
+/// How long closing waits for what has begun.
+const CLOSE_WAIT: Duration = Duration::from_secs(60);
 
 /// Called with news of long work, from any thread; it must not block.
 pub type OnProgress = Box<dyn Fn(Progress) + Send + Sync>;
@@ -18,165 +41,42 @@ pub type OnProgress = Box<dyn Fn(Progress) + Send + Sync>;
 /// Wherever a container is named (`who`), its name, its id or a unique beginning of its id does.
 /// Dropping a future that one of these returned leaves nothing half-made: what began is finished
 /// or undone by the container's own task.
+///
+/// When the last handle is dropped without [`Engine::close`], it is as if the daemon had been
+/// killed.
 #[derive(Clone, Debug)]
 pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
     shared: Arc<Shared>,
+    /// The containers' tasks; they end with this.
+    actors: Mutex<JoinSet<()>>,
 }
 
+/// What every container's task uses.
 #[derive(Debug)]
-struct Shared {
-    config: Config,
-    drivers: Vec<Arc<dyn Driver>>,
-}
-
-/// A container's log, record by record.
-#[derive(Debug)]
-pub struct LogStream(());
-
-impl LogStream {
-    /// The next record; `None` when there are no more and none will come.
-    ///
-    /// # Errors
-    /// [`EngineError::Files`] if the log cannot be read.
-    pub async fn next(&mut self) -> Result<Option<LogEntry>, EngineError> {
-        Ok(None)
-    }
-}
-
-fn later<T>(what: &str) -> Result<T, EngineError> {
-    Err(EngineError::Unsupported { what: what.to_owned(), why: "this build lacks it".to_owned() })
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) drivers: HashMap<Isolation, Arc<dyn Driver>>,
+    pub(crate) registry: Registry,
+    pub(crate) execs: Execs,
+    pub(crate) files: Files,
+    pub(crate) images: Arc<dyn Images>,
+    pub(crate) networks: Arc<dyn Networks>,
+    pub(crate) host: HostFacts,
+    pub(crate) closing: watch::Sender<bool>,
+    pub(crate) records: Records,
+    /// Dropped last: nobody else opens the data root before the rest is gone.
+    _lock: Lock,
 }
 
 impl Engine {
-    /// Opens the engine: takes the data root for itself, reads the records, brings host and
-    /// records together, and re-adopts what still runs.
-    ///
-    /// # Errors
-    /// [`OpenError`].
-    pub async fn open(config: Config, drivers: Vec<Arc<dyn Driver>>) -> Result<Engine, OpenError> {
-        Ok(Engine { shared: Arc::new(Shared { config, drivers }) })
-    }
-
-    /// Makes a container.
-    ///
-    /// # Errors
-    /// [`EngineError`]; then there is no container.
-    pub async fn create(&self, _create: Create) -> Result<Created, EngineError> {
-        later("create")
-    }
-
-    /// Starts a container, with a socket attached from its first byte on. One that runs is left
-    /// as it is.
-    ///
-    /// # Errors
-    /// [`EngineError`]; then it does not run.
-    pub async fn start(
-        &self,
-        _who: &str,
-        _attach: Option<OwnedFd>,
-        _size: Option<TerminalSize>,
-    ) -> Result<(), EngineError> {
-        later("start")
-    }
-
-    /// Makes a container and starts it, in one go. If it cannot be started it stays as one that
-    /// was made, unless it removes itself.
-    ///
-    /// # Errors
-    /// [`EngineError`].
-    pub async fn run(
-        &self,
-        _create: Create,
-        _attach: Option<OwnedFd>,
-        _size: Option<TerminalSize>,
-    ) -> Result<Created, EngineError> {
-        later("run")
-    }
-
-    /// Connects a socket to the container's standard streams; see [`workload::Process::attach`].
-    ///
-    /// # Errors
-    /// [`EngineError::NotRunning`].
-    pub async fn attach(&self, _who: &str, _socket: OwnedFd) -> Result<(), EngineError> {
-        later("attach")
-    }
-
-    /// Gives the container's terminal another size.
-    ///
-    /// # Errors
-    /// [`EngineError::NotRunning`].
-    pub async fn resize(&self, _who: &str, _size: TerminalSize) -> Result<(), EngineError> {
-        later("resize")
-    }
-
-    /// Asks the container to end, and kills it when the time is up. One that does not run is left
-    /// as it is.
-    ///
-    /// # Errors
-    /// [`EngineError`].
-    pub async fn stop(&self, _who: &str, _stop: Stop) -> Result<(), EngineError> {
-        later("stop")
-    }
-
-    /// Sends the container's process a signal.
-    ///
-    /// # Errors
-    /// [`EngineError::NotRunning`].
-    pub async fn kill(&self, _who: &str, _signal: Signal) -> Result<(), EngineError> {
-        later("kill")
-    }
-
-    /// Stops the container in its tracks.
-    ///
-    /// # Errors
-    /// [`EngineError::NotRunning`], [`EngineError::AlreadyPaused`].
-    pub async fn pause(&self, _who: &str) -> Result<(), EngineError> {
-        later("pause")
-    }
-
-    /// Lets the container go on.
-    ///
-    /// # Errors
-    /// [`EngineError::NotPaused`].
-    pub async fn resume(&self, _who: &str) -> Result<(), EngineError> {
-        later("resume")
-    }
-
-    /// Waits, and tells how the container ended; one that never ran ended with code 0.
-    ///
-    /// # Errors
-    /// [`EngineError::NoSuchContainer`].
-    pub async fn wait(&self, _who: &str, _until: WaitFor) -> Result<Exit, EngineError> {
-        later("wait")
-    }
-
-    /// Removes the container and everything that is only its.
-    ///
-    /// # Errors
-    /// [`EngineError::RemoveRunning`] unless forced.
-    pub async fn remove(&self, _who: &str, _remove: Remove) -> Result<(), EngineError> {
-        later("remove")
-    }
-
-    /// Gives the container another name.
-    ///
-    /// # Errors
-    /// [`EngineError::NameTaken`].
-    pub async fn rename(&self, _who: &str, _name: ContainerName) -> Result<(), EngineError> {
-        later("rename")
-    }
-
-    /// Stops the container if it runs, then starts it.
-    ///
-    /// # Errors
-    /// As [`Engine::stop`] and [`Engine::start`].
-    pub async fn restart(&self, _who: &str, _stop: Stop) -> Result<(), EngineError> {
-        later("restart")
-    }
-
     /// Every container, oldest first.
     pub fn list(&self) -> Vec<Arc<Container>> {
-        Vec::new()
+        self.inner.shared.registry.list()
     }
 
     /// One container.
@@ -184,158 +84,59 @@ impl Engine {
     /// # Errors
     /// [`EngineError::NoSuchContainer`], [`EngineError::AmbiguousId`].
     pub fn inspect(&self, who: &str) -> Result<Arc<Container>, EngineError> {
-        Err(EngineError::NoSuchContainer(who.to_owned()))
-    }
-
-    /// The container's log. Following ends when the container has ended and all is read.
-    ///
-    /// # Errors
-    /// [`EngineError`].
-    pub async fn logs(&self, _who: &str, _query: LogQuery) -> Result<LogStream, EngineError> {
-        later("logs")
-    }
-
-    /// Notes a process to be started in a running container, and answers with its id.
-    ///
-    /// # Errors
-    /// [`EngineError::NotRunning`], [`EngineError::Paused`].
-    pub async fn exec_create(&self, _who: &str, _exec: ExecCreate) -> Result<String, EngineError> {
-        later("exec")
-    }
-
-    /// Starts it, with a socket attached from its first byte on.
-    ///
-    /// # Errors
-    /// [`EngineError`].
-    pub async fn exec_start(
-        &self,
-        _exec: &str,
-        _attach: Option<OwnedFd>,
-    ) -> Result<(), EngineError> {
-        later("exec")
-    }
-
-    /// Waits until it has ended.
-    ///
-    /// # Errors
-    /// [`EngineError::NoSuchExec`].
-    pub async fn exec_wait(&self, _exec: &str) -> Result<Exit, EngineError> {
-        later("exec")
-    }
-
-    /// Gives its terminal another size.
-    ///
-    /// # Errors
-    /// [`EngineError`].
-    pub async fn exec_resize(&self, _exec: &str, _size: TerminalSize) -> Result<(), EngineError> {
-        later("exec")
-    }
-
-    /// An exec as it is now.
-    ///
-    /// # Errors
-    /// [`EngineError::NoSuchExec`].
-    pub fn exec_inspect(&self, exec: &str) -> Result<ExecView, EngineError> {
-        Err(EngineError::NoSuchExec(exec.to_owned()))
-    }
-
-    /// What the container has used so far; nothing, if it does not run.
-    ///
-    /// # Errors
-    /// [`EngineError`].
-    pub async fn usage(&self, _who: &str) -> Result<Usage, EngineError> {
-        later("usage")
-    }
-
-    /// Host process ids of everything in the container.
-    ///
-    /// # Errors
-    /// [`EngineError::NotRunning`].
-    pub async fn host_pids(&self, _who: &str) -> Result<Vec<u32>, EngineError> {
-        later("host_pids")
-    }
-
-    /// Makes an image of a root file system archive (plain, gzip or zstd), and answers with its
-    /// id. `from` is anything that can be read: a file, a pipe, a socket.
-    ///
-    /// # Errors
-    /// [`EngineError`]; then nothing is left of it.
-    pub async fn import(
-        &self,
-        _from: File,
-        _import: Import,
-        _progress: OnProgress,
-    ) -> Result<String, EngineError> {
-        later("import")
-    }
-
-    /// Loads an image archive (`docker save`'s, or an OCI layout).
-    ///
-    /// # Errors
-    /// [`EngineError`].
-    pub async fn load(
-        &self,
-        _from: File,
-        _progress: OnProgress,
-    ) -> Result<Vec<Change>, EngineError> {
-        later("load")
-    }
-
-    /// Writes images to an archive that `load` and Docker read.
-    ///
-    /// # Errors
-    /// [`EngineError::NoSuchImage`].
-    pub async fn save(&self, _names: Vec<String>, _to: File) -> Result<(), EngineError> {
-        later("save")
-    }
-
-    /// Gives an image one more reference.
-    ///
-    /// # Errors
-    /// [`EngineError::NoSuchImage`].
-    pub async fn tag(&self, _from: &str, _to: &str) -> Result<(), EngineError> {
-        later("tag")
-    }
-
-    /// Takes a reference away, and the image with its last one.
-    ///
-    /// # Errors
-    /// [`EngineError::NoSuchImage`], [`EngineError::ImageInUse`].
-    pub async fn remove_image(
-        &self,
-        _name: &str,
-        _remove: RemoveImage,
-    ) -> Result<Vec<Change>, EngineError> {
-        later("remove_image")
-    }
-
-    /// Every image.
-    ///
-    /// # Errors
-    /// [`EngineError`].
-    pub async fn images(&self) -> Result<Vec<ImageView>, EngineError> {
-        Ok(Vec::new())
-    }
-
-    /// One image.
-    ///
-    /// # Errors
-    /// [`EngineError::NoSuchImage`].
-    pub async fn image_inspect(&self, name: &str) -> Result<ImageView, EngineError> {
-        Err(EngineError::NoSuchImage(name.to_owned()))
+        Ok(self.inner.shared.registry.find(who)?.container())
     }
 
     /// The daemon in a few numbers.
     pub fn info(&self) -> Info {
+        let shared = &self.inner.shared;
+        let list = self.list();
+        let count = |state| list.iter().filter(|c| c.state.state == state).count();
+        let (running, paused) = (count(ContainerState::Running), count(ContainerState::Paused));
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let mut isolations: Vec<_> = shared.drivers.keys().copied().collect();
+        isolations.sort_by_key(ToString::to_string);
         Info {
-            version: self.shared.config.version.clone(),
-            containers: (0, 0, 0),
-            images: 0,
-            data_root: self.shared.config.data.display().to_string(),
-            isolations: self.shared.drivers.iter().map(|d| d.capabilities().isolation).collect(),
+            version: shared.config.version.clone(),
+            containers: (number(running), number(paused), number(list.len() - running - paused)),
+            images: shared.images.count(),
+            data_root: shared.config.data.display().to_string(),
+            isolations,
         }
     }
 
     /// Finishes what has begun and lets go of the data root. Containers go on.
-    pub async fn close(&self) {}
+    pub async fn close(&self) {
+        let shared = Arc::clone(&self.inner.shared);
+        shared.closing.send_replace(true);
+        let mut actors = std::mem::take(&mut *self.inner.actors());
+        let all = async { while actors.join_next().await.is_some() {} };
+        if tokio::time::timeout(CLOSE_WAIT, all).await.is_err() {
+            warn!("something does not come to an end; the next daemon will see to it");
+        }
+        let end = move || {
+            let result = match shared.registry.is_empty() {
+                true => shared.networks.remove_unused(),
+                false => Ok(()),
+            };
+            shared.records.close();
+            result
+        };
+        if let Err(failure) = blocking("closing", end).await {
+            warn!(error = chain(&failure), "the bridge is left");
+        }
+    }
+}
+
+impl Inner {
+    fn actors(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.actors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a container's task until its end, or the engine's.
+    fn spawn(&self, actor: impl Future<Output = ()> + Send + 'static) {
+        let mut actors = self.actors();
+        while actors.try_join_next().is_some() {}
+        actors.spawn(actor);
+    }
 }

@@ -1,12 +1,16 @@
 //! Why the engine did not do what it was asked, in Docker's words where Docker has them.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, sync::Arc};
 
 use base::{ContainerId, ContainerName, ErrorKind};
 use workload::{DriverError, Isolation};
 
+use crate::RecordsError;
+
 /// Why a request failed. Nothing half-made is left behind unless the text says so.
-#[derive(Debug, thiserror::Error)]
+///
+/// It can be cloned, because several may wait for the same thing.
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum EngineError {
     /// No container has this name, id or beginning of an id.
     #[error("No such container: {0}")]
@@ -63,17 +67,17 @@ pub enum EngineError {
     /// The exec was started before.
     #[error("exec {0} has already run")]
     ExecRan(String),
-    /// The image is used by a container.
-    #[error(
-        "conflict: unable to remove repository reference \"{image}\" (must force) - container \
-         {container} is using its referenced image"
-    )]
-    ImageInUse {
-        /// The image as it was named.
-        image: String,
-        /// Short id of a container that uses it.
-        container: String,
+    /// The image store refused or failed.
+    #[error("{text}")]
+    Image {
+        /// What a caller can do about it.
+        kind: ErrorKind,
+        /// What it said, with all causes.
+        text: String,
     },
+    /// It uses a namespace of a container that does not run.
+    #[error("cannot join namespaces of a non running container: {0}")]
+    JoinsStopped(String),
     /// The request makes no sense.
     #[error("{what}: {why}")]
     Invalid {
@@ -96,20 +100,47 @@ pub enum EngineError {
     /// The driver refused or failed.
     #[error(transparent)]
     Driver(#[from] DriverError),
+    /// The host's network refused.
+    #[error(transparent)]
+    Network(Arc<net::NetworkError>),
+    /// A port cannot be published.
+    #[error(transparent)]
+    Port(Arc<net::ReserveError>),
+    /// No address is free.
+    #[error(transparent)]
+    Lease(#[from] net::LeaseError),
+    /// A log cannot be read.
+    #[error(transparent)]
+    Log(Arc<stdio::log::LogError>),
     /// A file of the engine could not be made, read or removed.
-    #[error("cannot {step} {path}")]
+    #[error("cannot {step} {}", path.display())]
     Files {
         /// What was being done.
         step: &'static str,
         /// To what.
         path: PathBuf,
         /// What the kernel said.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// It took longer than it may.
     #[error("the deadline passed while {doing}")]
     DeadlinePassed {
         /// What was not finished.
+        doing: &'static str,
+    },
+    /// What is intended could not be recorded, so it was not done.
+    #[error("cannot record it")]
+    Records(#[from] RecordsError),
+    /// The daemon was killed meanwhile.
+    #[error("the daemon was killed while {doing}")]
+    Interrupted {
+        /// What was not finished, and is undone.
+        doing: &'static str,
+    },
+    /// A bug: a task of the engine panicked. The container is as well cared for as can be.
+    #[error("a task of the engine failed while {doing}")]
+    Failed {
+        /// What was being done.
         doing: &'static str,
     },
     /// A limit was reached.
@@ -142,25 +173,53 @@ impl EngineError {
             | EngineError::Removing(_)
             | EngineError::Busy { .. }
             | EngineError::ExecRan(_)
-            | EngineError::ImageInUse { .. } => ErrorKind::Conflict,
+            | EngineError::JoinsStopped(_) => ErrorKind::Conflict,
             EngineError::Unsupported { .. } | EngineError::NoDriver(_) => ErrorKind::Unsupported,
             EngineError::Driver(error) => error.kind(),
-            EngineError::Files { .. } => ErrorKind::Internal,
+            EngineError::Image { kind, .. } => *kind,
+            EngineError::Network(error) => error.kind(),
+            EngineError::Port(error) => error.kind(),
+            EngineError::Lease(error) => error.kind(),
+            EngineError::Log(error) => error.kind(),
+            EngineError::Files { .. } | EngineError::Failed { .. } => ErrorKind::Internal,
+            EngineError::Records(error) => error.kind(),
             EngineError::DeadlinePassed { .. } => ErrorKind::DeadlineExceeded,
             EngineError::TooMany { .. } => ErrorKind::Exhausted,
+            EngineError::Interrupted { .. } => ErrorKind::Unavailable,
             EngineError::Closed => ErrorKind::Unavailable,
         }
     }
+}
+
+/// An error with all its causes, for texts that travel without it.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    use std::fmt::Write as _;
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        write!(text, ": {cause}").expect("writing to a String cannot fail");
+        source = cause.source();
+    }
+    text
 }
 
 /// Why the engine could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another daemon has this data root.
-    #[error("data root {0} is in use by another daemon")]
+    #[error("data root {} is in use by another daemon", _0.display())]
     Locked(PathBuf),
+    /// The records cannot be read.
+    #[error(transparent)]
+    Records(#[from] RecordsError),
+    /// The image store cannot be opened.
+    #[error("cannot open the image store: {0}")]
+    Images(String),
+    /// A bug: opening panicked.
+    #[error("opening the engine failed")]
+    Failed,
     /// A directory or file of the engine could not be made.
-    #[error("cannot {step} {path}")]
+    #[error("cannot {step} {}", path.display())]
     Files {
         /// What was being done.
         step: &'static str,
@@ -176,7 +235,10 @@ impl OpenError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             OpenError::Locked(_) => ErrorKind::Conflict,
-            OpenError::Files { .. } => ErrorKind::Internal,
+            OpenError::Records(error) => error.kind(),
+            OpenError::Files { .. } | OpenError::Images(_) | OpenError::Failed => {
+                ErrorKind::Internal
+            }
         }
     }
 }

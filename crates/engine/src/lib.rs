@@ -4,15 +4,34 @@
 //! acted upon. The engine knows no concrete driver, no client's protocol and no wire format:
 //! [`Create`] is what every adapter's request becomes, [`Container`] what every adapter shows.
 
+mod actor;
 mod config;
 mod engine;
 mod error;
+mod execs;
+mod files;
+mod gather;
+mod images;
+mod journal;
+mod logs;
+mod names;
+mod networks;
+mod plan;
+mod record;
+mod records;
+mod registry;
 mod request;
+mod spec;
+mod step;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use config::{Config, Embedded};
-pub use engine::{Engine, LogStream, OnProgress};
+pub use engine::{Engine, OnProgress};
 pub use error::{EngineError, OpenError};
+pub use logs::LogStream;
+pub use records::RecordsError;
 pub use request::{
     Change, Create, DeviceRequest, ExecCreate, Import, LogOptions, LogQuery, MountKind,
     MountRequest, NamespaceMode, NetworkMode, PortRequest, Protocol, Remove, RemoveImage,

@@ -157,7 +157,7 @@ pub struct ImageView {
     pub size: u64,
     /// How many containers use it.
     pub containers: u64,
-    /// Digests of its layers' archives, lowest first.
+    /// Digests of its layers uncompressed (diff ids), lowest first.
     pub layers: Vec<String>,
     /// What its configuration says a container of it runs.
     pub config: ImageConfig,

@@ -1,4 +1,7 @@
 //! Linux system calls that rustix lacks.
 
+pub mod bpf;
+pub mod fork;
 pub mod netlink;
 pub mod netns;
+pub mod seccomp;
