@@ -187,7 +187,7 @@ impl Client {
         Ok(created)
     }
 
-    /// How what was run with `wait` ended.
+    /// How what was run, started or attached to ended.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -195,7 +195,8 @@ impl Client {
         expect!(self.hear().await?, Exit)
     }
 
-    /// Starts a container.
+    /// Starts a container, attached to this socket if one is given. It runs when this answers.
+    /// With `wait`, [`Client::exit`] tells how it ended and nothing else may be asked before.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -204,17 +205,26 @@ impl Client {
         who: &str,
         attach: Option<BorrowedFd<'_>>,
         size: Option<TerminalSize>,
+        wait: bool,
     ) -> Result<(), ClientError> {
-        let request = Request::Start { who: who.to_owned(), attach: attach.is_some(), size };
-        self.order(request, attach.as_slice()).await
+        let request = Request::Start { who: who.to_owned(), attach: attach.is_some(), size, wait };
+        self.ask(&request, attach.as_slice()).await?;
+        self.started().await?;
+        if wait { Ok(()) } else { self.done().await }
     }
 
-    /// Connects a socket to a container's streams.
+    /// Connects a socket to a container's streams. Then [`Client::exit`] tells how it ended, and
+    /// nothing else may be asked before.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn attach(&mut self, who: &str, socket: impl AsFd) -> Result<(), ClientError> {
-        self.order(Request::Attach { who: who.to_owned() }, &[socket.as_fd()]).await
+        self.ask(&Request::Attach { who: who.to_owned() }, &[socket.as_fd()]).await?;
+        self.started().await
+    }
+
+    async fn started(&mut self) -> Result<(), ClientError> {
+        if self.hear().await? == Reply::Started { Ok(()) } else { Err(ClientError::Unexpected) }
     }
 
     /// Gives a container's terminal another size.

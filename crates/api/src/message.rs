@@ -28,7 +28,8 @@ pub struct Hello {
 pub enum Request {
     /// [`Reply::Created`], then [`Reply::Done`].
     Create(Box<Create>),
-    /// [`Reply::Done`]. With `attach`, one descriptor: a socket for its streams.
+    /// [`Reply::Started`], then [`Reply::Done`]. With `attach`, one descriptor: a socket for its
+    /// streams.
     Start {
         /// Which container.
         who: String,
@@ -36,6 +37,8 @@ pub enum Request {
         attach: bool,
         /// Size of its terminal.
         size: Option<TerminalSize>,
+        /// Go on to tell how it ended, with [`Reply::Exit`] in place of [`Reply::Done`].
+        wait: bool,
     },
     /// [`Reply::Created`] once it runs, then [`Reply::Done`]. With `attach`, one descriptor.
     Run {
@@ -48,7 +51,8 @@ pub enum Request {
         /// Go on to tell how it ended, with [`Reply::Exit`] in place of [`Reply::Done`].
         wait: bool,
     },
-    /// [`Reply::Done`]. One descriptor: a socket for its streams.
+    /// [`Reply::Started`], then [`Reply::Exit`] when it has ended. One descriptor: a socket for
+    /// its streams.
     Attach {
         /// Which container.
         who: String,
@@ -246,6 +250,8 @@ pub enum Reply {
     Failed(Failure),
     /// A container was made.
     Created(Created),
+    /// A container runs, and streams are attached as asked.
+    Started,
     /// A container or exec ended.
     Exit(Exit),
     /// A container.
@@ -274,7 +280,11 @@ impl Reply {
     /// Whether nothing more comes in answer to the request.
     pub fn ends(&self) -> bool {
         match self {
-            Reply::Created(_) | Reply::Container(_) | Reply::Image(_) | Reply::Progress(_) => false,
+            Reply::Created(_)
+            | Reply::Started
+            | Reply::Container(_)
+            | Reply::Image(_)
+            | Reply::Progress(_) => false,
             Reply::Done
             | Reply::Failed(_)
             | Reply::Exit(_)

@@ -9,7 +9,7 @@ use std::{
 };
 
 use base::ErrorKind;
-use engine::{Create, Created, Engine, EngineError, ExecCreate, LogQuery, Progress, WaitFor};
+use engine::{Create, Engine, EngineError, ExecCreate, LogQuery, Progress, WaitFor};
 use tokio::{io::AsyncWriteExt as _, net::UnixStream, sync::watch};
 use wire::{WireError, Writer};
 use workload::TerminalSize;
@@ -76,11 +76,20 @@ async fn carry_out(
             let created = engine.create(*create).await?;
             to.send(&Reply::Created(created), &[]).await?;
         }
-        Request::Start { who, attach: _, size } => engine.start(&who, fd, size).await?,
+        Request::Start { who, attach: _, size, wait: false } => {
+            engine.start(&who, fd, size).await?;
+            to.send(&Reply::Started, &[]).await?;
+        }
+        Request::Start { who, attach: _, size, wait: true } => {
+            // By its id from here on: whoever else gets the name is not waited for.
+            let container = engine.inspect(&who)?;
+            let (id, auto_remove) = (container.id.as_str(), container.config.auto_remove);
+            return start(engine, id, until_end(auto_remove), fd, size, &Reply::Started, to).await;
+        }
         Request::Run { create, attach: _, size, wait } => {
             return run(engine, *create, fd, size, wait, to).await;
         }
-        Request::Attach { who } => engine.attach(&who, given(fd)).await?,
+        Request::Attach { who } => return attach(engine, &who, given(fd), to).await,
         Request::Resize { who, size } => engine.resize(&who, size).await?,
         Request::Stop { who, stop } => engine.stop(&who, stop).await?,
         Request::Kill { who, signal } => engine.kill(&who, signal).await?,
@@ -158,23 +167,62 @@ async fn run(
         to.send(&Reply::Created(created), &[]).await?;
         return Ok(Reply::Done);
     }
-    let until = if create.auto_remove { WaitFor::Removed } else { WaitFor::NextExit };
-    let created: Created = engine.create(create).await?;
-    let id = created.id.as_str();
+    let until = until_end(create.auto_remove);
+    let created = engine.create(create).await?;
+    let id = created.id.clone();
+    start(engine, id.as_str(), until, attach, size, &Reply::Created(created), to).await
+}
+
+/// What to wait for so that a container which removes itself has done so.
+fn until_end(auto_remove: bool) -> WaitFor {
+    if auto_remove { WaitFor::Removed } else { WaitFor::NextExit }
+}
+
+/// Starts a container, says so, and answers with its end.
+async fn start(
+    engine: &Engine,
+    id: &str,
+    until: WaitFor,
+    attach: Option<OwnedFd>,
+    size: Option<TerminalSize>,
+    started: &Reply,
+    to: &mut Writer,
+) -> Result<Reply, Broken> {
     // The wait begins before the start: one that ends at once and removes itself is not missed.
     let mut exit = pin!(engine.wait(id, until));
     let mut start = pin!(engine.start(id, attach, size));
     let early = tokio::select! {
         biased;
         exit = &mut exit => Some(exit),
-        started = &mut start => { started?; None }
+        result = &mut start => { result?; None }
     };
-    to.send(&Reply::Created(created.clone()), &[]).await?;
+    if early.is_some() {
+        start.await?;
+    }
+    to.send(started, &[]).await?;
     let exit = match early {
-        Some(exit) => {
-            start.await?;
-            exit?
-        }
+        Some(exit) => exit?,
+        None => exit.await?,
+    };
+    Ok(Reply::Exit(exit))
+}
+
+/// Attaches to a container, says so, and answers with its end.
+async fn attach(
+    engine: &Engine,
+    who: &str,
+    socket: OwnedFd,
+    to: &mut Writer,
+) -> Result<Reply, Broken> {
+    let mut exit = pin!(engine.wait(who, WaitFor::NotRunning));
+    let early = match peek(exit.as_mut()) {
+        Poll::Ready(exit) => Some(exit),
+        Poll::Pending => None,
+    };
+    engine.attach(who, socket).await?;
+    to.send(&Reply::Started, &[]).await?;
+    let exit = match early {
+        Some(exit) => exit?,
         None => exit.await?,
     };
     Ok(Reply::Exit(exit))

@@ -32,7 +32,10 @@ async fn hints(engine: &Engine, error: &EngineError) -> Vec<String> {
         let names = containers.iter().map(|container| container.name.as_str());
         closest(who, names).map(|name| format!("Did you mean container \"{name}\"?"))
     } else if let EngineError::NoSuchImage(image) = error {
-        like_image(engine, image).await
+        Some(like_image(engine, image).await.unwrap_or_else(|| {
+            "Images come from `wythe load`, `wythe import`, and `demo`; registries are not built yet."
+                .to_owned()
+        }))
     } else {
         None
     };
