@@ -2,6 +2,9 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
 
+/// The default bridge's name.
+const BRIDGE: &str = "wythe0";
+
 /// What an engine is opened with.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -11,6 +14,8 @@ pub struct Config {
     pub run: PathBuf,
     /// Version of this build, for [`crate::Info`].
     pub version: String,
+    /// Name of the default bridge.
+    pub bridge: net::InterfaceName,
     /// Images that this build brings along, by name (`demo`). One that is asked for and not in
     /// the store is loaded into it.
     pub embedded: BTreeMap<String, Embedded>,
@@ -19,7 +24,8 @@ pub struct Config {
 impl Config {
     /// An engine with these directories and nothing brought along.
     pub fn new(data: PathBuf, run: PathBuf, version: String) -> Config {
-        Config { data, run, version, embedded: BTreeMap::new() }
+        let bridge = BRIDGE.parse().expect("it is the name of an interface");
+        Config { data, run, version, bridge, embedded: BTreeMap::new() }
     }
 }
 

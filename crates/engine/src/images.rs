@@ -1,10 +1,14 @@
 //! What the engine wants of images. Carried out by the `image` crate's store.
 
+mod store;
+
 use std::{fmt::Debug, fs::File, path::PathBuf};
 
 use base::{ContainerId, Digest};
 
 use crate::{Change, EngineError, ImageView, Import, engine::OnProgress};
+
+pub(crate) use store::StoreImages;
 
 /// A container, as far as its image cares.
 #[derive(Clone, Debug)]
@@ -17,11 +21,11 @@ pub(crate) struct ImageUse {
 
 /// Images and their layers. Every method may block.
 pub(crate) trait Images: Debug + Send + Sync {
-    /// The image of this reference, id or beginning of an id; `None` if there is none.
+    /// The image of this reference, id or beginning of an id.
     ///
     /// # Errors
-    /// [`EngineError::Invalid`] if it is no name of an image.
-    fn find(&self, name: &str) -> Result<Option<ImageView>, EngineError>;
+    /// [`EngineError::NoSuchImage`], or [`EngineError::Image`] if it is no name of an image.
+    fn find(&self, name: &str) -> Result<ImageView, EngineError>;
 
     /// Makes layers, lowest first, available to a container: directories, top first. Doing it
     /// again changes nothing.

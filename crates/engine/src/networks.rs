@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt::Debug,
     net::{IpAddr, Ipv4Addr},
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
@@ -57,6 +57,8 @@ pub(crate) trait Networks: Debug + Send + Sync {
 #[derive(Debug)]
 pub(crate) struct HostNetworks {
     bridge: InterfaceName,
+    /// The namespace that plays the host; the daemon's own where there is none.
+    namespace: Option<OwnedFd>,
     host: OnceLock<Host>,
     state: Mutex<State>,
 }
@@ -81,15 +83,15 @@ struct Plugged {
 }
 
 impl HostNetworks {
-    pub(crate) fn new(bridge: InterfaceName) -> HostNetworks {
-        HostNetworks { bridge, host: OnceLock::new(), state: Mutex::default() }
+    pub(crate) fn new(bridge: InterfaceName, namespace: Option<OwnedFd>) -> HostNetworks {
+        HostNetworks { bridge, namespace, host: OnceLock::new(), state: Mutex::default() }
     }
 
     fn host(&self) -> Result<&Host, NetworkError> {
         if let Some(host) = self.host.get() {
             return Ok(host);
         }
-        let host = Host::open(None)?;
+        let host = Host::open(self.namespace.as_ref().map(AsFd::as_fd))?;
         Ok(self.host.get_or_init(|| host))
     }
 
@@ -284,3 +286,6 @@ impl From<net::ReserveError> for EngineError {
         EngineError::Port(Arc::new(error))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -145,7 +145,7 @@ pub struct ImageView {
     pub id: String,
     /// Digest of its manifest, `sha256:…`.
     pub manifest: String,
-    /// References in full, `registry/repository:tag`.
+    /// References as Docker shows them, `repository:tag`.
     pub references: Vec<String>,
     /// When it was made, as its configuration says.
     pub created: Option<String>,

@@ -5,6 +5,7 @@
 
 pub mod bpf;
 pub mod fork;
+pub mod loopdev;
 pub mod netlink;
 pub mod netns;
 pub mod capability;

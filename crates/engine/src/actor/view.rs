@@ -61,7 +61,13 @@ impl Actor {
 pub(crate) fn first_view(record: &Record) -> Container {
     let state = match record.stage {
         Stage::Removing | Stage::Making => ContainerState::Removing,
-        _ => idle_word(record.exit.is_some()),
+        Stage::Idle
+        | Stage::Starting
+        | Stage::Running
+        | Stage::Pausing
+        | Stage::Paused
+        | Stage::Resuming
+        | Stage::Clearing => idle_word(record.exit.is_some()),
     };
     let state = StateView {
         state,

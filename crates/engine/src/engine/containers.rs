@@ -331,15 +331,16 @@ impl Engine {
         let shared = Arc::clone(&self.inner.shared);
         let name = name.to_owned();
         let find = move || {
-            if let Some(image) = shared.images.find(&name)? {
-                return Ok(image);
-            }
-            let missing = || EngineError::NoSuchImage(name.clone());
+            let found = shared.images.find(&name);
             let plain = name.strip_suffix(":latest").unwrap_or(&name);
-            let embedded = shared.config.embedded.get(plain).ok_or_else(missing)?;
-            let archive = super::images::memory_file(&embedded.archive())?;
-            shared.images.load(archive, Box::new(|_| ()))?;
-            shared.images.find(&name)?.ok_or_else(missing)
+            match (found, shared.config.embedded.get(plain)) {
+                (Err(EngineError::NoSuchImage(_)), Some(embedded)) => {
+                    let archive = super::images::memory_file(&embedded.archive())?;
+                    shared.images.load(archive, Box::new(|_| ()))?;
+                    shared.images.find(&name)
+                }
+                (found, _) => found,
+            }
         };
         blocking("looking for the image", find).await
     }

@@ -87,8 +87,7 @@ impl Engine {
     pub async fn image_inspect(&self, name: &str) -> Result<ImageView, EngineError> {
         let name = name.to_owned();
         self.with("inspecting the image", move |shared| {
-            let found = shared.images.find(&name)?;
-            let mut image = found.ok_or(EngineError::NoSuchImage(name))?;
+            let mut image = shared.images.find(&name)?;
             count(&mut image, &uses(shared));
             Ok(image)
         })

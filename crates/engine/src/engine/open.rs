@@ -15,13 +15,13 @@ use workload::Driver;
 use super::{Engine, Inner, Shared};
 use crate::{
     Config, EngineError, OpenError,
-    actor::{Actor, MAILBOX, blocking, first_view},
+    actor::{Actor, MAILBOX, first_view},
     error::chain,
     execs::Execs,
     files::{self, Files},
     gather::HostFacts,
-    images::{ImageUse, Images},
-    networks::Networks,
+    images::{ImageUse, Images, StoreImages},
+    networks::{HostNetworks, Networks},
     record::{Record, Stage},
     records::Records,
     registry::{Entry, Registry, Snapshot},
@@ -35,6 +35,20 @@ pub(crate) struct Parts {
 }
 
 impl Engine {
+    /// Opens the engine: takes the data root for itself, reads the records, brings host and
+    /// records together, and re-adopts what still runs.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open(config: Config, drivers: Vec<Arc<dyn Driver>>) -> Result<Engine, OpenError> {
+        let parts = |config: &Config| {
+            let images = Arc::new(StoreImages::open(&config.data, &config.run)?);
+            let networks = Arc::new(HostNetworks::new(config.bridge.clone(), None));
+            Ok(Parts { images, networks })
+        };
+        Engine::open_with(config, drivers, parts).await
+    }
+
     pub(crate) async fn open_with(
         config: Config,
         drivers: Vec<Arc<dyn Driver>>,

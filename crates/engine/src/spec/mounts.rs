@@ -29,7 +29,8 @@ pub(super) fn mounts(
     let own_dev = config.mounts.iter().any(|mount| same(&mount.target, Path::new("/dev")));
     mounts.retain(|default| {
         let taken = config.mounts.iter().any(|own| same(&own.target, &default.target));
-        !taken && !(own_dev && default.target.starts_with("/dev"))
+        let beside = own_dev && default.target.starts_with("/dev");
+        !(taken || beside)
     });
     for own in &config.mounts {
         mounts.push(asked(own, facts)?);

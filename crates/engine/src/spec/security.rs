@@ -74,10 +74,13 @@ fn filter(
     privileged: bool,
     capabilities: &BTreeSet<u8>,
 ) -> Result<Option<SeccompPolicy>, EngineError> {
+    let own;
     let profile = match config.security.seccomp.as_deref() {
         Some("unconfined") => return Ok(None),
         Some(text) => {
-            Profile::parse(text.as_bytes()).map_err(|error| invalid("seccomp", chain(&error)))?
+            own = Profile::parse(text.as_bytes())
+                .map_err(|error| invalid("seccomp", chain(&error)))?;
+            &own
         }
         None if privileged => return Ok(None),
         None => Profile::default_rules(),
@@ -87,6 +90,5 @@ fn filter(
         invalid("seccomp", "no filter for this processor: use unconfined".to_owned())
     })?;
     let host = Host { capabilities, arch, kernel: KernelVersion { major, minor } };
-    let policy = profile.resolve(host).map_err(|error| invalid("seccomp", chain(&error)))?;
-    Ok(Some(policy))
+    Ok(Some(profile.resolve(host)))
 }

@@ -123,8 +123,11 @@ fn not_here<T>() -> Result<T, EngineError> {
 }
 
 impl Images for FakeImages {
-    fn find(&self, name: &str) -> Result<Option<ImageView>, EngineError> {
-        Ok((name == "image").then(|| ImageView {
+    fn find(&self, name: &str) -> Result<ImageView, EngineError> {
+        if name != "image" {
+            return Err(EngineError::NoSuchImage(name.to_owned()));
+        }
+        Ok(ImageView {
             id: Digest::from_sha256([1; 32]).to_string(),
             manifest: Digest::from_sha256([2; 32]).to_string(),
             references: vec!["image:latest".to_owned()],
@@ -136,7 +139,7 @@ impl Images for FakeImages {
             layers: Vec::new(),
             config: ImageConfig { command: Some(vec!["sleep".to_owned()]), ..Default::default() },
             history: Vec::new(),
-        }))
+        })
     }
 
     fn mount(
@@ -156,7 +159,7 @@ impl Images for FakeImages {
     }
 
     fn list(&self) -> Result<Vec<ImageView>, EngineError> {
-        Ok(self.find("image")?.into_iter().collect())
+        Ok(vec![self.find("image")?])
     }
 
     fn count(&self) -> u64 {

@@ -327,7 +327,7 @@ async fn an_exec_runs_ends_and_is_remembered() {
 
     let long = engine.exec_create("web", exec(&["sleep"])).await.unwrap();
     engine.exec_start(&long, None).await.unwrap();
-    assert_eq!(engine.inspect("web").unwrap().execs, [long.clone()]);
+    assert_eq!(engine.inspect("web").unwrap().execs, std::slice::from_ref(&long));
     assert_eq!(engine.host_pids("web").await.unwrap().len(), 2);
     let (ended, stopped) =
         tokio::join!(engine.exec_wait(&long), engine.stop("web", Stop::default()));
