@@ -78,17 +78,18 @@ pub(crate) fn definition() -> clap::Command {
 /// The same command whose switches take a value too, as Docker's do: `--rm=false`, `-t=1`.
 pub(crate) fn with_docker_switches(command: clap::Command) -> clap::Command {
     command
-        .mut_args(|arg| match arg.get_action() {
-            clap::ArgAction::SetTrue => arg
-                .action(clap::ArgAction::Set)
+        .mut_args(|arg| {
+            if !matches!(arg.get_action(), clap::ArgAction::SetTrue) {
+                return arg;
+            }
+            arg.action(clap::ArgAction::Set)
                 .num_args(0..=1)
                 .require_equals(true)
                 .value_name(SWITCH)
                 .value_parser(switch)
                 .default_value("false")
                 .default_missing_value("true")
-                .hide_default_value(true),
-            _ => arg,
+                .hide_default_value(true)
         })
         .mut_subcommands(with_docker_switches)
 }
@@ -122,7 +123,7 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
         Err(error) => return ExitCode::from(tell_usage(&error, &args)),
     };
     let passes_codes = cli.command.passes_codes();
-    let result = cli.global.endpoint().and_then(|endpoint| command::run(cli.command, endpoint));
+    let result = cli.global.endpoint().and_then(|endpoint| command::run(cli.command, &endpoint));
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -146,21 +147,18 @@ pub(crate) fn tell(error: &CliError) {
 /// Prints what the parser says: help and version to standard output, all else as an error.
 fn tell_usage(error: &clap::Error, args: &[OsString]) -> u8 {
     let text = error.render().to_string();
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            return u8::from(output::print(&help(&text)).is_err());
-        }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            output::complain(help(&text).trim_end());
-            return u8::from(args.len() > 1);
-        }
-        _ => {}
-    }
     let text = help(&text);
+    let kind = error.kind();
+    if [ErrorKind::DisplayHelp, ErrorKind::DisplayVersion].contains(&kind) {
+        return u8::from(output::print(&text).is_err());
+    }
+    if kind == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        output::complain(text.trim_end());
+        return u8::from(args.len() > 1);
+    }
     let said = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
     output::complain(&format!("{} {said}", style::error("wythe:")));
-    let missing = error.kind() == ErrorKind::MissingRequiredArgument;
-    if missing { 1 } else { 125 }
+    if kind == ErrorKind::MissingRequiredArgument { 1 } else { 125 }
 }
 
 #[cfg(test)]

@@ -43,6 +43,31 @@ pub(crate) use unbuilt::UNBUILT;
 /// What can be asked.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    #[command(flatten)]
+    Client(ClientCommand),
+    /// Manage containers
+    #[command(subcommand, arg_required_else_help = true)]
+    Container(container::ContainerCommand),
+    /// Run the daemon in the foreground
+    Daemon(daemon::Args),
+    /// Run as an OCI runtime (create, start, state, kill, delete, …)
+    #[command(disable_help_flag = true)]
+    Oci(Words),
+    /// Hold sandboxes for a daemon that may die (started by the daemon)
+    #[command(hide = true, disable_help_flag = true)]
+    Shim(Words),
+    /// Generate the autocompletion script for the specified shell
+    Completion(completion::Args),
+    /// Write the man pages
+    Man(man::Args),
+    /// Anything else.
+    #[command(external_subcommand)]
+    Other(Vec<String>),
+}
+
+/// What is asked of the daemon.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClientCommand {
     /// Create and run a new container from an image
     Run(Box<run::Args>),
     /// Execute a command in a running container
@@ -93,9 +118,6 @@ pub(crate) enum Command {
     Top(top::Args),
     /// Display a live stream of container(s) resource usage statistics
     Stats(stats::Args),
-    /// Manage containers
-    #[command(subcommand, arg_required_else_help = true)]
-    Container(container::ContainerCommand),
     /// Manage images
     #[command(subcommand, arg_required_else_help = true)]
     Image(image::ImageCommand),
@@ -103,97 +125,86 @@ pub(crate) enum Command {
     Info(info::Args),
     /// Show the Wythe version information
     Version(version::Args),
-    /// Run the daemon in the foreground
-    Daemon(daemon::Args),
-    /// Run as an OCI runtime (create, start, state, kill, delete, …)
-    #[command(disable_help_flag = true)]
-    Oci {
-        /// What an OCI runtime takes
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
-        args: Vec<std::ffi::OsString>,
-    },
-    /// Hold sandboxes for a daemon that may die (started by the daemon)
-    #[command(hide = true, disable_help_flag = true)]
-    Shim {
-        /// What the daemon hands over
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
-        args: Vec<std::ffi::OsString>,
-    },
-    /// Generate the autocompletion script for the specified shell
-    Completion(completion::Args),
-    /// Write the man pages
-    Man(man::Args),
-    /// Anything else.
-    #[command(external_subcommand)]
-    Other(Vec<String>),
+}
+
+/// Words for another personality of the program; `main` has looked at the first.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Words {
+    /// What it takes
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
+    words: Vec<std::ffi::OsString>,
 }
 
 impl Command {
     /// Whether its exit code is a container's, so that our own failures take 125 and above.
     pub(crate) fn passes_codes(&self) -> bool {
-        matches!(
-            self,
-            Command::Run(_) | Command::Container(container::ContainerCommand::Run(_))
-        ) || matches!(self, Command::Exec(_))
-            || matches!(self, Command::Container(container::ContainerCommand::Exec(_)))
+        use ClientCommand::{Exec, Run};
+        matches!(self, Command::Client(Run(_) | Exec(_)))
+            || matches!(
+                self,
+                Command::Container(
+                    container::ContainerCommand::Run(_) | container::ContainerCommand::Exec(_)
+                )
+            )
     }
 }
 
 /// Carries a command out and answers with the exit code.
-pub(crate) fn run(command: Command, endpoint: Endpoint) -> Result<u8, CliError> {
+pub(crate) fn run(command: Command, endpoint: &Endpoint) -> Result<u8, CliError> {
     match command {
-        Command::Container(command) => run(command.into(), endpoint),
-        Command::Daemon(args) => daemon::run(args, &endpoint),
+        Command::Client(command) => ask(command, endpoint),
+        Command::Container(command) => ask(command.into(), endpoint),
+        Command::Daemon(args) => daemon::run(args, endpoint),
         Command::Completion(args) => args.run(),
         Command::Man(args) => args.run(),
         Command::Other(words) => Err(unbuilt::refuse(&words)),
-        client => {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(|error| CliError::io("start", error))?;
-            runtime.block_on(Box::pin(ask(client, &endpoint)))
+        Command::Oci(_) | Command::Shim(_) => {
+            let why = "oci and shim are the first word: other flags do not stand before them";
+            Err(CliError::Usage(why.to_owned()))
         }
     }
 }
 
-/// The commands that talk to the daemon.
-async fn ask(command: Command, to: &Endpoint) -> Result<u8, CliError> {
-    match command {
-        Command::Run(args) => args.run(to).await,
-        Command::Exec(args) => args.run(to).await,
-        Command::Ps(args) => args.run(to).await,
-        Command::Images(args) => args.run(to).await,
-        Command::Import(args) => args.run(to).await,
-        Command::Load(args) => args.run(to).await,
-        Command::Save(args) => args.run(to).await,
-        Command::Tag(args) => args.run(to).await,
-        Command::Rmi(args) => args.run(to).await,
-        Command::Create(args) => args.run(to).await,
-        Command::Start(args) => args.run(to).await,
-        Command::Stop(args) => args.run(to).await,
-        Command::Restart(args) => args.run(to).await,
-        Command::Kill(args) => args.run(to).await,
-        Command::Rm(args) => args.run(to).await,
-        Command::Pause(args) => args.run(to).await,
-        Command::Unpause(args) => args.run(to).await,
-        Command::Rename(args) => args.run(to).await,
-        Command::Wait(args) => args.run(to).await,
-        Command::Attach(args) => args.run(to).await,
-        Command::Logs(args) => args.run(to).await,
-        Command::Inspect(args) => args.run(to).await,
-        Command::Port(args) => args.run(to).await,
-        Command::Top(args) => args.run(to).await,
-        Command::Stats(args) => args.run(to).await,
-        Command::Image(command) => command.run(to).await,
-        Command::Info(args) => args.run(to).await,
-        Command::Version(args) => args.run(to).await,
-        Command::Container(_)
-        | Command::Daemon(_)
-        | Command::Completion(_)
-        | Command::Man(_)
-        | Command::Other(_)
-        | Command::Oci { .. }
-        | Command::Shim { .. } => unreachable!("main and run have taken these"),
+/// Talks to the daemon, on this thread alone.
+fn ask(command: ClientCommand, to: &Endpoint) -> Result<u8, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::io("start", error))?;
+    runtime.block_on(command.run(to))
+}
+
+impl ClientCommand {
+    async fn run(self, to: &Endpoint) -> Result<u8, CliError> {
+        match self {
+            ClientCommand::Run(args) => args.run(to).await,
+            ClientCommand::Exec(args) => args.run(to).await,
+            ClientCommand::Ps(args) => args.run(to).await,
+            ClientCommand::Images(args) => args.run(to).await,
+            ClientCommand::Import(args) => args.run(to).await,
+            ClientCommand::Load(args) => args.run(to).await,
+            ClientCommand::Save(args) => args.run(to).await,
+            ClientCommand::Tag(args) => args.run(to).await,
+            ClientCommand::Rmi(args) => args.run(to).await,
+            ClientCommand::Create(args) => args.run(to).await,
+            ClientCommand::Start(args) => args.run(to).await,
+            ClientCommand::Stop(args) => args.run(to).await,
+            ClientCommand::Restart(args) => args.run(to).await,
+            ClientCommand::Kill(args) => args.run(to).await,
+            ClientCommand::Rm(args) => args.run(to).await,
+            ClientCommand::Pause(args) => args.run(to).await,
+            ClientCommand::Unpause(args) => args.run(to).await,
+            ClientCommand::Rename(args) => args.run(to).await,
+            ClientCommand::Wait(args) => args.run(to).await,
+            ClientCommand::Attach(args) => args.run(to).await,
+            ClientCommand::Logs(args) => args.run(to).await,
+            ClientCommand::Inspect(args) => args.run(to).await,
+            ClientCommand::Port(args) => args.run(to).await,
+            ClientCommand::Top(args) => args.run(to).await,
+            ClientCommand::Stats(args) => args.run(to).await,
+            ClientCommand::Image(command) => command.run(to).await,
+            ClientCommand::Info(args) => args.run(to).await,
+            ClientCommand::Version(args) => args.run(to).await,
+        }
     }
 }

@@ -81,14 +81,7 @@ impl Endpoint {
         let socket = self.socket();
         match Client::connect(&socket).await {
             Ok(client) => Ok(client),
-            Err(ClientError::Connect { source, .. }) => Err(match source.kind() {
-                io::ErrorKind::PermissionDenied => ConnectError::NotAllowed(socket),
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                    ConnectError::Nobody(socket)
-                }
-                _ => ConnectError::Io { doing: format!("connect to {}", socket.display()), source },
-            }
-            .into()),
+            Err(ClientError::Connect { source, .. }) => Err(unconnected(socket, source).into()),
             Err(error) => Err(error.into()),
         }
     }
@@ -136,10 +129,8 @@ impl Endpoint {
 
     /// Starts it; what comes back ends when it has said how it went.
     fn spawn(&self) -> Result<File, ConnectError> {
-        let failed = |doing: &str, source: io::Error| ConnectError::Io {
-            doing: doing.to_owned(),
-            source,
-        };
+        let failed =
+            |doing: &str, source: io::Error| ConnectError::Io { doing: doing.to_owned(), source };
         let (read, write) = io::pipe().map_err(|error| failed("make a pipe", error))?;
         let mut command = Command::new("/proc/self/exe");
         command.arg0("wythe");
@@ -159,6 +150,19 @@ impl Endpoint {
         // Not waited for: it is meant to outlive this process.
         command.spawn().map_err(|error| failed("start the daemon", error))?;
         Ok(File::from(OwnedFd::from(read)))
+    }
+}
+
+/// Why nobody was reached at the socket.
+fn unconnected(socket: PathBuf, source: io::Error) -> ConnectError {
+    use io::ErrorKind::{ConnectionRefused, NotFound, PermissionDenied};
+    let kind = source.kind();
+    if kind == PermissionDenied {
+        ConnectError::NotAllowed(socket)
+    } else if [NotFound, ConnectionRefused].contains(&kind) {
+        ConnectError::Nobody(socket)
+    } else {
+        ConnectError::Io { doing: format!("connect to {}", socket.display()), source }
     }
 }
 

@@ -134,3 +134,9 @@ impl Flags {
         (self.process.tty, self.process.interactive)
     }
 }
+
+/// Flags that are refused by name, and what they wait for.
+#[cfg(test)]
+pub(crate) fn unbuilt_flags() -> impl Iterator<Item = (&'static str, &'static str)> {
+    unbuilt::names()
+}

@@ -83,10 +83,13 @@ impl CliError {
     ///
     /// Source: Docker's documentation, `docker run`, "Exit status".
     pub(crate) fn run_code(&self) -> u8 {
-        match self {
-            CliError::Daemon(failure) if failure.kind == ErrorKind::CommandNotFound => 127,
-            CliError::Daemon(failure) if failure.kind == ErrorKind::CommandNotRunnable => 126,
-            _ => 125,
+        let kind = if let CliError::Daemon(failure) = self { Some(failure.kind) } else { None };
+        if kind == Some(ErrorKind::CommandNotFound) {
+            127
+        } else if kind == Some(ErrorKind::CommandNotRunnable) {
+            126
+        } else {
+            125
         }
     }
 }

@@ -33,10 +33,10 @@ fn bytes(bytes: &[u8]) -> Result<(), CliError> {
 
 /// What a failed write to standard output means.
 pub(crate) fn failed(error: io::Error) -> CliError {
-    match error.kind() {
-        io::ErrorKind::BrokenPipe => CliError::OutputClosed,
-        _ => CliError::io("write to standard output", error),
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        return CliError::OutputClosed;
     }
+    CliError::io("write to standard output", error)
 }
 
 /// Writes a line to standard error; if that is not read either, nothing can be said.

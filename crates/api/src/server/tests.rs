@@ -1,6 +1,6 @@
 //! A server and a client on a real socket.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
 use engine::Config;
 use tokio::{io::AsyncWriteExt as _, task::JoinHandle};
@@ -17,12 +17,8 @@ struct Daemon {
 impl Daemon {
     async fn start() -> Daemon {
         let dir = tempfile::tempdir().unwrap();
-        let config = Config {
-            data: dir.path().join("data"),
-            run: dir.path().join("run"),
-            version: "1".to_owned(),
-            embedded: BTreeMap::new(),
-        };
+        let (data, run) = (dir.path().join("data"), dir.path().join("run"));
+        let config = Config::new(data, run, "1".to_owned());
         let engine = Engine::open(config, Vec::new()).await.unwrap();
         let listener = listen(&dir.path().join("socket"), None).unwrap();
         listener.set_nonblocking(true).unwrap();

@@ -251,10 +251,9 @@ impl Engine {
         message: impl FnOnce(Reply) -> Message,
     ) -> Result<(), EngineError> {
         let (reply, answer) = oneshot::channel();
-        let sent = entry.mailbox.send(message(reply)).await;
-        match (sent, *self.inner.shared.closing.borrow()) {
-            (Ok(()), _) => answer.await.unwrap_or(Err(self.silence(entry))),
-            (Err(_), _) => Err(self.silence(entry)),
+        match entry.mailbox.send(message(reply)).await {
+            Ok(()) => answer.await.unwrap_or(Err(self.silence(entry))),
+            Err(_) => Err(self.silence(entry)),
         }
     }
 

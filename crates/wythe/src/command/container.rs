@@ -3,8 +3,8 @@
 use clap::Subcommand;
 
 use super::{
-    Command, attach, create, exec, inspect, kill, logs, pause, port, ps, rename, restart, rm, run,
-    start, stats, stop, top, wait,
+    ClientCommand, attach, create, exec, inspect, kill, logs, pause, port, ps, rename, restart, rm,
+    run, start, stats, stop, top, wait,
 };
 
 /// What can be asked about containers.
@@ -52,28 +52,28 @@ pub(crate) enum ContainerCommand {
     Wait(wait::Args),
 }
 
-impl From<ContainerCommand> for Command {
-    fn from(command: ContainerCommand) -> Command {
+impl From<ContainerCommand> for ClientCommand {
+    fn from(command: ContainerCommand) -> ClientCommand {
         match command {
-            ContainerCommand::Attach(args) => Command::Attach(args),
-            ContainerCommand::Create(args) => Command::Create(args),
-            ContainerCommand::Exec(args) => Command::Exec(args),
-            ContainerCommand::Inspect(args) => Command::Inspect(args.into()),
-            ContainerCommand::Kill(args) => Command::Kill(args),
-            ContainerCommand::Logs(args) => Command::Logs(args),
-            ContainerCommand::Ls(args) => Command::Ps(args),
-            ContainerCommand::Pause(args) => Command::Pause(args),
-            ContainerCommand::Port(args) => Command::Port(args),
-            ContainerCommand::Rename(args) => Command::Rename(args),
-            ContainerCommand::Restart(args) => Command::Restart(args),
-            ContainerCommand::Rm(args) => Command::Rm(args),
-            ContainerCommand::Run(args) => Command::Run(args),
-            ContainerCommand::Start(args) => Command::Start(args),
-            ContainerCommand::Stats(args) => Command::Stats(args),
-            ContainerCommand::Stop(args) => Command::Stop(args),
-            ContainerCommand::Top(args) => Command::Top(args),
-            ContainerCommand::Unpause(args) => Command::Unpause(args),
-            ContainerCommand::Wait(args) => Command::Wait(args),
+            ContainerCommand::Attach(args) => ClientCommand::Attach(args),
+            ContainerCommand::Create(args) => ClientCommand::Create(args),
+            ContainerCommand::Exec(args) => ClientCommand::Exec(args),
+            ContainerCommand::Inspect(args) => ClientCommand::Inspect(args.into()),
+            ContainerCommand::Kill(args) => ClientCommand::Kill(args),
+            ContainerCommand::Logs(args) => ClientCommand::Logs(args),
+            ContainerCommand::Ls(args) => ClientCommand::Ps(args),
+            ContainerCommand::Pause(args) => ClientCommand::Pause(args),
+            ContainerCommand::Port(args) => ClientCommand::Port(args),
+            ContainerCommand::Rename(args) => ClientCommand::Rename(args),
+            ContainerCommand::Restart(args) => ClientCommand::Restart(args),
+            ContainerCommand::Rm(args) => ClientCommand::Rm(args),
+            ContainerCommand::Run(args) => ClientCommand::Run(args),
+            ContainerCommand::Start(args) => ClientCommand::Start(args),
+            ContainerCommand::Stats(args) => ClientCommand::Stats(args),
+            ContainerCommand::Stop(args) => ClientCommand::Stop(args),
+            ContainerCommand::Top(args) => ClientCommand::Top(args),
+            ContainerCommand::Unpause(args) => ClientCommand::Unpause(args),
+            ContainerCommand::Wait(args) => ClientCommand::Wait(args),
         }
     }
 }

@@ -28,8 +28,13 @@ pub(crate) struct Args {
     #[arg(long, value_name = "string")]
     until: Option<String>,
     /// Number of lines to show from the end of the logs
-    #[arg(short = 'n', long, value_name = "string", default_value = "all",
-          allow_hyphen_values = true)]
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "string",
+        default_value = "all",
+        allow_hyphen_values = true
+    )]
     tail: String,
     /// Show timestamps
     #[arg(short, long)]

@@ -23,7 +23,8 @@ pub(crate) struct Args {
 impl Args {
     pub(super) async fn run(self, to: &Endpoint) -> Result<u8, CliError> {
         if let Some(option) = self.options.first() {
-            let why = format!("'wythe top … {option}' is not built yet: top shows ps -ef's columns");
+            let why =
+                format!("'wythe top … {option}' is not built yet: top shows ps -ef's columns");
             return Err(CliError::Unbuilt(why));
         }
         let pids = to.connect().await?.host_pids(&self.container).await?;

@@ -77,9 +77,11 @@ fn lines(
     path: &str,
     around: &dyn Surroundings,
 ) -> Result<Vec<String>, FlagError> {
-    let text = around
-        .read(path)
-        .map_err(|source| FlagError::File { flag, path: path.to_owned(), source })?;
+    let text = around.read(path).map_err(|source| FlagError::File {
+        flag,
+        path: path.to_owned(),
+        source,
+    })?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let mut entries = Vec::new();
     for (number, line) in text.lines().enumerate() {

@@ -15,9 +15,7 @@ pub(super) fn volume(text: &str, directory: &Path) -> Result<MountRequest, Strin
     let parts: Vec<&str> = text.split(':').collect();
     let (source, target, options) = match parts.as_slice() {
         [target] => {
-            return Err(format!(
-                "anonymous volumes are not built yet: write /host/path:{target}"
-            ));
+            return Err(format!("anonymous volumes are not built yet: write /host/path:{target}"));
         }
         [source, target] => (*source, *target, ""),
         [source, target, options] => (*source, *target, *options),
@@ -102,10 +100,7 @@ impl BindOptions {
     }
 }
 
-fn bind_mount(
-    pairs: &[(String, Option<&str>)],
-    directory: &Path,
-) -> Result<MountRequest, String> {
+fn bind_mount(pairs: &[(String, Option<&str>)], directory: &Path) -> Result<MountRequest, String> {
     let mut bind = BindOptions::default();
     let (mut source, mut target) = (None, None);
     for (key, value) in pairs {
@@ -114,8 +109,8 @@ fn bind_mount(
             ("target" | "dst" | "destination", Some(value)) => target = Some(absolute(value)?),
             ("readonly" | "ro", value) => bind.read_only = switch(*value)?,
             ("bind-nonrecursive", value) => bind.non_recursive = switch(*value)?,
-            ("bind-recursive", Some(&"disabled")) => bind.non_recursive = true,
-            ("bind-recursive", Some(&"enabled")) => {}
+            ("bind-recursive", Some("disabled")) => bind.non_recursive = true,
+            ("bind-recursive", Some("enabled")) => {}
             ("bind-create-src", value) => bind.create = switch(*value)?,
             ("bind-propagation", Some(value)) if PROPAGATIONS.contains(value) => {
                 bind.propagation = Some((*value).to_owned());

@@ -41,18 +41,12 @@ impl NamespaceFlags {
     }
 }
 
-fn mode(
-    flag: &'static str,
-    text: Option<&str>,
-    own: &[&str],
-) -> Result<NamespaceMode, FlagError> {
+fn mode(flag: &'static str, text: Option<&str>, own: &[&str]) -> Result<NamespaceMode, FlagError> {
     let Some(text) = text.filter(|text| !text.is_empty()) else {
         return Ok(NamespaceMode::Private);
     };
     match text.split_once(':') {
-        Some(("container", who)) if !who.is_empty() => {
-            Ok(NamespaceMode::Container(who.to_owned()))
-        }
+        Some(("container", who)) if !who.is_empty() => Ok(NamespaceMode::Container(who.to_owned())),
         None if text == "host" => Ok(NamespaceMode::Host),
         None if own.contains(&text) => Ok(NamespaceMode::Private),
         None if flag == "ipc" && text == "none" => {

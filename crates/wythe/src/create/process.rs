@@ -82,8 +82,22 @@ impl ProcessFlags {
 /// Source: docker/go-units, `ParseUlimit`.
 fn ulimit(text: &str) -> Result<UlimitRequest, String> {
     const NAMES: [&str; 16] = [
-        "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile",
-        "nproc", "rss", "rtprio", "rttime", "sigpending", "stack",
+        "as",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nice",
+        "nofile",
+        "nproc",
+        "rss",
+        "rtprio",
+        "rttime",
+        "sigpending",
+        "stack",
     ];
     let (name, limits) = text.split_once('=').ok_or("write name=soft[:hard]")?;
     if !NAMES.contains(&name) {

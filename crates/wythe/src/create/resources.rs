@@ -176,9 +176,15 @@ impl ResourceFlags {
         each("device-write-iops", &self.device_write_iops, count, &mut rates, |rate, value| {
             rate.write_operations = Some(value);
         })?;
-        each("blkio-weight-device", &self.blkio_weight_device, weight, &mut rates, |rate, value| {
-            rate.weight = Some(value);
-        })?;
+        each(
+            "blkio-weight-device",
+            &self.blkio_weight_device,
+            weight,
+            &mut rates,
+            |rate, value| {
+                rate.weight = Some(value);
+            },
+        )?;
         Ok(rates)
     }
 }
@@ -198,8 +204,11 @@ fn each<T>(
             .filter(|(device, _)| device.starts_with("/dev/"))
             .ok_or_else(|| invalid("write /dev/NAME:value".to_owned()))?;
         let value = parse(value).map_err(invalid)?;
-        let (major, minor) = device_number(device)
-            .map_err(|source| FlagError::File { flag, path: device.to_owned(), source })?;
+        let (major, minor) = device_number(device).map_err(|source| FlagError::File {
+            flag,
+            path: device.to_owned(),
+            source,
+        })?;
         let same = |rate: &BlockRate| (rate.major, rate.minor) == (major, minor);
         if !rates.iter().any(same) {
             rates.push(BlockRate { major, minor, ..BlockRate::default() });

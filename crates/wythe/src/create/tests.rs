@@ -18,7 +18,9 @@ impl Surroundings for Fake {
 
     fn read(&self, path: &str) -> io::Result<String> {
         match path {
-            "vars" => Ok("\u{feff}# comment\n\nA=1\n  B=two words\nHERE\nGONE\nHERE2=\n".to_owned()),
+            "vars" => {
+                Ok("\u{feff}# comment\n\nA=1\n  B=two words\nHERE\nGONE\nHERE2=\n".to_owned())
+            }
             "bad" => Ok("two words=1\n".to_owned()),
             "profile.json" => Ok("{}".to_owned()),
             _ => Err(io::ErrorKind::NotFound.into()),
@@ -81,10 +83,7 @@ fn switches_can_be_joined_and_given_a_value() {
 #[test]
 fn environment_comes_from_files_flags_and_here() {
     let made = create("--env-file vars -e C=3 -e HERE -e GONE -e D= demo");
-    assert_eq!(
-        made.env,
-        ["A=1", "B=two words", "HERE=it is", "HERE2=", "C=3", "HERE=it is", "D="]
-    );
+    assert_eq!(made.env, ["A=1", "B=two words", "HERE=it is", "HERE2=", "C=3", "HERE=it is", "D="]);
     assert!(try_create("--env-file bad demo").unwrap_err().contains("line 1"));
     assert!(try_create("--env-file none demo").unwrap_err().contains("none"));
     assert!(try_create("-e =x demo").is_err());
@@ -93,7 +92,8 @@ fn environment_comes_from_files_flags_and_here() {
 #[test]
 fn labels_come_from_files_and_flags() {
     let made = create("--label-file vars -l A=2 -l bare demo");
-    let want = [("A", "2"), ("B", "two words"), ("GONE", ""), ("HERE", ""), ("HERE2", ""), ("bare", "")];
+    let want =
+        [("A", "2"), ("B", "two words"), ("GONE", ""), ("HERE", ""), ("HERE2", ""), ("bare", "")];
     let want: BTreeMap<_, _> = want.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
     assert_eq!(made.labels, want);
 }
@@ -132,7 +132,10 @@ fn resources_are_limited_in_the_kernels_units() {
     assert_eq!(memory.reservation, Some(ByteSize(128 << 20)));
     assert_eq!(memory.swappiness, Some(0));
     let cpu = &made.limits.cpu;
-    assert_eq!((cpu.quota_us, cpu.period_us, cpu.shares), (Some(150_000), Some(100_000), Some(512)));
+    assert_eq!(
+        (cpu.quota_us, cpu.period_us, cpu.shares),
+        (Some(150_000), Some(100_000), Some(512))
+    );
     assert_eq!(cpu.cpus.as_deref(), Some("0-1"));
     assert_eq!((made.limits.pids, made.limits.block_weight), (Some(50), Some(500)));
     let unlimited = create("-m 8m --memory-swap -1 --pids-limit -1 demo");

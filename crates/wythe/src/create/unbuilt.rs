@@ -50,9 +50,8 @@ impl UnbuiltFlags {
 
 impl clap::FromArgMatches for UnbuiltFlags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<UnbuiltFlags, Error> {
-        let typed = |name: &str| {
-            matches.value_source(name) == Some(clap::parser::ValueSource::CommandLine)
-        };
+        let typed =
+            |name: &str| matches.value_source(name) == Some(clap::parser::ValueSource::CommandLine);
         let restart = matches.get_one::<String>(RESTART).filter(|policy| *policy != "no");
         if let Some(policy) = restart {
             return Ok(UnbuiltFlags(Some((format!("--restart {policy}"), "restart policies"))));

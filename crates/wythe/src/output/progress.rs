@@ -21,7 +21,8 @@ impl Bar {
 
     /// Shows how far it has come.
     pub(crate) fn show(&self, progress: Progress) {
-        const KNOWN: &str = "{msg} [{bar:30}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}";
+        const KNOWN: &str =
+            "{msg} [{bar:30}] {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec}";
         const UNKNOWN: &str = "{msg} {decimal_bytes} {decimal_bytes_per_sec}";
         let Some(bar) = &self.0 else { return };
         let template = if progress.total.is_some() { KNOWN } else { UNKNOWN };

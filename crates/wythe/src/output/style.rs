@@ -20,5 +20,7 @@ fn paint(word: &str, style: Style) -> String {
 
 fn colourful() -> bool {
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    stderr().is_terminal() && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
+    stderr().is_terminal()
+        && !set("NO_COLOR")
+        && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
 }

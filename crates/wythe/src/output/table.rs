@@ -46,7 +46,8 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_as_docker_aligns_them() {
-        let text = "CONTAINER ID\tIMAGE\tNAMES\nc0ffee\tdebian:bookworm\tweb\n0123456789ab\té\tdb\n";
+        let text =
+            "CONTAINER ID\tIMAGE\tNAMES\nc0ffee\tdebian:bookworm\tweb\n0123456789ab\té\tdb\n";
         insta::assert_snapshot!(align(text), @r"
         CONTAINER ID   IMAGE             NAMES
         c0ffee         debian:bookworm   web
@@ -63,6 +64,9 @@ mod tests {
 
     #[test]
     fn lines_without_a_column_end_it() {
-        assert_eq!(align("long cell here\tx\nnone\na\tb\n"), "long cell here   x\nnone\na         b\n");
+        assert_eq!(
+            align("long cell here\tx\nnone\na\tb\n"),
+            "long cell here   x\nnone\na         b\n"
+        );
     }
 }

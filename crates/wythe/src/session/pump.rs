@@ -41,11 +41,7 @@ impl From<String> for Ended {
 
 /// Carries standard input to the socket until it ends, and says through `left` when the keys that
 /// leave the session were typed.
-pub(super) fn input(
-    mut socket: UnixStream,
-    detach: Option<DetachKeys>,
-    left: oneshot::Sender<()>,
-) {
+pub(super) fn input(mut socket: UnixStream, detach: Option<DetachKeys>, left: oneshot::Sender<()>) {
     let mut watch = detach.map(Watch::new);
     thread::spawn(move || {
         let mut piece = vec![0; PIECE_BYTES];

@@ -262,7 +262,9 @@ fn network(container: &Container) -> NetworkSettings {
     };
     let networks = match &container.config.network {
         NetworkMode::Container(_) => BTreeMap::new(),
-        mode => [(network_name(mode), endpoint)].into(),
+        mode @ (NetworkMode::Bridge | NetworkMode::None | NetworkMode::Host) => {
+            [(network_name(mode), endpoint)].into()
+        }
     };
     NetworkSettings {
         bridge: "",

@@ -206,7 +206,10 @@ mod tests {
             size: 116_953_321,
             containers: 1,
             layers: vec!["sha256:ef".to_owned()],
-            config: ImageConfig { command: Some(vec!["bash".to_owned()]), ..ImageConfig::default() },
+            config: ImageConfig {
+                command: Some(vec!["bash".to_owned()]),
+                ..ImageConfig::default()
+            },
             history: Vec::new(),
         }
     }

@@ -120,7 +120,8 @@ mod tests {
         CONTAINER ID   IMAGE     COMMAND                  CREATED         STATUS         PORTS                          NAMES
         c0c0c0c0c0c0   web:1     "/bin/server --port…"   2 minutes ago   Up 5 seconds   0.0.0.0:8080->80/tcp, 53/udp   web
         "#);
-        let wanted = Format::parse(Some("{{.Label \"tier\"}} {{.Networks}} {{.Mounts}} {{.State}}"));
+        let wanted =
+            Format::parse(Some("{{.Label \"tier\"}} {{.Networks}} {{.Mounts}} {{.State}}"));
         assert_eq!(
             list(&wanted, TABLE, &COLUMNS, &rows).unwrap(),
             "front bridge /srv/a-rather-long-… running\n"

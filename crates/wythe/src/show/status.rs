@@ -16,7 +16,10 @@ pub(crate) fn sentence(state: &StateView, now: Timestamp) -> String {
         ContainerState::Exited => {
             let ago = state.exit.map(|exit| time::human(time::between(exit.at, now)));
             let code = exit_code(state);
-            ago.map_or_else(|| format!("Exited ({code})"), |ago| format!("Exited ({code}) {ago} ago"))
+            ago.map_or_else(
+                || format!("Exited ({code})"),
+                |ago| format!("Exited ({code}) {ago} ago"),
+            )
         }
         ContainerState::Removing => "Removal In Progress".to_owned(),
         ContainerState::Dead => "Dead".to_owned(),

@@ -137,8 +137,8 @@ impl State {
         piped: Option<Value>,
     ) -> Result<Value, TemplateError> {
         let Some((first, rest)) = command.split_first() else { return Ok(Value::Null) };
-        let function = match &first.base {
-            Base::Function(name) if first.fields.is_empty() => Some(name),
+        let function = match first {
+            Operand { base: Base::Function(name), fields } if fields.is_empty() => Some(name),
             _ => None,
         };
         if let Some(name @ ("and" | "or")) = function.map(String::as_str) {
@@ -242,6 +242,10 @@ fn items(value: Value) -> Result<Vec<(Value, Value)>, TemplateError> {
         Value::Int(count) if count <= COUNT_MAX => {
             Ok((0..count).map(|n| (Value::Int(n), Value::Int(n))).collect())
         }
-        other => Err(TemplateError::new(format!("range can't iterate over {other}"))),
+        other @ (Value::Bool(_)
+        | Value::Int(_)
+        | Value::Float(_)
+        | Value::Text(_)
+        | Value::Lookup(_)) => Err(TemplateError::new(format!("range can't iterate over {other}"))),
     }
 }

@@ -56,9 +56,8 @@ pub(super) fn lex(text: &str) -> Result<Vec<Token>, TemplateError> {
         }
         push_text(&mut tokens, outside);
         if let Some(comment) = action.trim_start().strip_prefix("/*") {
-            let (_, after) = comment
-                .split_once("*/")
-                .ok_or_else(|| TemplateError::new("unclosed comment"))?;
+            let (_, after) =
+                comment.split_once("*/").ok_or_else(|| TemplateError::new("unclosed comment"))?;
             let after = after.trim_start();
             (trim, rest) = match (after.strip_prefix("-}}"), after.strip_prefix("}}")) {
                 (Some(rest), _) => (true, rest),
@@ -80,10 +79,7 @@ fn push_text(tokens: &mut Vec<Token>, text: &str) {
 }
 
 /// The tokens of one action; whether the text after it is trimmed, and that text.
-fn inside<'a>(
-    action: &'a str,
-    tokens: &mut Vec<Token>,
-) -> Result<(bool, &'a str), TemplateError> {
+fn inside<'a>(action: &'a str, tokens: &mut Vec<Token>) -> Result<(bool, &'a str), TemplateError> {
     let mut rest = action;
     let mut blank = true;
     loop {
@@ -121,7 +117,10 @@ fn token(text: &str, blank: bool) -> Result<(Token, &str), TemplateError> {
                 .ok_or_else(|| TemplateError::new("unterminated raw quoted string"))?;
             Ok((Token::Quoted(inner.to_owned()), rest))
         }
-        '.' if !text.get(1..).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())) => {
+        '.' if !text
+            .get(1..)
+            .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit())) =>
+        {
             let (name, rest) = word(text.get(1..).unwrap_or_default());
             Ok((Token::Field(name.to_owned(), blank), rest))
         }

@@ -168,7 +168,9 @@ impl<'a> Parser<'a> {
             }
             "break" | "continue" => {
                 if self.loops == 0 {
-                    return Err(TemplateError::new(format!("{{{{{word}}}}} outside {{{{range}}}}")));
+                    return Err(TemplateError::new(format!(
+                        "{{{{{word}}}}} outside {{{{range}}}}"
+                    )));
                 }
                 self.next();
                 self.close()?;
@@ -258,10 +260,8 @@ impl<'a> Parser<'a> {
         let mut commands = vec![self.command()?];
         while self.take(&Token::Sign("|")) {
             let command = self.command()?;
-            let callable = matches!(
-                command.first(),
-                Some(Operand { base: Base::Function(_), .. })
-            ) || command.first().is_some_and(|operand| !operand.fields.is_empty());
+            let callable = matches!(command.first(), Some(Operand { base: Base::Function(_), .. }))
+                || command.first().is_some_and(|operand| !operand.fields.is_empty());
             if !callable {
                 let why = "a value cannot stand after |: a function does";
                 return Err(TemplateError::new(why));

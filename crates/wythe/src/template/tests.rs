@@ -46,14 +46,18 @@ fn templates_of_dockers_documentation_render() {
         ("{{join .Args \", \"}}", "-c, ls"),
         ("{{range split \"a,b\" \",\"}}<{{.}}>{{end}}", "<a><b>"),
         ("{{range .Networks}}{{.IPAddress}} {{end}}", "10.0.0.2 172.17.0.2 "),
-        ("{{range $n, $c := .Networks}}{{$n}}={{$c.IPAddress}};{{end}}",
-         "back=10.0.0.2;bridge=172.17.0.2;"),
+        (
+            "{{range $n, $c := .Networks}}{{$n}}={{$c.IPAddress}};{{end}}",
+            "back=10.0.0.2;bridge=172.17.0.2;",
+        ),
         ("{{range $i, $a := .Args}}{{$i}}{{$a}}{{end}}", "0-c1ls"),
         ("{{range $a := .Args}}{{$a}}{{end}}", "-cls"),
         ("{{range .Env}}x{{else}}empty{{end}}", "empty"),
         ("{{(index (index .Ports \"80/tcp\") 0).HostPort}}", "8080"),
-        ("{{range $p, $conf := .Ports}}{{$p}}{{if $conf}} -> {{(index $conf 0).HostPort}}{{end}} {{end}}",
-         "53/udp 80/tcp -> 8080 "),
+        (
+            "{{range $p, $conf := .Ports}}{{$p}}{{if $conf}} -> {{(index $conf 0).HostPort}}{{end}} {{end}}",
+            "53/udp 80/tcp -> 8080 ",
+        ),
         ("{{index .Labels \"a.b\"}}{{index .Labels \"none\"}}", "1"),
         ("{{.Label \"tier\"}}{{.Label \"none\"}}", "front"),
         ("{{if .Running}}up{{else}}down{{end}}", "up"),
@@ -70,8 +74,10 @@ fn templates_of_dockers_documentation_render() {
         ("a {{- .Count -}} b", "a3b"),
         ("a{{/* nothing */}}b{{- /* at all */ -}} c", "abc"),
         ("{{`raw \\n`}}{{\"\\t\"}}", "raw \\n\t"),
-        ("{{eq .Count 1 2 3}} {{ne .ID \"x\"}} {{le 1 1.5}} {{lt \"a\" \"b\"}}",
-         "true true true true"),
+        (
+            "{{eq .Count 1 2 3}} {{ne .ID \"x\"}} {{le 1 1.5}} {{lt \"a\" \"b\"}}",
+            "true true true true",
+        ),
         ("{{range .Args}}{{if eq . \"ls\"}}{{break}}{{end}}{{.}}{{end}}", "-c"),
         ("{{range .Args}}{{if eq . \"-c\"}}{{continue}}{{end}}{{.}}{{end}}", "ls"),
         ("{{html \"<a>\"}} {{urlquery \"a b&\"}}", "&lt;a&gt; a+b%26"),
@@ -122,7 +128,9 @@ fn mistakes_are_named() {
 fn depth_is_limited() {
     assert!(error(&"{{if true}}".repeat(1000)).contains("nested deeper"));
     assert!(error(&format!("{{{{{}", "(".repeat(1000))).contains("nested deeper"));
-    assert!(error(&format!("{{{{if true}}}}{}", "{{else if true}}".repeat(1000))).contains("deeper"));
+    assert!(
+        error(&format!("{{{{if true}}}}{}", "{{else if true}}".repeat(1000))).contains("deeper")
+    );
 }
 
 proptest! {

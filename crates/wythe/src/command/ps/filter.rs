@@ -77,7 +77,8 @@ impl Filters {
                 "since" => &mut bounds.after,
                 _ => continue,
             };
-            let named = |c: &&Container| c.name.as_str() == value || c.id.as_str().starts_with(value);
+            let named =
+                |c: &&Container| c.name.as_str() == value || c.id.as_str().starts_with(value);
             let missing = || CliError::Usage(format!("No such container: {value}"));
             *place = Some(all.iter().find(named).ok_or_else(missing)?.created);
         }
@@ -110,7 +111,8 @@ fn meets(kind: &str, value: &str, container: &Container) -> bool {
         },
         "status" => status::word(container.state.state) == value,
         "exited" => {
-            container.state.exit.is_some() && status::exit_code(&container.state).to_string() == value
+            container.state.exit.is_some()
+                && status::exit_code(&container.state).to_string() == value
         }
         "ancestor" => {
             let image = familiar(&config.image);
@@ -125,8 +127,8 @@ fn meets(kind: &str, value: &str, container: &Container) -> bool {
         "publish" => {
             let port = value.split('/').next().unwrap_or(value);
             container.network.ports.iter().any(|bound| {
-                let tcp_or_same = !value.contains('/')
-                    || value.ends_with(ports::protocol(bound.protocol));
+                let tcp_or_same =
+                    !value.contains('/') || value.ends_with(ports::protocol(bound.protocol));
                 tcp_or_same
                     && (bound.host_port.to_string() == port
                         || bound.container_port.to_string() == port)
