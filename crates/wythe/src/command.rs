@@ -69,6 +69,7 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClientCommand {
     /// Create and run a new container from an image
+    #[command(disable_help_flag = true)]
     Run(Box<run::Args>),
     /// Execute a command in a running container
     Exec(exec::Args),
@@ -87,6 +88,7 @@ pub(crate) enum ClientCommand {
     /// Remove one or more images
     Rmi(rmi::Args),
     /// Create a new container
+    #[command(disable_help_flag = true)]
     Create(Box<create::Args>),
     /// Start one or more stopped containers
     Start(start::Args),

@@ -34,7 +34,10 @@ fn commands(command: &clap::Command, above: &str, text: &mut String) {
             .collect();
         writeln!(text, "\n[command.{:?}]", name).unwrap();
         writeln!(text, "flags = [{}]", flags.join(", ")).unwrap();
-        commands(sub, &format!("{name} "), text);
+        // The commands of `container` are the ones above, by their long names.
+        if name != "container" {
+            commands(sub, &format!("{name} "), text);
+        }
     }
 }
 

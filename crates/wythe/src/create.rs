@@ -56,6 +56,9 @@ pub(crate) struct Flags {
     /// Automatically remove the container when it exits
     #[arg(long)]
     pub(crate) rm: bool,
+    /// Print usage; -h is the host name
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
     /// Image, command and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE [COMMAND] [ARG...]")]
     image_and_command: Vec<String>,

@@ -13,6 +13,7 @@ pub(crate) enum ContainerCommand {
     /// Attach local standard input, output, and error streams to a running container
     Attach(attach::Args),
     /// Create a new container
+    #[command(disable_help_flag = true)]
     Create(Box<create::Args>),
     /// Execute a command in a running container
     Exec(exec::Args),
@@ -37,6 +38,7 @@ pub(crate) enum ContainerCommand {
     #[command(visible_alias = "remove")]
     Rm(rm::Args),
     /// Create and run a new container from an image
+    #[command(disable_help_flag = true)]
     Run(Box<run::Args>),
     /// Start one or more stopped containers
     Start(start::Args),

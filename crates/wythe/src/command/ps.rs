@@ -42,7 +42,7 @@ pub(crate) struct Args {
     #[arg(short, long)]
     quiet: bool,
     /// Display total file sizes
-    #[arg(short, long)]
+    #[arg(short, long, hide = true)]
     size: bool,
 }
 

@@ -52,7 +52,7 @@ fn try_create(line: &str) -> Result<Create, String> {
     let matches = command.try_get_matches_from(words).map_err(|error| error.to_string())?;
     let line = <Line as clap::FromArgMatches>::from_arg_matches(&matches)
         .map_err(|error| error.to_string())?;
-    line.flags.request(&Fake).map_err(|error| error.to_string())
+    line.flags.request(&Fake).map_err(|error| crate::error::chain(&error))
 }
 
 #[test]

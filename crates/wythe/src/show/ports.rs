@@ -48,7 +48,9 @@ pub(crate) fn bound(container: &Container) -> BTreeMap<String, Option<Vec<Bindin
 /// `0.0.0.0:8080->80/tcp, 53/udp`: what `ps` shows.
 pub(crate) fn column(container: &Container) -> String {
     let mut parts = Vec::new();
-    for (key, bindings) in bound(container) {
+    let mut ports: Vec<_> = bound(container).into_iter().collect();
+    ports.sort_by_key(|(key, _)| key.split('/').next().and_then(|port| port.parse::<u16>().ok()));
+    for (key, bindings) in ports {
         let Some(bindings) = bindings else {
             parts.push(key);
             continue;

@@ -118,7 +118,7 @@ mod tests {
         let rows = [row(&fixture::container(), false, fixture::NOW)];
         insta::assert_snapshot!(list(&Format::Table, TABLE, &COLUMNS, &rows).unwrap(), @r#"
         CONTAINER ID   IMAGE     COMMAND                  CREATED         STATUS         PORTS                          NAMES
-        c0c0c0c0c0c0   web:1     "/bin/server --port…"   2 minutes ago   Up 5 seconds   0.0.0.0:8080->80/tcp, 53/udp   web
+        c0c0c0c0c0c0   web:1     "/bin/server --port …"   2 minutes ago   Up 5 seconds   53/udp, 0.0.0.0:8080->80/tcp   web
         "#);
         let wanted =
             Format::parse(Some("{{.Label \"tier\"}} {{.Networks}} {{.Mounts}} {{.State}}"));

@@ -1,19 +1,21 @@
 //! Templates of Docker's documentation, and hostile ones.
 
 use proptest::prelude::*;
-use serde_json::json;
 
 use super::*;
 
 fn data() -> Value {
-    let mut value = Value::of(&json!({
+    let mut value: Value = serde_json::from_str(
+        r#"{
         "ID": "c0ffee", "Name": "/web", "Running": true, "Count": 3, "Share": 0.5, "Error": "",
         "State": {"Status": "running", "ExitCode": 0},
         "Args": ["-c", "ls"], "None": null, "Env": [],
         "Networks": {"bridge": {"IPAddress": "172.17.0.2"}, "back": {"IPAddress": "10.0.0.2"}},
         "Labels": {"a.b": "1"},
-        "Ports": {"80/tcp": [{"HostPort": "8080"}], "53/udp": null},
-    }));
+        "Ports": {"80/tcp": [{"HostPort": "8080"}], "53/udp": null}
+    }"#,
+    )
+    .unwrap();
     if let Value::Map(fields) = &mut value {
         let answers = vec![("tier".to_owned(), "front".to_owned())];
         fields.push(("Label".to_owned(), Value::Lookup(answers)));
@@ -127,7 +129,7 @@ fn mistakes_are_named() {
 #[test]
 fn depth_is_limited() {
     assert!(error(&"{{if true}}".repeat(1000)).contains("nested deeper"));
-    assert!(error(&format!("{{{{{}", "(".repeat(1000))).contains("nested deeper"));
+    assert!(error(&format!("{{{{{}}}}}", "(".repeat(1000))).contains("nested deeper"));
     assert!(
         error(&format!("{{{{if true}}}}{}", "{{else if true}}".repeat(1000))).contains("deeper")
     );
