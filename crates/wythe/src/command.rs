@@ -69,9 +69,13 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClientCommand {
     /// Create and run a new container from an image
-    #[command(disable_help_flag = true)]
+    #[command(
+        disable_help_flag = true,
+        override_usage = "wythe run [OPTIONS] IMAGE [COMMAND] [ARG...]"
+    )]
     Run(Box<run::Args>),
     /// Execute a command in a running container
+    #[command(override_usage = "wythe exec [OPTIONS] CONTAINER COMMAND [ARG...]")]
     Exec(exec::Args),
     /// List containers
     Ps(ps::Args),
@@ -88,7 +92,10 @@ pub(crate) enum ClientCommand {
     /// Remove one or more images
     Rmi(rmi::Args),
     /// Create a new container
-    #[command(disable_help_flag = true)]
+    #[command(
+        disable_help_flag = true,
+        override_usage = "wythe create [OPTIONS] IMAGE [COMMAND] [ARG...]"
+    )]
     Create(Box<create::Args>),
     /// Start one or more stopped containers
     Start(start::Args),

@@ -60,7 +60,7 @@ pub(crate) struct Flags {
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
     /// Image, command and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE [COMMAND] [ARG...]")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE")]
     image_and_command: Vec<String>,
 }
 

@@ -13,9 +13,13 @@ pub(crate) enum ContainerCommand {
     /// Attach local standard input, output, and error streams to a running container
     Attach(attach::Args),
     /// Create a new container
-    #[command(disable_help_flag = true)]
+    #[command(
+        disable_help_flag = true,
+        override_usage = "wythe create [OPTIONS] IMAGE [COMMAND] [ARG...]"
+    )]
     Create(Box<create::Args>),
     /// Execute a command in a running container
+    #[command(override_usage = "wythe exec [OPTIONS] CONTAINER COMMAND [ARG...]")]
     Exec(exec::Args),
     /// Display detailed information on one or more containers
     Inspect(inspect::ContainerArgs),
@@ -38,7 +42,10 @@ pub(crate) enum ContainerCommand {
     #[command(visible_alias = "remove")]
     Rm(rm::Args),
     /// Create and run a new container from an image
-    #[command(disable_help_flag = true)]
+    #[command(
+        disable_help_flag = true,
+        override_usage = "wythe run [OPTIONS] IMAGE [COMMAND] [ARG...]"
+    )]
     Run(Box<run::Args>),
     /// Start one or more stopped containers
     Start(start::Args),

@@ -38,7 +38,7 @@ pub(crate) struct Args {
     workdir: Option<String>,
     /// Container, command and its arguments
     #[arg(required = true, num_args = 2.., trailing_var_arg = true,
-          value_name = "CONTAINER COMMAND [ARG...]")]
+          value_name = "CONTAINER")]
     container_and_command: Vec<String>,
 }
 
