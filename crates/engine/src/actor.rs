@@ -493,6 +493,8 @@ impl Actor {
                 self.answered(id, answer);
             }
         }
+        let (shared, id) = (Arc::clone(&self.shared), self.entry.id.clone());
+        task::spawn_blocking(move || shared.files.delete(&id)).await.ok();
         if none_left && !asked && !*closing.borrow() {
             tokio::time::timeout(LINGER, closing.changed()).await.ok();
             self.remove_bridge().await;
