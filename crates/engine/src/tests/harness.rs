@@ -159,6 +159,10 @@ impl Images for FakeImages {
         self.mounted.lock().unwrap().remove(container);
     }
 
+    fn unmount_idle(&self) {
+        assert!(self.mounted().is_empty(), "there are containers");
+    }
+
     fn list(&self) -> Result<Vec<ImageView>, EngineError> {
         Ok(vec![self.find("image")?])
     }
