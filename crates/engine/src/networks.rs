@@ -3,8 +3,13 @@
 use std::{
     collections::BTreeMap,
     fmt::Debug,
+    io,
     net::{IpAddr, Ipv4Addr},
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixListener},
+    },
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
@@ -59,9 +64,21 @@ pub(crate) struct HostNetworks {
     bridge: InterfaceName,
     /// The namespace that plays the host; the daemon's own where there is none.
     namespace: Option<OwnedFd>,
-    host: OnceLock<Host>,
+    opened: OnceLock<Opened>,
     state: Mutex<State>,
 }
+
+/// The host's network stack, and that it is ours alone.
+#[derive(Debug)]
+struct Opened {
+    host: Host,
+    _claim: UnixListener,
+}
+
+/// Abstract socket that the one daemon holds that manages a network namespace's bridge and table.
+/// Such names are the network namespace's, and go with their holder, however it ends: unix(7),
+/// network_namespaces(7).
+const CLAIM: &[u8] = b"wythe/networks";
 
 #[derive(Debug, Default)]
 struct State {
@@ -84,15 +101,20 @@ struct Plugged {
 
 impl HostNetworks {
     pub(crate) fn new(bridge: InterfaceName, namespace: Option<OwnedFd>) -> HostNetworks {
-        HostNetworks { bridge, namespace, host: OnceLock::new(), state: Mutex::default() }
+        HostNetworks { bridge, namespace, opened: OnceLock::new(), state: Mutex::default() }
     }
 
-    fn host(&self) -> Result<&Host, NetworkError> {
-        if let Some(host) = self.host.get() {
-            return Ok(host);
+    fn host(&self) -> Result<&Host, EngineError> {
+        if let Some(opened) = self.opened.get() {
+            return Ok(&opened.host);
         }
-        let host = Host::open(self.namespace.as_ref().map(AsFd::as_fd))?;
-        Ok(self.host.get_or_init(|| host))
+        let _one_at_a_time = self.lock();
+        if let Some(opened) = self.opened.get() {
+            return Ok(&opened.host);
+        }
+        let namespace = self.namespace.as_ref().map(AsFd::as_fd);
+        let opened = Opened { _claim: claim(namespace)?, host: Host::open(namespace)? };
+        Ok(&self.opened.get_or_init(|| opened).host)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -164,9 +186,10 @@ impl Networks for HostNetworks {
     }
 
     fn detach(&self, id: &ContainerId) -> Result<(), EngineError> {
+        // Who never plugged anything in has no business with the host.
+        let Some(Opened { host, .. }) = self.opened.get() else { return Ok(()) };
         let mut state = self.lock();
         let Some(plugged) = state.plugged.get_mut(id) else { return Ok(()) };
-        let host = self.host()?;
         // First nothing leads there any more, then the address can be another's.
         if !std::mem::take(&mut plugged.ports).is_empty() {
             publish(host, &state)?;
@@ -183,14 +206,17 @@ impl Networks for HostNetworks {
     }
 
     fn adopt(&self, plugged: &[(ContainerId, NetworkView)]) -> Result<(), EngineError> {
-        let mut state = self.lock();
+        let host = match self.host() {
+            // Another daemon has this host's network, and we have nothing there.
+            Err(EngineError::NetworkClaimed) if plugged.is_empty() => return Ok(()),
+            other => other?,
+        };
         let Some(network) = plugged.iter().find_map(|(_, view)| self.network_of(view)) else {
             // What an earlier daemon left goes; only the bridge's name matters for that.
-            let host = self.host()?;
             let network = Network::new(self.bridge.clone(), host.choose_subnet(&self.bridge)?);
             return Ok(host.remove_everything(&[&network])?);
         };
-        let host = self.host()?;
+        let mut state = self.lock();
         host.ensure_network(&network)?;
         let addresses = plugged.iter().filter_map(|(_, view)| view.address);
         let leases = Leases::restore(network.subnet, network.gateway, addresses)?;
@@ -212,9 +238,10 @@ impl Networks for HostNetworks {
         if !state.plugged.is_empty() {
             return Ok(());
         }
-        let Some(up) = state.up.take() else { return Ok(()) };
-        self.host()?.remove_everything(&[&up.network])?;
-        Ok(())
+        let (Some(up), Some(opened)) = (state.up.take(), self.opened.get()) else {
+            return Ok(());
+        };
+        Ok(opened.host.remove_everything(&[&up.network])?)
     }
 }
 
@@ -224,6 +251,19 @@ impl HostNetworks {
         let gateway = view.gateway?;
         Some(Network { gateway, ..Network::new(self.bridge.clone(), subnet) })
     }
+}
+
+/// Claims a network namespace for this daemon.
+fn claim(namespace: Option<BorrowedFd<'_>>) -> Result<UnixListener, EngineError> {
+    let bind = || UnixListener::bind_addr(&SocketAddr::from_abstract_name(CLAIM)?);
+    let claimed = match namespace {
+        Some(namespace) => sys::netns::run(namespace, bind),
+        None => bind(),
+    };
+    claimed.map_err(|error| {
+        let taken = error.kind() == io::ErrorKind::AddrInUse;
+        if taken { EngineError::NetworkClaimed } else { NetworkError::Open(error).into() }
+    })
 }
 
 /// Writes the whole wanted state.

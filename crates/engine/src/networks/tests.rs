@@ -110,10 +110,31 @@ fn a_bridge_that_somebody_removed_is_made_anew() {
     let stage = Stage::new();
     let networks = stage.networks();
     let one = networks.attach(&id(1), &[]).unwrap();
-    let vandal = stage.networks();
-    vandal.adopt(&[]).unwrap();
+    let vandal = Host::open(Some(stage.host.as_fd())).unwrap();
+    let network = networks.network_of(&one.view).unwrap();
+    vandal.remove_everything(&[&network]).unwrap();
     assert_eq!(stage.links(), ["lo"]);
     let two = networks.attach(&id(2), &[]).unwrap();
     assert_eq!(one.view.gateway, two.view.gateway);
     assert!(stage.links().contains(&"wythe0".to_owned()));
+}
+
+#[test]
+fn two_daemons_do_not_take_each_others_network_away() {
+    if !testkit::need::root() {
+        return;
+    }
+    let stage = Stage::new();
+    let first = stage.networks();
+    first.attach(&id(1), &[]).unwrap();
+    let second = stage.networks();
+    second.adopt(&[]).unwrap();
+    assert!(stage.links().contains(&"wythe0".to_owned()));
+    let refused = second.attach(&id(2), &[]).unwrap_err();
+    assert_eq!(refused.kind(), base::ErrorKind::Conflict);
+    second.remove_unused().unwrap();
+    assert!(stage.links().contains(&"wythe0".to_owned()));
+    drop(first);
+    second.adopt(&[]).unwrap();
+    assert_eq!(stage.links(), ["lo"]);
 }
