@@ -32,6 +32,13 @@ const NFT_SET_MAP: u32 = 8;
 /// Elements of one message. Each takes less than 100 bytes, and a list at most 64 KiB.
 const ELEMENTS_PER_MESSAGE: usize = 512;
 
+/// A note for `nft`, without which it shows names backwards and cannot read its own listing:
+/// `NFTNL_UDATA_SET_KEYBYTEORDER` (0), four bytes, `BYTEORDER_HOST_ENDIAN` (1).
+const KEYS_IN_HOST_ORDER: [u8; 6] = {
+    let [a, b, c, d] = 1_u32.to_ne_bytes();
+    [0, 4, a, b, c, d]
+};
+
 /// The register of verdicts.
 const NFT_REG_VERDICT: u32 = 0;
 
@@ -201,6 +208,9 @@ impl Transaction {
                 put_u32(a, 7, value.length);
             }
             put_u32(a, 10, id);
+            if set.key.code == DataType::INTERFACE.code {
+                a.put(13, &KEYS_IN_HOST_ORDER);
+            }
         });
     }
 

@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn the_caller_stays_where_it_was() {
-        if !rustix::process::geteuid().is_root() {
+        if !testkit::need::root() {
             return;
         }
         let before = identity(&current().unwrap());
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_descriptor_of_something_else_is_refused() {
-        if !rustix::process::geteuid().is_root() {
+        if !testkit::need::root() {
             return;
         }
         let file = File::open("/proc/self/ns/uts").unwrap();

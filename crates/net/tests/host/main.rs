@@ -6,7 +6,7 @@ mod world;
 
 use std::{
     io::Read as _,
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream},
     os::fd::AsFd as _,
     time::Instant,
 };
@@ -299,6 +299,54 @@ fn ports_come_and_go_one_by_one() {
 }
 
 #[test]
+fn nft_reads_back_what_it_lists() {
+    let Some(world) = World::new() else { return };
+    let a = world.container("a");
+    serve_tcp(&a.namespace, 80);
+    let _held = publish(&world, a.address, &["8080:80", "127.0.0.1:5353:53/udp"]);
+    let listed = world.rules();
+    insta::assert_snapshot!(listed);
+    sh(&world.host, &format!("nft flush ruleset; nft -f - <<'END'\n{listed}\nEND"));
+    assert_eq!(world.rules(), listed);
+    assert!(ask_tcp(&world.outside, HOST, 8080).is_some());
+    assert!(ask_tcp(&a.namespace, HOST, 8080).is_some());
+}
+
+#[test]
+fn thousands_of_ports_are_one_transaction() {
+    let Some(world) = World::new() else { return };
+    let all: Vec<_> = (1..=5000)
+        .map(|port| Forward {
+            host: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port),
+            protocol: net::Protocol::Tcp,
+            container: SocketAddrV4::new(Ipv4Addr::new(172, 27, 0, 2), port),
+        })
+        .collect();
+    world.net.publish(&[&world.network], &all).unwrap();
+    let count = || world.rules().matches(": 172.27.0.2 . ").count();
+    assert_eq!(count(), all.len());
+    world.net.publish(&[&world.network], &all[..10]).unwrap();
+    assert_eq!(count(), 10);
+}
+
+#[test]
+fn a_port_cannot_lead_to_two_containers() {
+    let Some(world) = World::new() else { return };
+    let to = |container: &str| Forward {
+        host: "0.0.0.0:80".parse().unwrap(),
+        protocol: net::Protocol::Tcp,
+        container: container.parse().unwrap(),
+    };
+    world.net.publish(&[&world.network], &[to("172.27.0.2:80")]).unwrap();
+    let before = world.rules();
+    let both = [to("172.27.0.2:80"), to("172.27.0.3:80")];
+    world.net.publish(&[&world.network], &both).unwrap_err();
+    assert_eq!(world.rules(), before);
+    world.net.publish(&[&world.network], &both[1..]).unwrap();
+    assert!(world.rules().contains("172.27.0.3"));
+}
+
+#[test]
 fn a_ruleset_flushed_by_someone_else_comes_back_with_the_next_change() {
     let Some(world) = World::new() else { return };
     let a = world.container("a");
@@ -324,13 +372,12 @@ fn a_udp_sender_that_never_pauses_follows_the_port() {
     assert_eq!(ask(&sender, HOST, 53), Some(format!("host {OUTSIDE}")));
     // The host's own server has the port, so it is led away without being reserved.
     let lead = |to: Ipv4Addr| {
-        let mut forward = [Forward {
+        let forward = Forward {
             host: "0.0.0.0:53".parse().unwrap(),
             protocol: net::Protocol::Udp,
-            container: std::net::SocketAddrV4::new(to, 53),
-        }];
-        world.net.publish(&[&world.network], &forward).unwrap();
-        forward[0].host.set_port(53);
+            container: SocketAddrV4::new(to, 53),
+        };
+        world.net.publish(&[&world.network], &[forward]).unwrap();
     };
     lead(a.address);
     assert_eq!(ask(&sender, HOST, 53), Some(format!("a {OUTSIDE}")));
