@@ -100,12 +100,12 @@ pub enum EngineError {
     /// The driver refused or failed.
     #[error(transparent)]
     Driver(#[from] DriverError),
-    /// Another daemon manages the bridge of this network namespace.
+    /// Another daemon manages the bridge of this name.
     #[error(
-        "another daemon manages the containers' network of this host: stop it, or use network \
-         host, none or container:NAME"
+        "another daemon manages bridge {0} of this host: stop it, start this one with another \
+         bridge, or use network host, none or container:NAME"
     )]
-    NetworkClaimed,
+    NetworkClaimed(net::InterfaceName),
     /// The host's network refused.
     #[error(transparent)]
     Network(Arc<net::NetworkError>),
@@ -180,7 +180,7 @@ impl EngineError {
             | EngineError::Busy { .. }
             | EngineError::ExecRan(_)
             | EngineError::JoinsStopped(_)
-            | EngineError::NetworkClaimed => ErrorKind::Conflict,
+            | EngineError::NetworkClaimed(_) => ErrorKind::Conflict,
             EngineError::Unsupported { .. } | EngineError::NoDriver(_) => ErrorKind::Unsupported,
             EngineError::Driver(error) => error.kind(),
             EngineError::Image { kind, .. } => *kind,

@@ -20,7 +20,7 @@ use net::{
 };
 use tracing::warn;
 
-use crate::{EngineError, NetworkView, PortBinding, PortRequest, Protocol};
+use crate::{EngineError, NetworkView, PortBinding, PortRequest, Protocol, config::BRIDGE};
 
 /// A container's place on the default bridge.
 #[derive(Debug)]
@@ -75,10 +75,10 @@ struct Opened {
     _claim: UnixListener,
 }
 
-/// Abstract socket that the one daemon holds that manages a network namespace's bridge and table.
-/// Such names are the network namespace's, and go with their holder, however it ends: unix(7),
-/// network_namespaces(7).
-const CLAIM: &[u8] = b"wythe/networks";
+/// Beginning of the name of an abstract socket that the one daemon holds that manages a bridge and
+/// its table. Such names are the network namespace's, and go with their holder, however it ends:
+/// unix(7), network_namespaces(7).
+const CLAIM: &str = "wythe/networks/";
 
 #[derive(Debug, Default)]
 struct State {
@@ -113,7 +113,12 @@ impl HostNetworks {
             return Ok(&opened.host);
         }
         let namespace = self.namespace.as_ref().map(AsFd::as_fd);
-        let opened = Opened { _claim: claim(namespace)?, host: Host::open(namespace)? };
+        // The usual bridge has the usual table; every other a table of its own.
+        let host = match self.bridge.as_str() {
+            BRIDGE => Host::open(namespace)?,
+            other => Host::open_with_table(namespace, other)?,
+        };
+        let opened = Opened { _claim: claim(&self.bridge, namespace)?, host };
         Ok(&self.opened.get_or_init(|| opened).host)
     }
 
@@ -208,7 +213,7 @@ impl Networks for HostNetworks {
     fn adopt(&self, plugged: &[(ContainerId, NetworkView)]) -> Result<(), EngineError> {
         let host = match self.host() {
             // Another daemon has this host's network, and we have nothing there.
-            Err(EngineError::NetworkClaimed) if plugged.is_empty() => return Ok(()),
+            Err(EngineError::NetworkClaimed(_)) if plugged.is_empty() => return Ok(()),
             other => other?,
         };
         let Some(network) = plugged.iter().find_map(|(_, view)| self.network_of(view)) else {
@@ -253,16 +258,21 @@ impl HostNetworks {
     }
 }
 
-/// Claims a network namespace for this daemon.
-fn claim(namespace: Option<BorrowedFd<'_>>) -> Result<UnixListener, EngineError> {
-    let bind = || UnixListener::bind_addr(&SocketAddr::from_abstract_name(CLAIM)?);
+/// Claims a bridge for this daemon.
+fn claim(
+    bridge: &InterfaceName,
+    namespace: Option<BorrowedFd<'_>>,
+) -> Result<UnixListener, EngineError> {
+    let name = format!("{CLAIM}{bridge}");
+    let bind = || UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?);
     let claimed = match namespace {
         Some(namespace) => sys::netns::run(namespace, bind),
         None => bind(),
     };
+    let bridge = bridge.clone();
     claimed.map_err(|error| {
         let taken = error.kind() == io::ErrorKind::AddrInUse;
-        if taken { EngineError::NetworkClaimed } else { NetworkError::Open(error).into() }
+        if taken { EngineError::NetworkClaimed(bridge) } else { NetworkError::Open(error).into() }
     })
 }
 
