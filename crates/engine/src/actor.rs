@@ -44,7 +44,8 @@ use crate::{
 pub(crate) const MAILBOX: usize = 64;
 /// How long a sandbox is looked for by a new daemon.
 const RECOVER_WAIT: Duration = Duration::from_secs(10);
-/// How long the bridge stays when the last container removed itself: another may come at once.
+/// How long bridge and layers stay when the last container removed itself: another may come at
+/// once.
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Where an answer goes.
@@ -474,7 +475,8 @@ impl Actor {
         });
     }
 
-    /// The container is gone: so are its record, its name and, with the last one, the bridge.
+    /// The container is gone: so are its record, its name and, with the last one, whatever the
+    /// engine has on the host.
     async fn finish(mut self, last: Vec<Effect>, closing: &mut watch::Receiver<bool>) {
         self.end_execs(ExitStatus::Lost);
         self.shared.records.delete(&self.entry.id);
@@ -485,7 +487,7 @@ impl Actor {
         let gone = Snapshot { container, made: true, alive: false, ends, gone: true };
         let asked = last.iter().any(|effect| matches!(effect, Effect::Answer(..)));
         if none_left && asked {
-            self.remove_bridge().await;
+            self.shared.leave_host().await;
         }
         self.entry.snapshot.send_replace(gone);
         for effect in last {
@@ -493,20 +495,11 @@ impl Actor {
                 self.answered(id, answer);
             }
         }
+        let (shared, id) = (Arc::clone(&self.shared), self.entry.id.clone());
+        task::spawn_blocking(move || shared.files.delete(&id)).await.ok();
         if none_left && !asked && !*closing.borrow() {
             tokio::time::timeout(LINGER, closing.changed()).await.ok();
-            self.remove_bridge().await;
-        }
-    }
-
-    async fn remove_bridge(&self) {
-        let shared = Arc::clone(&self.shared);
-        let remove = move || match shared.registry.is_empty() {
-            true => shared.networks.remove_unused(),
-            false => Ok(()),
-        };
-        if let Err(failure) = effects::blocking("removing the bridge", remove).await {
-            warn!(error = chain(&failure), "the bridge is left");
+            self.shared.leave_host().await;
         }
     }
 

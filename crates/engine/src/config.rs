@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
 
 /// The default bridge's name.
-const BRIDGE: &str = "wythe0";
+pub(crate) const BRIDGE: &str = "wythe0";
 
 /// What an engine is opened with.
 #[derive(Clone, Debug)]

@@ -114,15 +114,29 @@ impl Engine {
         if tokio::time::timeout(CLOSE_WAIT, all).await.is_err() {
             warn!("something does not come to an end; the next daemon will see to it");
         }
+        shared.leave_host().await;
         let end = move || {
-            let result = match shared.registry.is_empty() {
-                true => shared.networks.remove_unused(),
-                false => Ok(()),
-            };
             shared.records.close();
-            result
+            Ok(())
         };
-        if let Err(failure) = blocking("closing", end).await {
+        if let Err(failure) = blocking("closing the records", end).await {
+            warn!(error = chain(&failure), "records are left to the journal");
+        }
+    }
+}
+
+impl Shared {
+    /// Leaves the host as it was, bridge and mounted layers, if there are no containers.
+    pub(crate) async fn leave_host(self: &Arc<Shared>) {
+        let shared = Arc::clone(self);
+        let leave = move || {
+            if !shared.registry.is_empty() {
+                return Ok(());
+            }
+            shared.images.unmount_idle();
+            shared.networks.remove_unused()
+        };
+        if let Err(failure) = blocking("leaving the host", leave).await {
             warn!(error = chain(&failure), "the bridge is left");
         }
     }

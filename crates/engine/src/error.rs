@@ -100,6 +100,12 @@ pub enum EngineError {
     /// The driver refused or failed.
     #[error(transparent)]
     Driver(#[from] DriverError),
+    /// Another daemon manages the bridge of this name.
+    #[error(
+        "another daemon manages bridge {0} of this host: stop it, start this one with another \
+         bridge, or use network host, none or container:NAME"
+    )]
+    NetworkClaimed(net::InterfaceName),
     /// The host's network refused.
     #[error(transparent)]
     Network(Arc<net::NetworkError>),
@@ -173,7 +179,8 @@ impl EngineError {
             | EngineError::Removing(_)
             | EngineError::Busy { .. }
             | EngineError::ExecRan(_)
-            | EngineError::JoinsStopped(_) => ErrorKind::Conflict,
+            | EngineError::JoinsStopped(_)
+            | EngineError::NetworkClaimed(_) => ErrorKind::Conflict,
             EngineError::Unsupported { .. } | EngineError::NoDriver(_) => ErrorKind::Unsupported,
             EngineError::Driver(error) => error.kind(),
             EngineError::Image { kind, .. } => *kind,

@@ -7,12 +7,15 @@
 //!   content/                 images
 //!   containers/<id>/         0700
 //!     upper/ work/           what the container wrote, and overlayfs' scratch
-//!     log/                   its output
-//!     hosts hostname resolv.conf
+//!     output output.1 …      its log
+//!   trash/                   containers that are gone and not yet deleted
+//! <run>/containers/<id>/     0700
+//!   hosts hostname resolv.conf   written at every start
 //! ```
 //!
 //! The record comes before the directory and goes after it, so a directory without a record is
-//! nobody's and is removed when the engine is opened.
+//! nobody's and is removed when the engine is opened. A container is gone when its directory has
+//! been renamed into the trash; deleting what it wrote, which may take long, comes after that.
 
 use std::{
     collections::BTreeSet,
@@ -33,6 +36,8 @@ use crate::{EngineError, OpenError};
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
     containers: PathBuf,
+    trash: PathBuf,
+    run: PathBuf,
 }
 
 /// The engine's lock on its data root; let go when it is dropped, however the daemon ends.
@@ -66,14 +71,17 @@ pub(crate) fn make_private(path: &Path) -> io::Result<()> {
 }
 
 impl Files {
-    pub(crate) fn open(data: &Path) -> Result<Files, OpenError> {
-        let containers = data.join("containers");
-        make_private(&containers).map_err(|source| OpenError::Files {
-            step: "make",
-            path: containers.clone(),
-            source,
-        })?;
-        Ok(Files { containers })
+    pub(crate) fn open(data: &Path, run: &Path) -> Result<Files, OpenError> {
+        let (containers, trash) = (data.join("containers"), data.join("trash"));
+        let run = run.join("containers");
+        for path in [&containers, &trash, &run] {
+            make_private(path).map_err(|source| OpenError::Files {
+                step: "make",
+                path: path.clone(),
+                source,
+            })?;
+        }
+        Ok(Files { containers, trash, run })
     }
 
     /// Where everything of a container is.
@@ -83,7 +91,7 @@ impl Files {
 
     /// The current file of a container's log.
     pub(crate) fn log(&self, id: &ContainerId) -> PathBuf {
-        self.directory(id).join("log/output")
+        self.directory(id).join("output")
     }
 
     /// Makes a container's directory. What is there of it already stays.
@@ -100,41 +108,42 @@ impl Files {
             // The root directory's own mode, as images have it.
             .and_then(|()| make(&directory.join("upper"), 0o755))
             .and_then(|()| make(&directory.join("work"), 0o700))
-            .and_then(|()| make(&directory.join("log"), 0o700))
             .inspect_err(|_| {
-                if let Err(error) = self.remove(id) {
+                if let Err(error) = self.discard(id) {
                     warn!(container = %id, %error, "a half-made directory is left");
                 }
             })
     }
 
-    /// Removes a container's directory. Symbolic links in it are removed, never followed.
+    /// Takes a container's directory away, to be deleted by [`Files::delete`].
     ///
     /// # Errors
     /// [`EngineError::Files`]; it can be tried again.
-    pub(crate) fn remove(&self, id: &ContainerId) -> Result<(), EngineError> {
+    pub(crate) fn discard(&self, id: &ContainerId) -> Result<(), EngineError> {
+        let own = self.run.join(id.as_str());
+        gone(fs::remove_dir_all(&own)).map_err(failed("remove", &own))?;
         let directory = self.directory(id);
-        match fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other.map_err(failed("remove", &directory)),
-        }
+        let grave = self.trash.join(id.as_str());
+        gone(fs::rename(&directory, grave)).map_err(failed("remove", &directory))
     }
 
-    /// Removes directories that no record speaks of.
+    /// Deletes what a discarded container wrote. Symbolic links in it are removed, never
+    /// followed. What cannot be deleted now is tried again when the engine is next opened.
+    pub(crate) fn delete(&self, id: &ContainerId) {
+        erase(&self.trash.join(id.as_str()));
+    }
+
+    /// Removes directories that no record speaks of, and the trash.
     pub(crate) fn remove_orphans(&self, known: &BTreeSet<&str>) -> io::Result<()> {
-        for entry in fs::read_dir(&self.containers)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if name.to_str().is_some_and(|name| known.contains(name)) {
-                continue;
-            }
-            let path = entry.path();
-            let removed = match entry.file_type()?.is_dir() {
-                true => fs::remove_dir_all(&path),
-                false => fs::remove_file(&path),
-            };
-            if let Err(error) = removed {
-                warn!(path = %path.display(), %error, "an orphan cannot be removed");
+        let nobody = BTreeSet::new();
+        for (directory, known) in
+            [(&self.containers, known), (&self.run, known), (&self.trash, &nobody)]
+        {
+            for entry in fs::read_dir(directory)? {
+                let entry = entry?;
+                if !entry.file_name().to_str().is_some_and(|name| known.contains(name)) {
+                    erase(&entry.path());
+                }
             }
         }
         Ok(())
@@ -144,6 +153,11 @@ impl Files {
     pub(crate) fn root(&self, id: &ContainerId, lower: Vec<PathBuf>) -> RootFs {
         let directory = self.directory(id);
         RootFs::Overlay { lower, upper: directory.join("upper"), work: directory.join("work") }
+    }
+
+    /// Where the files are that are put over a container's own.
+    pub(crate) fn own(&self, id: &ContainerId) -> PathBuf {
+        self.run.join(id.as_str())
     }
 
     /// Writes a file of a container and answers where it is. It is readable by all inside.
@@ -156,9 +170,30 @@ impl Files {
         name: &str,
         text: &str,
     ) -> Result<PathBuf, EngineError> {
-        let path = self.directory(id).join(name);
+        let own = self.own(id);
+        make_private(&own).map_err(failed("make", &own))?;
+        let path = own.join(name);
         fs::write(&path, text).map_err(failed("write", &path))?;
         Ok(path)
+    }
+}
+
+/// What is not there is gone.
+fn gone(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+fn erase(path: &Path) {
+    let erased = match fs::symlink_metadata(path).map(|metadata| metadata.is_dir()) {
+        Ok(true) => fs::remove_dir_all(path),
+        Ok(false) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = gone(erased) {
+        warn!(path = %path.display(), %error, "something that is nobody's cannot be removed");
     }
 }
 
@@ -184,14 +219,17 @@ mod tests {
     #[test]
     fn removing_a_container_does_not_follow_its_links() {
         let dir = tempfile::tempdir().unwrap();
-        let files = Files::open(dir.path()).unwrap();
+        let files = Files::open(dir.path(), &dir.path().join("run")).unwrap();
         let outside = dir.path().join("outside");
         fs::create_dir(&outside).unwrap();
         fs::write(outside.join("precious"), "x").unwrap();
         files.make(&id(1)).unwrap();
         symlink(&outside, files.directory(&id(1)).join("upper/link")).unwrap();
-        files.remove(&id(1)).unwrap();
-        files.remove(&id(1)).unwrap();
+        for _ in 0..2 {
+            files.discard(&id(1)).unwrap();
+            files.delete(&id(1));
+        }
+        assert_eq!(fs::read_dir(dir.path().join("trash")).unwrap().count(), 0);
         assert!(outside.join("precious").exists());
         assert!(!files.directory(&id(1)).exists());
     }
@@ -199,12 +237,16 @@ mod tests {
     #[test]
     fn orphans_go_and_known_ones_stay() {
         let dir = tempfile::tempdir().unwrap();
-        let files = Files::open(dir.path()).unwrap();
-        files.make(&id(1)).unwrap();
-        files.make(&id(2)).unwrap();
+        let files = Files::open(dir.path(), &dir.path().join("run")).unwrap();
+        for byte in 1..=3 {
+            files.make(&id(byte)).unwrap();
+            files.write(&id(byte), "hosts", "").unwrap();
+        }
+        files.discard(&id(3)).unwrap();
         files.remove_orphans(&[id(1).as_str()].into()).unwrap();
         assert!(files.directory(&id(1)).exists());
-        assert!(!files.directory(&id(2)).exists());
+        assert!(!files.directory(&id(2)).exists() && !files.own(&id(2)).exists());
+        assert_eq!(fs::read_dir(dir.path().join("trash")).unwrap().count(), 0);
         let mode = fs::metadata(files.directory(&id(1))).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
     }

@@ -90,7 +90,7 @@ fn write_files(
     let hostname = spec::hostname(id, config, facts);
     // Who shares a network shares its names.
     let sharing = match &config.network {
-        NetworkMode::Container(name) => joined.get(name).map(|(id, _)| files.directory(id)),
+        NetworkMode::Container(name) => joined.get(name).map(|(id, _)| files.own(id)),
         NetworkMode::Bridge | NetworkMode::None | NetworkMode::Host => None,
     };
     let mut list =
@@ -280,7 +280,7 @@ mod tests {
 
     fn gathered(config: Create) -> Result<Facts, EngineError> {
         let dir = tempfile::tempdir().unwrap();
-        let files = Files::open(dir.path()).unwrap();
+        let files = Files::open(dir.path(), &dir.path().join("run")).unwrap();
         let start = start(config);
         files.make(&start.id).unwrap();
         gather(HostFacts::read(), &files, &start)

@@ -41,6 +41,9 @@ pub(crate) trait Images: Debug + Send + Sync {
     /// Gives them back, if it has any.
     fn unmount(&self, container: &ContainerId);
 
+    /// Unmounts what nobody has: there are no containers any more.
+    fn unmount_idle(&self);
+
     /// Every image, newest first.
     ///
     /// # Errors

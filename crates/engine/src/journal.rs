@@ -15,7 +15,8 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    io::{self, Read as _},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
@@ -82,9 +83,7 @@ impl Journal {
             bytes.extend_from_slice(&self.epoch.to_le_bytes());
         }
         frame(&mut bytes, self.epoch, change)?;
-        self.file.seek(SeekFrom::Start(self.end))?;
-        let written = self.file.write_all(&bytes);
-        match written {
+        match self.file.write_all_at(&bytes, self.end) {
             Ok(()) => {
                 self.end += u64::try_from(bytes.len()).expect("a buffer's size fits 64 bits");
                 Ok(())

@@ -3,8 +3,13 @@
 use std::{
     collections::BTreeMap,
     fmt::Debug,
+    io,
     net::{IpAddr, Ipv4Addr},
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixListener},
+    },
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
@@ -15,7 +20,7 @@ use net::{
 };
 use tracing::warn;
 
-use crate::{EngineError, NetworkView, PortBinding, PortRequest, Protocol};
+use crate::{EngineError, NetworkView, PortBinding, PortRequest, Protocol, config::BRIDGE};
 
 /// A container's place on the default bridge.
 #[derive(Debug)]
@@ -59,9 +64,21 @@ pub(crate) struct HostNetworks {
     bridge: InterfaceName,
     /// The namespace that plays the host; the daemon's own where there is none.
     namespace: Option<OwnedFd>,
-    host: OnceLock<Host>,
+    opened: OnceLock<Opened>,
     state: Mutex<State>,
 }
+
+/// The host's network stack, and that it is ours alone.
+#[derive(Debug)]
+struct Opened {
+    host: Host,
+    _claim: UnixListener,
+}
+
+/// Beginning of the name of an abstract socket that the one daemon holds that manages a bridge and
+/// its table. Such names are the network namespace's, and go with their holder, however it ends:
+/// unix(7), network_namespaces(7).
+const CLAIM: &str = "wythe/networks/";
 
 #[derive(Debug, Default)]
 struct State {
@@ -84,15 +101,25 @@ struct Plugged {
 
 impl HostNetworks {
     pub(crate) fn new(bridge: InterfaceName, namespace: Option<OwnedFd>) -> HostNetworks {
-        HostNetworks { bridge, namespace, host: OnceLock::new(), state: Mutex::default() }
+        HostNetworks { bridge, namespace, opened: OnceLock::new(), state: Mutex::default() }
     }
 
-    fn host(&self) -> Result<&Host, NetworkError> {
-        if let Some(host) = self.host.get() {
-            return Ok(host);
+    fn host(&self) -> Result<&Host, EngineError> {
+        if let Some(opened) = self.opened.get() {
+            return Ok(&opened.host);
         }
-        let host = Host::open(self.namespace.as_ref().map(AsFd::as_fd))?;
-        Ok(self.host.get_or_init(|| host))
+        let _one_at_a_time = self.lock();
+        if let Some(opened) = self.opened.get() {
+            return Ok(&opened.host);
+        }
+        let namespace = self.namespace.as_ref().map(AsFd::as_fd);
+        // The usual bridge has the usual table; every other a table of its own.
+        let host = match self.bridge.as_str() {
+            BRIDGE => Host::open(namespace)?,
+            other => Host::open_with_table(namespace, other)?,
+        };
+        let opened = Opened { _claim: claim(&self.bridge, namespace)?, host };
+        Ok(&self.opened.get_or_init(|| opened).host)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -164,9 +191,10 @@ impl Networks for HostNetworks {
     }
 
     fn detach(&self, id: &ContainerId) -> Result<(), EngineError> {
+        // Who never plugged anything in has no business with the host.
+        let Some(Opened { host, .. }) = self.opened.get() else { return Ok(()) };
         let mut state = self.lock();
         let Some(plugged) = state.plugged.get_mut(id) else { return Ok(()) };
-        let host = self.host()?;
         // First nothing leads there any more, then the address can be another's.
         if !std::mem::take(&mut plugged.ports).is_empty() {
             publish(host, &state)?;
@@ -183,14 +211,17 @@ impl Networks for HostNetworks {
     }
 
     fn adopt(&self, plugged: &[(ContainerId, NetworkView)]) -> Result<(), EngineError> {
-        let mut state = self.lock();
+        let host = match self.host() {
+            // Another daemon has this host's network, and we have nothing there.
+            Err(EngineError::NetworkClaimed(_)) if plugged.is_empty() => return Ok(()),
+            other => other?,
+        };
         let Some(network) = plugged.iter().find_map(|(_, view)| self.network_of(view)) else {
             // What an earlier daemon left goes; only the bridge's name matters for that.
-            let host = self.host()?;
             let network = Network::new(self.bridge.clone(), host.choose_subnet(&self.bridge)?);
             return Ok(host.remove_everything(&[&network])?);
         };
-        let host = self.host()?;
+        let mut state = self.lock();
         host.ensure_network(&network)?;
         let addresses = plugged.iter().filter_map(|(_, view)| view.address);
         let leases = Leases::restore(network.subnet, network.gateway, addresses)?;
@@ -212,9 +243,10 @@ impl Networks for HostNetworks {
         if !state.plugged.is_empty() {
             return Ok(());
         }
-        let Some(up) = state.up.take() else { return Ok(()) };
-        self.host()?.remove_everything(&[&up.network])?;
-        Ok(())
+        let (Some(up), Some(opened)) = (state.up.take(), self.opened.get()) else {
+            return Ok(());
+        };
+        Ok(opened.host.remove_everything(&[&up.network])?)
     }
 }
 
@@ -224,6 +256,24 @@ impl HostNetworks {
         let gateway = view.gateway?;
         Some(Network { gateway, ..Network::new(self.bridge.clone(), subnet) })
     }
+}
+
+/// Claims a bridge for this daemon.
+fn claim(
+    bridge: &InterfaceName,
+    namespace: Option<BorrowedFd<'_>>,
+) -> Result<UnixListener, EngineError> {
+    let name = format!("{CLAIM}{bridge}");
+    let bind = || UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?);
+    let claimed = match namespace {
+        Some(namespace) => sys::netns::run(namespace, bind),
+        None => bind(),
+    };
+    let bridge = bridge.clone();
+    claimed.map_err(|error| {
+        let taken = error.kind() == io::ErrorKind::AddrInUse;
+        if taken { EngineError::NetworkClaimed(bridge) } else { NetworkError::Open(error).into() }
+    })
 }
 
 /// Writes the whole wanted state.

@@ -110,7 +110,7 @@ impl Actor {
         let (shared, id) = (Arc::clone(&self.shared), self.entry.id.clone());
         match resource {
             Resource::Directory => self.begin(fallback, async move {
-                gave(resource, blocking("removing", move || shared.files.remove(&id)).await)
+                gave(resource, blocking("removing", move || shared.files.discard(&id)).await)
             }),
             Resource::Network => self.begin(fallback, async move {
                 let unplug = move || shared.networks.detach(&id);

@@ -111,7 +111,7 @@ fn open_blocking(
         path: config.run.clone(),
         source,
     })?;
-    let files = Files::open(&config.data)?;
+    let files = Files::open(&config.data, &config.run)?;
     let (records, mut found) = Records::open(&config.data)?;
     found.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
     let Parts { images, networks } = parts(&config)?;

@@ -70,6 +70,10 @@ impl Images for StoreImages {
         self.store.unmount(container.as_str());
     }
 
+    fn unmount_idle(&self) {
+        self.store.unmount_idle();
+    }
+
     fn list(&self) -> Result<Vec<ImageView>, EngineError> {
         let list = self.store.list().map_err(|error| wrong(error.kind(), &error))?;
         list.iter().map(|summary| self.find(&summary.id.to_string())).collect()

@@ -32,7 +32,18 @@ impl Stage {
 
     /// What a daemon of this host has.
     fn networks(&self) -> HostNetworks {
-        HostNetworks::new("wythe0".parse().unwrap(), Some(self.host.try_clone().unwrap()))
+        self.networks_of("wythe0")
+    }
+
+    fn networks_of(&self, bridge: &str) -> HostNetworks {
+        HostNetworks::new(bridge.parse().unwrap(), Some(self.host.try_clone().unwrap()))
+    }
+
+    fn tables(&self) -> usize {
+        let Some(nft) = testkit::need::tool("nft") else { return 0 };
+        let list = || std::process::Command::new(nft).args(["list", "tables"]).output();
+        let output = netns::run(self.host.as_fd(), list).unwrap();
+        String::from_utf8(output.stdout).unwrap().lines().count()
     }
 
     fn links(&self) -> Vec<String> {
@@ -110,10 +121,48 @@ fn a_bridge_that_somebody_removed_is_made_anew() {
     let stage = Stage::new();
     let networks = stage.networks();
     let one = networks.attach(&id(1), &[]).unwrap();
-    let vandal = stage.networks();
-    vandal.adopt(&[]).unwrap();
+    let vandal = Host::open(Some(stage.host.as_fd())).unwrap();
+    let network = networks.network_of(&one.view).unwrap();
+    vandal.remove_everything(&[&network]).unwrap();
     assert_eq!(stage.links(), ["lo"]);
     let two = networks.attach(&id(2), &[]).unwrap();
     assert_eq!(one.view.gateway, two.view.gateway);
+    assert!(stage.links().contains(&"wythe0".to_owned()));
+}
+
+#[test]
+fn two_daemons_do_not_take_each_others_network_away() {
+    if !testkit::need::root() {
+        return;
+    }
+    let stage = Stage::new();
+    let first = stage.networks();
+    first.attach(&id(1), &[]).unwrap();
+    let second = stage.networks();
+    second.adopt(&[]).unwrap();
+    assert!(stage.links().contains(&"wythe0".to_owned()));
+    let refused = second.attach(&id(2), &[]).unwrap_err();
+    assert_eq!(refused.kind(), base::ErrorKind::Conflict);
+    second.remove_unused().unwrap();
+    assert!(stage.links().contains(&"wythe0".to_owned()));
+    drop(first);
+    second.adopt(&[]).unwrap();
+    assert_eq!(stage.links(), ["lo"]);
+}
+
+#[test]
+fn daemons_with_other_bridges_live_side_by_side() {
+    if !testkit::need::root() || testkit::need::tool("nft").is_none() {
+        return;
+    }
+    let stage = Stage::new();
+    let (one, two) = (stage.networks(), stage.networks_of("wy-other"));
+    let first = one.attach(&id(1), &[port(Some(8080))]).unwrap();
+    let second = two.attach(&id(2), &[port(Some(8081))]).unwrap();
+    assert_ne!(first.view.gateway, second.view.gateway);
+    assert_eq!(stage.tables(), 2);
+    two.detach(&id(2)).unwrap();
+    two.remove_unused().unwrap();
+    assert_eq!(stage.tables(), 1);
     assert!(stage.links().contains(&"wythe0".to_owned()));
 }

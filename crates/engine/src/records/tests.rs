@@ -134,3 +134,29 @@ fn the_format_is_the_golden_one() {
     assert_eq!(text, golden, "the format changed: is the old one still read, is FORMAT raised?");
     assert_eq!(serde_json::from_str::<Record>(golden).unwrap(), full);
 }
+
+/// Prints what changes cost; `cargo test -p engine -- --ignored --nocapture records_cost`.
+#[test]
+#[ignore = "measures, and asserts nothing"]
+#[expect(clippy::print_stderr, reason = "it is what it is for")]
+fn records_cost() {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let (records, _) = Records::open(dir.path()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let begin = clock::monotonic();
+    for byte in 0..=255 {
+        records.put(&record(byte, "aa")).unwrap();
+    }
+    eprintln!("put: {:?} each", begin.elapsed() / 256);
+    let begin = clock::monotonic();
+    runtime.block_on(records.durable(records.latest())).unwrap();
+    eprintln!("256 changes made durable: {:?}", begin.elapsed());
+    let mut durable = Duration::ZERO;
+    for byte in 0..20 {
+        let begin = clock::monotonic();
+        let mark = records.delete(&record(byte, "aa").id);
+        runtime.block_on(records.durable(mark)).unwrap();
+        durable += begin.elapsed();
+    }
+    eprintln!("one change made durable: {:?}", durable / 20);
+}

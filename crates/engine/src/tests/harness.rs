@@ -65,13 +65,14 @@ impl World {
         }
     }
 
-    /// Nothing is left of any container.
-    pub(super) fn assert_clean(&self) {
+    /// Nothing is left of any container; what it wrote is deleted soon.
+    pub(super) async fn assert_clean(&self) {
         assert!(self.fake.sandboxes().is_empty(), "sandboxes are left");
         assert!(self.networks.plugged().is_empty(), "leases are left");
         assert!(self.images.mounted().is_empty(), "mounts are left");
-        let left = std::fs::read_dir(self.dir.path().join("data/containers")).unwrap().count();
-        assert_eq!(left, 0, "directories are left");
+        let left = |path| std::fs::read_dir(self.dir.path().join(path)).unwrap().count();
+        assert_eq!(left("data/containers") + left("run/containers"), 0, "directories are left");
+        soon("what it wrote is deleted", || left("data/trash") == 0).await;
     }
 }
 
@@ -156,6 +157,10 @@ impl Images for FakeImages {
 
     fn unmount(&self, container: &ContainerId) {
         self.mounted.lock().unwrap().remove(container);
+    }
+
+    fn unmount_idle(&self) {
+        assert!(self.mounted().is_empty(), "there are containers");
     }
 
     fn list(&self) -> Result<Vec<ImageView>, EngineError> {

@@ -30,7 +30,7 @@ async fn a_running_container_is_taken_over_and_obeys() {
     assert_eq!(world.networks.plugged().len(), 1);
     engine.stop("web", Stop::default()).await.unwrap();
     engine.remove("web", Remove::default()).await.unwrap();
-    world.assert_clean();
+    world.assert_clean().await;
 }
 
 #[tokio::test]
@@ -50,7 +50,7 @@ async fn an_exit_while_no_daemon_ran_is_not_lost() {
     assert_eq!(engine.inspect("job").unwrap().state.state, ContainerState::Exited);
     soon("the other removes itself", || engine.list().len() == 1).await;
     engine.remove("job", Remove::default()).await.unwrap();
-    world.assert_clean();
+    world.assert_clean().await;
 }
 
 #[tokio::test]
@@ -65,7 +65,7 @@ async fn a_shim_that_was_lost_meanwhile_is_an_exit_that_nobody_knows() {
     assert_eq!(exit.status, ExitStatus::Lost);
     engine.start("web", None, None).await.unwrap();
     engine.remove("web", FORCE).await.unwrap();
-    world.assert_clean();
+    world.assert_clean().await;
 }
 
 #[tokio::test]
@@ -83,7 +83,7 @@ async fn a_shim_that_does_not_answer_costs_the_container_not_the_daemon() {
     // It answers again: what it holds is cleared away.
     world.fake.heal();
     engine.remove("web", FORCE).await.unwrap();
-    world.assert_clean();
+    world.assert_clean().await;
 }
 
 #[tokio::test]
@@ -97,7 +97,7 @@ async fn a_paused_container_stays_paused() {
     assert_eq!(engine.inspect("web").unwrap().state.state, ContainerState::Paused);
     engine.resume("web").await.unwrap();
     engine.remove("web", FORCE).await.unwrap();
-    world.assert_clean();
+    world.assert_clean().await;
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn execs_are_taken_over() {
     let engine = world.engine().await;
     assert_eq!(engine.exec_wait(&exec).await.unwrap(), exit);
     engine.remove("web", FORCE).await.unwrap();
-    world.assert_clean();
+    world.assert_clean().await;
 }
 
 #[tokio::test]
@@ -179,7 +179,7 @@ async fn killed_after(milliseconds: u64, auto_remove: bool) {
     exit.unwrap();
     engine.wait("web", WaitFor::NotRunning).await.unwrap();
     engine.remove("web", Remove::default()).await.unwrap();
-    world.assert_clean();
+    world.assert_clean().await;
 }
 
 #[tokio::test]
