@@ -6,7 +6,7 @@
 //! ```
 //!
 //! File data goes to its final place as it arrives; names and attributes are collected in a
-//! [`tree`] and written when the archive has ended, so a layer is read once and nothing is
+//! tree and written when the archive has ended, so a layer is read once and nothing is
 //! written twice. The archive is not trusted: every number in it has a limit ([`Limits`]) and no
 //! name in it is ever looked up in a file system.
 //!
@@ -88,6 +88,8 @@ pub fn write_erofs(
     limits: &Limits,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Layer, LayerError> {
+    // What the file held before would show through the image's gaps.
+    out.set_len(0).map_err(LayerError::Write)?;
     let ((applied, image), read) = stream::read(input, limits, progress, |stream| {
         let mut image = erofs::Writer::new(out);
         let applied = apply::apply(stream, &mut image, limits)?;

@@ -20,6 +20,7 @@ use rustix::fs::{
     fsetxattr, linkat, lsetxattr, makedev, mkdirat, mknodat, openat, renameat, symlinkat, unlinkat,
     utimensat,
 };
+use rustix::io::Errno;
 
 use super::{
     Attributes, Device, DeviceClass, LayerError, Name, Segment, Time, Xattr,
@@ -51,36 +52,33 @@ impl<'r> Staging<'r> {
         Ok(Staging { root, files, count: 0 })
     }
 
-    fn next_name(&mut self) -> Staged {
-        self.count += 1;
-        Staged(self.count)
-    }
-
     /// Makes the tree, and returns how many extended attributes the file system would not take.
-    pub(super) fn finish(mut self, tree: &Tree<Staged>) -> Result<u64, LayerError> {
+    pub(super) fn finish(self, tree: &Tree<Staged>) -> Result<u64, LayerError> {
         let mut moves = Moves {
-            links: names_of(tree),
             tree,
+            files: self.files.as_fd(),
+            count: self.count,
+            names: names_of(tree),
+            kept: vec![None; tree.len()],
             ignored: 0,
             path: Vec::new(),
-            kept: vec![None; tree.len()],
         };
-        let Kind::Directory(directory) = &tree.node(NodeId::ROOT).kind else {
+        let root = tree.node(NodeId::ROOT);
+        let Kind::Directory(directory) = &root.kind else {
             unreachable!("the root is a directory")
         };
-        let at = self.root;
-        moves.children(&mut self, at, directory)?;
-        self.remove().map_err(|error| LayerError::Write(error.into()))?;
-        let root = tree.node(NodeId::ROOT);
-        moves.directory_attributes(at, at, b".", &root.attributes, directory.opaque)?;
+        moves.children(self.root, directory)?;
+        self.remove(moves.count).map_err(|error| LayerError::Write(error.into()))?;
+        let opaque = directory.opaque;
+        moves.directory_attributes(self.root, self.root, b".", &root.attributes, opaque)?;
         Ok(moves.ignored)
     }
 
     /// Removes the staging directory and what is left in it: content that later entries replaced.
-    fn remove(&self) -> Result<(), rustix::io::Errno> {
-        for number in 1..=self.count {
+    fn remove(&self, count: u64) -> rustix::io::Result<()> {
+        for number in 1..=count {
             match unlinkat(&self.files, Staged(number).name(), AtFlags::empty()) {
-                Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+                Ok(()) | Err(Errno::NOENT) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -104,7 +102,8 @@ impl Contents for Staging<'_> {
     ) -> Result<Staged, LayerError> {
         let path = Name::new(&file.entry.path);
         let failed = |source: io::Error| LayerError::WriteEntry { path: path.clone(), source };
-        let staged = self.next_name();
+        self.count += 1;
+        let staged = Staged(self.count);
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
         let out = openat(&self.files, staged.name(), flags, Mode::RUSR | Mode::WUSR)
             .map_err(|error| failed(error.into()))?;
@@ -133,12 +132,12 @@ impl Contents for Staging<'_> {
 
 /// How many names every node has.
 fn names_of<F>(tree: &Tree<F>) -> Vec<u32> {
-    let mut links = vec![0; tree.len()];
+    let mut names = vec![0; tree.len()];
     let mut todo = vec![NodeId::ROOT];
     while let Some(id) = todo.pop() {
         if let Kind::Directory(directory) = &tree.node(id).kind {
             for child in directory.children.values() {
-                if let Some(count) = links.get_mut(child.node.index()) {
+                if let Some(count) = names.get_mut(child.node.index()) {
                     *count += 1;
                 }
                 todo.extend(
@@ -147,14 +146,17 @@ fn names_of<F>(tree: &Tree<F>) -> Vec<u32> {
             }
         }
     }
-    links
+    names
 }
 
 /// The tree on its way to the file system.
 struct Moves<'t> {
     tree: &'t Tree<Staged>,
+    /// The staging directory, and how many names were used in it.
+    files: BorrowedFd<'t>,
+    count: u64,
     /// Names of each node that are still to be made.
-    links: Vec<u32>,
+    names: Vec<u32>,
     /// Where nodes with several names stand in the staging directory.
     kept: Vec<Option<Staged>>,
     ignored: u64,
@@ -162,69 +164,58 @@ struct Moves<'t> {
     path: Vec<u8>,
 }
 
-impl Moves<'_> {
+impl<'t> Moves<'t> {
     fn failed<E: Into<io::Error>>(&self) -> impl Fn(E) -> LayerError + use<E> {
         let path = Name::new(&self.path);
         move |error| LayerError::WriteEntry { path: path.clone(), source: error.into() }
     }
 
     /// Makes everything in a directory. As deep as paths may be, [`super::Limits::depth`].
-    fn children(
-        &mut self,
-        staging: &mut Staging<'_>,
-        at: BorrowedFd<'_>,
-        directory: &Directory,
-    ) -> Result<(), LayerError> {
+    fn children(&mut self, at: BorrowedFd<'_>, directory: &'t Directory) -> Result<(), LayerError> {
         for (name, child) in &directory.children {
             let length = self.path.len();
             if length > 0 {
                 self.path.push(b'/');
             }
             self.path.extend_from_slice(name);
-            self.child(staging, at, name, *child)?;
+            self.child(at, name, *child)?;
             self.path.truncate(length);
         }
         Ok(())
     }
 
-    fn child(
-        &mut self,
-        staging: &mut Staging<'_>,
-        at: BorrowedFd<'_>,
-        name: &[u8],
-        child: Child,
-    ) -> Result<(), LayerError> {
+    fn child(&mut self, at: BorrowedFd<'_>, name: &[u8], child: Child) -> Result<(), LayerError> {
         let tree = self.tree;
         let node = tree.node(child.node);
         if let Kind::Directory(directory) = &node.kind {
             mkdirat(at, name, Mode::RWXU).map_err(self.failed())?;
             let own = open_directory(at, name).map_err(self.failed())?;
-            self.children(staging, own.as_fd(), directory)?;
+            self.children(own.as_fd(), directory)?;
             let opaque = directory.opaque || child.whiteout;
             return self.directory_attributes(own.as_fd(), at, name, &node.attributes, opaque);
         }
         let index = child.node.index();
-        let left = self.links.get(index).copied().unwrap_or(1);
-        let files = staging.files.try_clone().map_err(self.failed())?;
+        let names = self.names.get(index).copied().unwrap_or(1);
         let staged = match (self.kept.get(index).copied().flatten(), &node.kind) {
             (Some(staged), _) => staged,
             (None, Kind::File(staged)) => {
-                self.attributes(files.as_fd(), staged.name().as_bytes(), node)?;
+                self.attributes(self.files, staged.name().as_bytes(), node)?;
                 *staged
             }
-            (None, _) if left == 1 => return self.make(at, name, node),
+            (None, _) if names == 1 => return self.make(at, name, node),
             (None, _) => {
-                let staged = staging.next_name();
-                self.make(files.as_fd(), staged.name().as_bytes(), node)?;
+                self.count += 1;
+                let staged = Staged(self.count);
+                self.make(self.files, staged.name().as_bytes(), node)?;
                 staged
             }
         };
-        if let (Some(kept), Some(links)) = (self.kept.get_mut(index), self.links.get_mut(index)) {
-            (*kept, *links) = (Some(staged), left.saturating_sub(1));
+        if let (Some(kept), Some(left)) = (self.kept.get_mut(index), self.names.get_mut(index)) {
+            (*kept, *left) = (Some(staged), names.saturating_sub(1));
         }
-        match left {
-            0 | 1 => renameat(&files, staged.name(), at, name),
-            _ => linkat(&files, staged.name(), at, name, AtFlags::empty()),
+        match names {
+            0 | 1 => renameat(self.files, staged.name(), at, name),
+            _ => linkat(self.files, staged.name(), at, name, AtFlags::empty()),
         }
         .map_err(self.failed())
     }
@@ -310,7 +301,7 @@ impl Moves<'_> {
     /// containerd go on too.
     fn xattr_set(&mut self, set: rustix::io::Result<()>) -> Result<(), LayerError> {
         match set {
-            Err(rustix::io::Errno::NOTSUP) => {
+            Err(Errno::NOTSUP) => {
                 self.ignored += 1;
                 Ok(())
             }

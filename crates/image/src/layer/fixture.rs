@@ -13,7 +13,7 @@ use std::{
 };
 
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_fd, fsconfig_set_flag,
     fsconfig_set_string, fsmount, fsopen,
 };
 use sha2::{Digest as _, Sha256};
@@ -68,6 +68,15 @@ pub(super) fn archive<'s>(entries: impl IntoIterator<Item = &'s Stored>) -> Vec<
         }
     }
     tar.finish().unwrap()
+}
+
+/// PAX records.
+pub(super) fn records(pairs: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (key, value) in pairs {
+        super::tar_write::record(&mut out, key.as_bytes(), value);
+    }
+    out
 }
 
 /// An image in a file that has a name, as fsck and a mount need.
@@ -133,6 +142,18 @@ impl Written {
     pub(super) fn read(&self) -> Description {
         describe_image(self.file.as_file())
     }
+}
+
+/// An overlay of layers, the uppermost first, mounted nowhere. Layers as descriptors need Linux
+/// 6.13, detached ones 6.15; they must stay open until the overlay is made.
+pub(super) fn overlay(layers: &[Written]) -> OwnedFd {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
+    let mounts: Vec<_> = layers.iter().map(Written::mount).collect();
+    for mount in &mounts {
+        fsconfig_set_fd(&context, "lowerdir+", mount).unwrap();
+    }
+    fsconfig_create(&context).unwrap();
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).unwrap()
 }
 
 /// What one name leads to.

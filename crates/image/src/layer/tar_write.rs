@@ -275,7 +275,7 @@ fn name_has_nul(name: &[u8]) -> bool {
 }
 
 /// One record: its length counts the digits of the length too.
-fn record(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+pub(super) fn record(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     let rest = key.len() + value.len() + 3;
     let mut length = rest + 1;
     while rest + length.to_string().len() != length {

@@ -236,6 +236,18 @@ mod tests {
     }
 
     #[test]
+    fn tails_have_blocks_of_their_own_when_memory_is_used_up() {
+        let file = tempfile::tempfile().unwrap();
+        let mut writer = Writer::new(&file);
+        assert_eq!(writer.tail_bytes(4096 + 100, 0), 100);
+        assert_eq!(writer.tail_bytes(4096, 0), 0);
+        assert_eq!(writer.tail_bytes(100, 4000), 0);
+        writer.tails_bytes = TAILS_BYTES_MAX - 99;
+        assert_eq!(writer.tail_bytes(100, 0), 0);
+        assert_eq!(writer.tail_bytes(99, 0), 99);
+    }
+
+    #[test]
     fn large_sparse_files_have_large_chunks() {
         assert_eq!(chunk_bits(1), 12);
         assert_eq!(chunk_bits(256 << 20), 12);

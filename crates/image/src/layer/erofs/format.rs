@@ -163,7 +163,7 @@ pub(crate) fn xattr_prefix_of(index: u8) -> Option<&'static [u8]> {
 }
 
 /// Bytes that attributes take behind their inode. Names that EROFS cannot express are left out
-/// by [`super::super::apply`] already.
+/// when entries are applied.
 pub(crate) fn xattr_area_bytes(xattrs: &[Xattr]) -> usize {
     let entries = xattrs.iter().filter_map(|xattr| {
         let (_, suffix) = xattr_prefix(&xattr.name)?;

@@ -12,8 +12,8 @@ use flate2::{Compression as Level, write::GzEncoder};
 use crate::layer::{
     Compression, DeviceClass, EntryKind, Limits, Segment,
     fixture::{
-        Described, archive, assert_same, describe_path, directory, entry, file, hard_link, symlink,
-        unpacked, with_xattr, written,
+        Described, archive, assert_same, describe_fd, describe_path, directory, entry, file,
+        hard_link, overlay, symlink, unpacked, with_xattr, written,
     },
     write_directory, write_erofs,
 };
@@ -68,6 +68,33 @@ fn whiteouts_and_opaque_directories_take_overlayfs_form() {
         assert!(!is_opaque(&tree["etc"]));
         assert_eq!(tree["file"].size, 5);
     }
+}
+
+#[test]
+fn overlayfs_hides_what_the_upper_of_two_layers_hides() {
+    if !testkit::need::root() {
+        return;
+    }
+    let lower = written(&archive(&[
+        file("etc/gone", "x"),
+        file("etc/kept", "x"),
+        file("opaque/old", "x"),
+        file("fresh/old", "x"),
+        file("merged/old", "x"),
+    ]));
+    let upper = written(&archive(&[
+        file("etc/.wh.gone", ""),
+        file("opaque/.wh..wh..opq", ""),
+        file("opaque/new", "x"),
+        file("fresh/new", "x"),
+        file(".wh.fresh", ""),
+        file("merged/new", "x"),
+    ]));
+    let tree = describe_fd(&overlay(&[upper.unwrap(), lower.unwrap()]));
+    let files: Vec<&str> =
+        tree.iter().filter(|(_, d)| d.size > 0).map(|(path, _)| path.as_str()).collect();
+    assert_eq!(files, ["etc/kept", "fresh/new", "merged/new", "merged/old", "opaque/new"]);
+    assert!(!tree.contains_key("etc/gone"));
 }
 
 #[test]
@@ -325,6 +352,61 @@ fn a_header_with_more_than_8_gib_is_read_up_to_the_limit() {
     let error = write_erofs(input, &out, &limits, &mut |_| {}).unwrap_err();
     assert!(error.to_string().contains("\"big\""), "{error}");
     assert_eq!(error.kind(), base::ErrorKind::Exhausted);
+}
+
+/// Gives some bytes, then fails.
+struct Failing(io::Cursor<Vec<u8>>);
+
+impl Read for Failing {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self.0.read(into)? {
+            0 => Err(io::ErrorKind::ConnectionReset.into()),
+            read => Ok(read),
+        }
+    }
+}
+
+#[test]
+fn a_failing_input_is_told_from_a_bad_one() {
+    let tar = archive(&[file("a", "a".repeat(1 << 20))]);
+    for (blob, cut) in [(tar.clone(), 600_000), (gzipped(&tar), 500)] {
+        let input = Failing(io::Cursor::new(blob[..cut].to_vec()));
+        let out = tempfile::tempfile().unwrap();
+        let error = write_erofs(input, &out, &Limits::default(), &mut |_| {}).unwrap_err();
+        assert!(matches!(error, crate::layer::LayerError::Read(_)), "{error:?}");
+        assert_eq!(error.kind(), base::ErrorKind::Unavailable);
+    }
+}
+
+#[test]
+fn the_deepest_path_and_the_largest_attributes_are_kept() {
+    let deep = file(&format!("{}leaf", "a/".repeat(Limits::default().depth - 1)), "leaf");
+    let large = with_xattr(file("large", "x"), "trusted.large", &vec![b'v'; 60_000]);
+    let large = with_xattr(large, "user.more", &[b'w'; 3000]);
+    let tar = archive(&[deep.clone(), large.clone()]);
+    let image = written(&tar).unwrap();
+    image.fsck();
+    let tree = image.read();
+    assert_eq!(tree.keys().last().unwrap(), "large");
+    assert!(tree.contains_key(std::str::from_utf8(&deep.0.path).unwrap()));
+    if testkit::need::root() {
+        assert_same(&tree, &image.mounted());
+        // ext4 has no room for such attributes.
+        let (dir, _) = unpacked(&archive(&[deep])).unwrap();
+        assert_eq!(describe_path(dir.path()).len(), Limits::default().depth + 1);
+    }
+}
+
+#[test]
+fn what_a_file_held_before_does_not_matter() {
+    // Data in every other block of a chunk, so that the image has gaps.
+    let segment = |i: u32| Segment { offset: u64::from(i) << 16, length: 5 };
+    let kind = EntryKind::File { size: 1 << 40, segments: Some((0..4).map(segment).collect()) };
+    let tar = archive(&[(entry("sparse", kind).0, vec![b'd'; 20])]);
+    let out = tempfile::NamedTempFile::new().unwrap();
+    fs::write(out.path(), vec![0xff; 4 << 20]).unwrap();
+    write_erofs(&tar[..], out.as_file(), &Limits::default(), &mut |_| {}).unwrap();
+    assert_eq!(fs::read(out.path()).unwrap(), written(&tar).unwrap().bytes());
 }
 
 #[test]
