@@ -1,10 +1,13 @@
 //! Finds the daemon, or starts one.
 
 use std::{
-    fs::File,
+    fs::{DirBuilder, File},
     io::{self, Read as _},
-    os::{fd::OwnedFd, unix::process::CommandExt as _},
-    path::PathBuf,
+    os::{
+        fd::OwnedFd,
+        unix::{fs::DirBuilderExt as _, process::CommandExt as _},
+    },
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -114,7 +117,7 @@ impl Endpoint {
             let doing = format!("{doing} {}", path.display());
             move |source: io::Error| ConnectError::Io { doing: doing.clone(), source }
         };
-        std::fs::create_dir_all(&self.roots.run).map_err(failed("make the directory of"))?;
+        make_run_root(&self.roots.run).map_err(failed("make the directory of"))?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
         let lock = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR)
             .map_err(|error| failed("open")(error.into()))?;
@@ -151,6 +154,14 @@ impl Endpoint {
         command.spawn().map_err(|error| failed("start the daemon", error))?;
         Ok(File::from(OwnedFd::from(read)))
     }
+}
+
+/// Makes the directory of the daemon's socket: whom the socket lets in, the directory lets pass.
+///
+/// # Errors
+/// Whatever the kernel says.
+pub(crate) fn make_run_root(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o711).create(path)
 }
 
 /// Why nobody was reached at the socket.

@@ -15,7 +15,7 @@ use tokio::{
 use tracing::info;
 
 use crate::{
-    connect::Endpoint,
+    connect::{Endpoint, make_run_root},
     error::{CliError, chain},
     paths::Roots,
 };
@@ -72,8 +72,12 @@ fn start(args: Args, endpoint: &Endpoint) -> Result<(), CliError> {
         data: args.data_root.unwrap_or_else(|| endpoint.roots.data.clone()),
         run: args.run_root.unwrap_or_else(|| endpoint.roots.run.clone()),
     };
-    make_directory(&roots.run, 0o711)?;
-    make_directory(&roots.data, 0o700)?;
+    make_run_root(&roots.run).map_err(|error| not_made(&roots.run, error))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&roots.data)
+        .map_err(|error| not_made(&roots.data, error))?;
     let lock = lock::take(&roots.lock())?;
     let ready = Ready::new(args.background);
     if args.background {
@@ -144,11 +148,6 @@ fn build_version() -> &'static str {
     env!("CARGO_PKG_VERSION")
 }
 
-/// Makes a directory and those above it.
-fn make_directory(path: &Path, mode: u32) -> Result<(), CliError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(mode)
-        .create(path)
-        .map_err(|error| CliError::io(format!("make {}", path.display()), error))
+fn not_made(path: &Path, error: io::Error) -> CliError {
+    CliError::io(format!("make {}", path.display()), error)
 }

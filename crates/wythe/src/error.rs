@@ -7,6 +7,9 @@ use base::ErrorKind;
 
 use crate::{connect::ConnectError, create::FlagError, template::TemplateError};
 
+/// What a shell reports of a program that `SIGPIPE` ended.
+const OUTPUT_CLOSED: u8 = 128 + 13;
+
 /// Why a command did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
@@ -26,7 +29,7 @@ pub(crate) enum CliError {
     #[error(transparent)]
     Template(#[from] TemplateError),
     /// A file or stream of ours failed.
-    #[error("cannot {doing}: {source}")]
+    #[error("cannot {doing}")]
     Io {
         /// What was being done, with its subject.
         doing: String,
@@ -36,6 +39,9 @@ pub(crate) enum CliError {
     /// Nobody reads what we print.
     #[error("standard output is closed")]
     OutputClosed,
+    /// A terminal was asked for, and there is none.
+    #[error("the input device is not a TTY")]
+    NoTerminal,
     /// What was typed makes no sense.
     #[error("{0}")]
     Usage(String),
@@ -67,12 +73,13 @@ impl CliError {
     pub(crate) fn code(&self) -> u8 {
         match self {
             CliError::Flag(_) | CliError::Unbuilt(_) => 125,
+            CliError::OutputClosed => OUTPUT_CLOSED,
             CliError::Connect(_)
             | CliError::Daemon(_)
             | CliError::Client(_)
             | CliError::Template(_)
             | CliError::Io { .. }
-            | CliError::OutputClosed
+            | CliError::NoTerminal
             | CliError::Usage(_)
             | CliError::Said => 1,
         }
@@ -89,7 +96,19 @@ impl CliError {
         } else if kind == Some(ErrorKind::CommandNotRunnable) {
             126
         } else {
-            125
+            match self {
+                CliError::OutputClosed => OUTPUT_CLOSED,
+                CliError::NoTerminal => 1,
+                CliError::Flag(_)
+                | CliError::Daemon(_)
+                | CliError::Connect(_)
+                | CliError::Client(_)
+                | CliError::Template(_)
+                | CliError::Io { .. }
+                | CliError::Usage(_)
+                | CliError::Unbuilt(_)
+                | CliError::Said => 125,
+            }
         }
     }
 }

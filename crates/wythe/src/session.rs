@@ -85,7 +85,7 @@ impl Session {
     /// If a terminal was asked for and standard input is none, or no sockets can be had.
     pub(crate) fn open(plan: Plan) -> Result<(Session, OwnedFd), CliError> {
         if plan.terminal && plan.stdin && !terminal::is_terminal() {
-            return Err(CliError::Usage("the input device is not a TTY".to_owned()));
+            return Err(CliError::NoTerminal);
         }
         let (ours, theirs) =
             UnixStream::pair().map_err(|error| CliError::io("make a socket pair", error))?;

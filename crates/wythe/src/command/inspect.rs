@@ -115,8 +115,9 @@ async fn look(client: &mut Client, name: &str, kind: Option<&str>) -> Result<Val
             if kind.is_none() && failure.kind == ErrorKind::NotFound =>
         {
             failure.message = format!("No such object: {name}");
-            hints.extend(failure.hints);
-            failure.hints = hints;
+            if !hints.is_empty() {
+                failure.hints = hints;
+            }
             Err(ClientError::Refused(failure))
         }
         Err(error) => Err(error),
