@@ -12,7 +12,7 @@ use base::ErrorKind;
 use engine::{Create, Engine, EngineError, ExecCreate, LogQuery, Progress, WaitFor};
 use tokio::{io::AsyncWriteExt as _, net::UnixStream, sync::watch};
 use wire::{WireError, Writer};
-use workload::TerminalSize;
+use workload::{Exit, TerminalSize};
 
 use super::failure::failure;
 use crate::{Failure, Reply, Request, log};
@@ -84,12 +84,16 @@ async fn carry_out(
             // By its id from here on: whoever else gets the name is not waited for.
             let container = engine.inspect(&who)?;
             let (id, auto_remove) = (container.id.as_str(), container.config.auto_remove);
-            return start(engine, id, until_end(auto_remove), fd, size, &Reply::Started, to).await;
+            let exit = engine.wait(id, until_end(auto_remove));
+            return follow(engine.start(id, fd, size), exit, &Reply::Started, to).await;
         }
         Request::Run { create, attach: _, size, wait } => {
             return run(engine, *create, fd, size, wait, to).await;
         }
-        Request::Attach { who } => return attach(engine, &who, given(fd), to).await,
+        Request::Attach { who } => {
+            let exit = engine.wait(&who, WaitFor::NotRunning);
+            return follow(engine.attach(&who, given(fd)), exit, &Reply::Started, to).await;
+        }
         Request::Resize { who, size } => engine.resize(&who, size).await?,
         Request::Stop { who, stop } => engine.stop(&who, stop).await?,
         Request::Kill { who, signal } => engine.kill(&who, signal).await?,
@@ -170,7 +174,9 @@ async fn run(
     let until = until_end(create.auto_remove);
     let created = engine.create(create).await?;
     let id = created.id.clone();
-    start(engine, id.as_str(), until, attach, size, &Reply::Created(created), to).await
+    let exit = engine.wait(id.as_str(), until);
+    let start = engine.start(id.as_str(), attach, size);
+    follow(start, exit, &Reply::Created(created), to).await
 }
 
 /// What to wait for so that a container which removes itself has done so.
@@ -178,52 +184,22 @@ fn until_end(auto_remove: bool) -> WaitFor {
     if auto_remove { WaitFor::Removed } else { WaitFor::NextExit }
 }
 
-/// Starts a container, says so, and answers with its end.
-async fn start(
-    engine: &Engine,
-    id: &str,
-    until: WaitFor,
-    attach: Option<OwnedFd>,
-    size: Option<TerminalSize>,
+/// Starts something, says so, and answers with how it ended.
+///
+/// The wait begins before the start, so that what ends at once and removes itself is not missed.
+async fn follow(
+    start: impl Future<Output = Result<(), EngineError>>,
+    exit: impl Future<Output = Result<Exit, EngineError>>,
     started: &Reply,
     to: &mut Writer,
 ) -> Result<Reply, Broken> {
-    // The wait begins before the start: one that ends at once and removes itself is not missed.
-    let mut exit = pin!(engine.wait(id, until));
-    let mut start = pin!(engine.start(id, attach, size));
-    let early = tokio::select! {
-        biased;
-        exit = &mut exit => Some(exit),
-        result = &mut start => { result?; None }
-    };
-    if early.is_some() {
-        start.await?;
-    }
+    let mut exit = pin!(exit);
+    let early = peek(exit.as_mut());
+    start.await?;
     to.send(started, &[]).await?;
     let exit = match early {
-        Some(exit) => exit?,
-        None => exit.await?,
-    };
-    Ok(Reply::Exit(exit))
-}
-
-/// Attaches to a container, says so, and answers with its end.
-async fn attach(
-    engine: &Engine,
-    who: &str,
-    socket: OwnedFd,
-    to: &mut Writer,
-) -> Result<Reply, Broken> {
-    let mut exit = pin!(engine.wait(who, WaitFor::NotRunning));
-    let early = match peek(exit.as_mut()) {
-        Poll::Ready(exit) => Some(exit),
-        Poll::Pending => None,
-    };
-    engine.attach(who, socket).await?;
-    to.send(&Reply::Started, &[]).await?;
-    let exit = match early {
-        Some(exit) => exit?,
-        None => exit.await?,
+        Poll::Ready(exit) => exit?,
+        Poll::Pending => exit.await?,
     };
     Ok(Reply::Exit(exit))
 }
