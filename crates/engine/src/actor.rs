@@ -159,7 +159,7 @@ impl Actor {
     ) -> Actor {
         let auto_remove = record.config.auto_remove;
         let mut state = match known {
-            true => State::recovered(record.stage, auto_remove),
+            true => State::recovered(record.stage, record.leftover(), auto_remove),
             false => State::new(auto_remove),
         };
         state.started = record.started;
