@@ -6,6 +6,7 @@
 
 mod effects;
 mod execs;
+mod recover;
 mod view;
 
 use std::{
@@ -17,12 +18,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use base::{ContainerName, Deadline, ProcessId, clock};
+use base::{ContainerName, clock};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::{self, JoinSet},
 };
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 use workload::{Driver, Exit, ExitStatus, Process, Sandbox, SandboxHandle, TerminalSize};
 
 pub(crate) use effects::{blocking, within};
@@ -34,16 +35,14 @@ use crate::{
     error::chain,
     execs::Exec,
     networks::Attached,
-    record::{Record, Stage},
+    record::Record,
     registry::{Entry, Live, Snapshot},
     spec::Facts,
-    step::{self, Answer, Ask, AskId, Cleared, Effect, Event, Found, Phase, Resource, State},
+    step::{self, Answer, Ask, AskId, Cleared, Effect, Event, Phase, Resource, State},
 };
 
 /// Requests that may wait for one container; beyond that, callers wait.
 pub(crate) const MAILBOX: usize = 64;
-/// How long a sandbox is looked for by a new daemon.
-const RECOVER_WAIT: Duration = Duration::from_secs(10);
 /// How long bridge and layers stay when the last container removed itself: another may come at
 /// once.
 const LINGER: Duration = Duration::from_secs(2);
@@ -160,7 +159,7 @@ impl Actor {
     ) -> Actor {
         let auto_remove = record.config.auto_remove;
         let mut state = match known {
-            true => State::recovered(record.stage, auto_remove),
+            true => State::recovered(record.stage, record.leftover(), auto_remove),
             false => State::new(auto_remove),
         };
         state.started = record.started;
@@ -209,50 +208,6 @@ impl Actor {
             }
         }
         self.finish(last.unwrap_or_default(), &mut closing).await;
-    }
-
-    /// Finds what the records say of this container, and goes on from there.
-    pub(crate) async fn recover(mut self, ready: oneshot::Sender<()>) {
-        let found = match self.record.stage {
-            Stage::Running | Stage::Pausing | Stage::Paused | Stage::Resuming => {
-                self.find_process().await
-            }
-            Stage::Making | Stage::Idle | Stage::Starting | Stage::Clearing | Stage::Removing => {
-                Found::NotSought
-            }
-        };
-        let last = self.fact(Event::Recovered(found));
-        // Whoever opens the engine need not wait for what is given back.
-        ready.send(()).ok();
-        match last {
-            Some(last) => {
-                let mut closing = self.shared.closing.subscribe();
-                self.finish(last, &mut closing).await;
-            }
-            None => self.run().await,
-        }
-    }
-
-    async fn find_process(&mut self) -> Found {
-        let (Some(handle), Some(driver)) = (self.handle.clone(), self.driver()) else {
-            return Found::Nothing(None);
-        };
-        let by = Deadline::after(RECOVER_WAIT);
-        let recovered = effects::within(by, "finding the sandbox", driver.recover(handle, by));
-        let sandbox = match recovered.await {
-            Ok(Some(sandbox)) => sandbox,
-            Ok(None) => return Found::Nothing(None),
-            Err(failure) => {
-                error!(container = %self.entry.id, error = chain(&failure), "it is lost");
-                return Found::Nothing(Some(failure));
-            }
-        };
-        let process = sandbox.process(&ProcessId::main()).await;
-        self.entry.set_live(Live { sandbox: Some(sandbox), process: process.clone() });
-        let Some(process) = process else { return Found::Nothing(None) };
-        self.find_execs().await;
-        info!(container = %self.entry.id, "a running container is found again");
-        Found::Process(process.host_pid())
     }
 
     fn driver(&self) -> Option<Arc<dyn Driver>> {
@@ -485,11 +440,14 @@ impl Actor {
         let container = Arc::new(self.view());
         let ends = self.ends;
         let gone = Snapshot { container, made: true, alive: false, ends, gone: true };
+        self.entry.snapshot.send_replace(gone);
+        // Whoever is late is told at once that there is no such container.
+        self.mailbox.close();
+        while self.mailbox.try_recv().is_ok() {}
         let asked = last.iter().any(|effect| matches!(effect, Effect::Answer(..)));
         if none_left && asked {
             self.shared.leave_host().await;
         }
-        self.entry.snapshot.send_replace(gone);
         for effect in last {
             if let Effect::Answer(id, answer) = effect {
                 self.answered(id, answer);

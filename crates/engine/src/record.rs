@@ -51,6 +51,13 @@ pub(crate) struct Record {
     pub(crate) execs: BTreeMap<String, ExecCreate>,
 }
 
+impl Record {
+    /// Whether it holds something of a run that could not be given back.
+    pub(crate) fn leftover(&self) -> bool {
+        self.handle.is_some() || self.network.address.is_some()
+    }
+}
+
 /// What is or was being done with a container, as far as recovery needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

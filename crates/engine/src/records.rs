@@ -8,6 +8,7 @@
 //!
 //! See `docs/adr/2026-11-21-records.md`.
 
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -20,7 +21,6 @@ use std::{
 };
 
 use base::{ContainerId, ErrorKind, clock};
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use tokio::sync::watch;
 use tracing::{error, info};
 
@@ -29,6 +29,7 @@ use crate::{
     journal::{Change, Journal},
     record::{FORMAT, Record},
 };
+use store::Store;
 
 /// Longest time between a change and its way into the store.
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
@@ -36,14 +37,6 @@ const FLUSH_AFTER: Duration = Duration::from_millis(100);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Journal size at which the store is written without waiting.
 const JOURNAL_BYTES_MAX: u64 = 4 << 20;
-/// What redb may cache, in bytes: every record is in memory anyway.
-const CACHE_BYTES: usize = 1 << 20;
-
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-const CONTAINERS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("containers");
-const META_FORMAT: &str = "format";
-const META_APPLIED: &str = "applied";
-
 /// Why the records cannot be read or written.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RecordsError {
@@ -156,10 +149,7 @@ enum Ending {
 impl Records {
     /// Opens the store in this directory, or makes one, and reads every record.
     pub(crate) fn open(dir: &Path) -> Result<(Records, Vec<Record>), RecordsError> {
-        let path = dir.join("records.redb");
-        let database = open_database(&path)?;
-        let store = Store { database, path };
-        let applied = store.check_format()?;
+        let (store, applied) = Store::open(dir)?;
         let (a, mut changes) = open_journal(&dir.join("records.journal.a"))?;
         let (b, more) = open_journal(&dir.join("records.journal.b"))?;
         changes.extend(more);
@@ -418,123 +408,4 @@ fn open_journal(path: &Path) -> Result<(Journal, Vec<Change>), RecordsError> {
         path: path.to_owned(),
         source: Arc::new(source),
     })
-}
-
-#[derive(Debug)]
-struct Store {
-    database: Database,
-    path: PathBuf,
-}
-
-/// Opens the store; a new one is made beside and moved in place, so that a half-made one is never
-/// met.
-fn open_database(path: &Path) -> Result<Database, RecordsError> {
-    let file = |step| {
-        move |source| RecordsError::File { step, path: path.to_owned(), source: Arc::new(source) }
-    };
-    let store = |step| {
-        move |source: redb::DatabaseError| RecordsError::Store {
-            step,
-            path: path.to_owned(),
-            source: Arc::new(source.into()),
-        }
-    };
-    if !path.try_exists().map_err(file("look for"))? {
-        let fresh = path.with_extension("redb.new");
-        match std::fs::remove_file(&fresh) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(file("remove")(error));
-            }
-            _ => {}
-        }
-        drop(Database::create(&fresh).map_err(store("make"))?);
-        std::fs::rename(&fresh, path).map_err(file("make"))?;
-    }
-    Database::builder().set_cache_size(CACHE_BYTES).open(path).map_err(store("open"))
-}
-
-impl Store {
-    fn wrong<E: Into<redb::Error>>(&self, step: &'static str) -> impl FnOnce(E) -> RecordsError {
-        let path = self.path.clone();
-        move |source| RecordsError::Store { step, path, source: Arc::new(source.into()) }
-    }
-
-    /// Refuses newer formats, notes ours in a new store, and answers with the last change in it.
-    fn check_format(&self) -> Result<u64, RecordsError> {
-        let transaction = self.database.begin_write().map_err(self.wrong("write"))?;
-        let (format, applied) = {
-            let mut meta = transaction.open_table(META).map_err(self.wrong("read"))?;
-            transaction.open_table(CONTAINERS).map_err(self.wrong("read"))?;
-            let number = |key| -> Result<Option<u64>, RecordsError> {
-                Ok(meta.get(key).map_err(self.wrong("read"))?.map(|value| value.value()))
-            };
-            let (format, applied) = (number(META_FORMAT)?, number(META_APPLIED)?.unwrap_or(0));
-            if format.is_none() {
-                meta.insert(META_FORMAT, FORMAT).map_err(self.wrong("write"))?;
-            }
-            (format, applied)
-        };
-        match format {
-            Some(found) if found > FORMAT => {
-                Err(RecordsError::Newer { path: self.path.clone(), found })
-            }
-            Some(_) => transaction.abort().map(|()| applied).map_err(self.wrong("read")),
-            None => transaction.commit().map(|()| applied).map_err(self.wrong("write")),
-        }
-    }
-
-    /// Writes what differs from what is there, in one transaction; nothing if nothing does.
-    fn write(
-        &self,
-        pending: &BTreeMap<String, Option<Vec<u8>>>,
-        sequence: u64,
-    ) -> Result<(), RecordsError> {
-        let changes = self.differing(pending)?;
-        if changes.is_empty() {
-            return Ok(());
-        }
-        let transaction = self.database.begin_write().map_err(self.wrong("write"))?;
-        {
-            let mut table = transaction.open_table(CONTAINERS).map_err(self.wrong("write"))?;
-            for (key, value) in changes {
-                match value {
-                    Some(value) => table.insert(key, value).map(drop),
-                    None => table.remove(key).map(drop),
-                }
-                .map_err(self.wrong("write"))?;
-            }
-            let mut meta = transaction.open_table(META).map_err(self.wrong("write"))?;
-            meta.insert(META_APPLIED, sequence).map_err(self.wrong("write"))?;
-        }
-        transaction.commit().map_err(self.wrong("write"))
-    }
-
-    fn differing<'a>(
-        &self,
-        pending: &'a BTreeMap<String, Option<Vec<u8>>>,
-    ) -> Result<BTreeMap<&'a str, Option<&'a [u8]>>, RecordsError> {
-        let transaction = self.database.begin_read().map_err(self.wrong("read"))?;
-        let table = transaction.open_table(CONTAINERS).map_err(self.wrong("read"))?;
-        let mut changes = BTreeMap::new();
-        for (key, value) in pending {
-            let stored = table.get(key.as_str()).map_err(self.wrong("read"))?;
-            if stored.as_ref().map(|stored| stored.value()) != value.as_deref() {
-                changes.insert(key.as_str(), value.as_deref());
-            }
-        }
-        Ok(changes)
-    }
-
-    fn read(&self) -> Result<Vec<Record>, RecordsError> {
-        let transaction = self.database.begin_read().map_err(self.wrong("read"))?;
-        let table = transaction.open_table(CONTAINERS).map_err(self.wrong("read"))?;
-        let mut records = Vec::new();
-        for entry in table.iter().map_err(self.wrong("read"))? {
-            let (key, value) = entry.map_err(self.wrong("read"))?;
-            records.push(serde_json::from_slice(value.value()).map_err(|source| {
-                RecordsError::Record { key: key.value().to_owned(), source: source.into() }
-            })?);
-        }
-        Ok(records)
-    }
 }

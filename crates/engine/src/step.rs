@@ -296,12 +296,14 @@ impl State {
     }
 
     /// A container as the records have it. It may hold everything that it held at that stage;
-    /// giving back what is not there is legal.
-    pub(crate) fn recovered(stage: Stage, auto_remove: bool) -> State {
+    /// giving back what is not there is legal. `leftover` if it does not run and something would
+    /// not be given back.
+    pub(crate) fn recovered(stage: Stage, leftover: bool, auto_remove: bool) -> State {
         let everything: &[Resource] = &Resource::ALL;
         let running = |frozen| Phase::Running { pid: None, frozen, stopping: None };
         let (phase, held) = match stage {
             Stage::Making | Stage::Removing => (Phase::Removing, everything),
+            Stage::Idle if leftover => (Phase::Idle, everything),
             Stage::Idle => (Phase::Idle, &[Resource::Directory][..]),
             Stage::Starting => (
                 Phase::Clearing(Cleared::Failed(EngineError::Interrupted { doing: "starting it" })),

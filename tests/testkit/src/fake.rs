@@ -1,14 +1,27 @@
 //! A driver without a host: sandboxes in memory, scripted processes, programmable faults.
 //!
 //! It keeps the contract of `workload` as a real driver does, so the conformance suite passes on
-//! it, and breaks it on demand. What a process does is in its command ([`process`] has the list):
-//! `["exit", "3"]`, `["sleep"]`, `["stubborn"]`, …
+//! it, and breaks it on demand. What a process does is in its command:
+//!
+//! | command | what it does |
+//! |---|---|
+//! | `exit CODE` | ends at once with this code |
+//! | `sleep [MILLISECONDS]` | ends with 0 after this time, or never by itself |
+//! | `stubborn` | as `sleep`, but only `SIGKILL` ends it |
+//! | `echo TEXT…` | writes the words and a line end to standard output, and ends with 0 |
+//! | `warn TEXT…` | the same to standard error |
+//! | `cat` | copies the standard input of those attached at its start to standard output |
+//! | `hog` | is killed for want of memory at once |
+//! | `missing` | is not found |
+//! | `forbidden` | cannot be run |
+//!
+//! Any other command runs as `sleep` does. Output is recorded as `stdio` records it.
 //!
 //! A [`Fake`] stands for the driver *and* for the shims that outlive a daemon: an engine that is
 //! dropped leaves its sandboxes here, and the next one, given the same fake, finds them again.
 
 mod fault;
-pub mod process;
+mod process;
 mod sandbox;
 
 use std::{
@@ -27,6 +40,7 @@ use workload::{
 
 use fault::Faults;
 pub use fault::{Fault, Point};
+pub use process::Source;
 use sandbox::FakeSandbox;
 
 /// Host process ids begin here, above what Linux can give (`PID_MAX_LIMIT`, 2^22), so that none
@@ -113,6 +127,16 @@ impl Fake {
         if let Some(sandbox) = lost {
             sandbox.end_all(ExitStatus::Lost);
         }
+    }
+
+    /// A process of a sandbox writes this. Answers whether there is one.
+    pub fn write(&self, id: &SandboxId, process: &str, source: Source, text: &str) -> bool {
+        let sandbox = locked(&self.host.sandboxes).get(id).cloned();
+        let process = sandbox.and_then(|sandbox| sandbox.find(process));
+        if let Some(process) = &process {
+            process.write(source, text.as_bytes());
+        }
+        process.is_some()
     }
 
     /// A process of a sandbox ends by itself. Answers whether there was one that ran.

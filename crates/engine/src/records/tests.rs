@@ -1,6 +1,11 @@
 //! The records across kills, cuts, and builds.
 
-use super::*;
+use redb::{Database, ReadableDatabase as _};
+
+use super::{
+    store::{META, META_APPLIED, META_FORMAT},
+    *,
+};
 use crate::record::Stage;
 
 fn record(byte: u8, name: &str) -> Record {

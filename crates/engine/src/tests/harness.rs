@@ -43,7 +43,7 @@ impl World {
         }
     }
 
-    fn config(&self) -> Config {
+    pub(super) fn config(&self) -> Config {
         let dir = self.dir.path();
         Config::new(dir.join("data"), dir.join("run"), "test".to_owned())
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base::clock::Timestamp;
 use testkit::fake::{Fault, Point};
-use workload::{DriverError, Exit, ExitStatus};
+use workload::{DriverError, Exit, ExitStatus, Signal};
 
 use super::harness::{STUCK, World, named, soon, transient};
 use crate::{ContainerState, Create, Engine, ExecCreate, Remove, Stop, WaitFor};
@@ -82,6 +82,26 @@ async fn a_shim_that_does_not_answer_costs_the_container_not_the_daemon() {
     assert!(engine.inspect("web").unwrap().state.error.is_some());
     // It answers again: what it holds is cleared away.
     world.fake.heal();
+    engine.remove("web", FORCE).await.unwrap();
+    world.assert_clean().await;
+}
+
+#[tokio::test]
+async fn what_an_earlier_daemon_could_not_clear_away_is_cleared_before_the_next_start() {
+    let world = World::new();
+    let engine = world.engine().await;
+    engine.run(named("web", &["sleep"]), None, None).await.unwrap();
+    let failure = DriverError::Step { step: "test".to_owned(), errno: 16 };
+    world.fake.inject(Point::Destroy, Fault::Fail(failure));
+    engine.kill("web", Signal::KILL).await.unwrap();
+    engine.wait("web", WaitFor::NotRunning).await.unwrap();
+    assert_eq!(world.fake.sandboxes().len(), 1);
+    assert!(engine.start("web", None, None).await.is_err());
+    kill(engine);
+    world.fake.heal();
+    let engine = world.engine().await;
+    assert_eq!(engine.inspect("web").unwrap().state.state, ContainerState::Exited);
+    engine.start("web", None, None).await.unwrap();
     engine.remove("web", FORCE).await.unwrap();
     world.assert_clean().await;
 }

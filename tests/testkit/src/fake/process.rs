@@ -1,18 +1,4 @@
-//! A process in memory. Its command says what it does:
-//!
-//! | command | what it does |
-//! |---|---|
-//! | `exit CODE` | ends at once with this code |
-//! | `sleep [MILLISECONDS]` | ends with 0 after this time, or never by itself |
-//! | `stubborn` | as `sleep`, but only `SIGKILL` ends it |
-//! | `echo TEXT…` | writes the words and a line end to standard output, and ends with 0 |
-//! | `warn TEXT…` | the same to standard error |
-//! | `cat` | copies standard input to standard output until that ends |
-//! | `hog` | is killed for want of memory at once |
-//! | `missing` | is not found |
-//! | `forbidden` | cannot be run |
-//!
-//! Any other command runs as `sleep` does.
+//! A process in memory. The table of commands is in `fake.rs`.
 
 use std::{
     io::{Read as _, Write as _},
@@ -23,6 +9,7 @@ use std::{
 };
 
 use base::{Deadline, ProcessId, clock::Timestamp};
+use stdio::log::{Stream, Writer};
 use tokio::sync::watch;
 use workload::{
     DriverError, Exit, ExitStatus, Pending, Process, ProcessSpec, Signal, Streams, TerminalSize,
@@ -48,10 +35,12 @@ pub(super) enum Script {
     Hog,
 }
 
-/// To which stream it writes.
+/// To which stream a process writes.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Source {
+pub enum Source {
+    /// Standard output.
     Stdout = 1,
+    /// Standard error.
     Stderr = 2,
 }
 
@@ -99,6 +88,7 @@ pub(crate) struct FakeProcess {
 #[derive(Debug, Default)]
 struct Inside {
     attached: Vec<UnixStream>,
+    log: Option<Writer>,
     frozen: bool,
     /// Signals that came while it was frozen.
     waiting: Vec<Signal>,
@@ -118,7 +108,11 @@ impl FakeProcess {
             host,
             script,
             exit: watch::Sender::new(None),
-            inside: Mutex::default(),
+            // As with a real process, a log that cannot be written stops nobody.
+            inside: Mutex::new(Inside {
+                log: spec.log.as_ref().and_then(|log| Writer::open(log).ok()),
+                ..Inside::default()
+            }),
         });
         if let Some(socket) = streams.attached {
             process.connect(socket);
@@ -192,7 +186,11 @@ impl FakeProcess {
         }
     }
 
-    fn write(&self, source: Source, text: &[u8]) {
+    /// It writes this, if it runs.
+    pub(super) fn write(&self, source: Source, text: &[u8]) {
+        if self.exit().is_some() {
+            return;
+        }
         let length = u32::try_from(text.len()).unwrap_or(u32::MAX);
         let mut bytes = Vec::new();
         if !self.terminal {
@@ -200,7 +198,15 @@ impl FakeProcess {
             bytes.extend(length.to_be_bytes());
         }
         bytes.extend(text);
-        locked(&self.inside).attached.retain_mut(|socket| socket.write_all(&bytes).is_ok());
+        let mut inside = locked(&self.inside);
+        if let Some(log) = &mut inside.log {
+            let stream = match source {
+                Source::Stdout => Stream::Output,
+                Source::Stderr => Stream::Error,
+            };
+            log.append(Timestamp::now(), stream, text);
+        }
+        inside.attached.retain_mut(|socket| socket.write_all(&bytes).is_ok());
     }
 
     fn connect(self: &Arc<FakeProcess>, socket: OwnedFd) {

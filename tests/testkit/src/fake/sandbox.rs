@@ -56,9 +56,12 @@ impl FakeSandbox {
     }
 
     pub(super) fn end(&self, process: &str, exit: Exit) -> bool {
+        self.find(process).is_some_and(|process| process.end(exit))
+    }
+
+    pub(super) fn find(&self, process: &str) -> Option<Arc<FakeProcess>> {
         let inside = locked(&self.shared.inside);
-        let found = inside.processes.values().find(|other| other.id().as_str() == process);
-        found.is_some_and(|process| process.end(exit))
+        inside.processes.values().find(|other| other.id().as_str() == process).cloned()
     }
 }
 
