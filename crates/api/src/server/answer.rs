@@ -12,7 +12,7 @@ use base::ErrorKind;
 use engine::{Create, Engine, EngineError, ExecCreate, LogQuery, Progress, WaitFor};
 use tokio::{io::AsyncWriteExt as _, net::UnixStream, sync::watch};
 use wire::{WireError, Writer};
-use workload::{Exit, TerminalSize};
+use workload::TerminalSize;
 
 use super::failure::failure;
 use crate::{Failure, Reply, Request, log};
@@ -76,24 +76,13 @@ async fn carry_out(
             let created = engine.create(*create).await?;
             to.send(&Reply::Created(created), &[]).await?;
         }
-        Request::Start { who, attach: _, size, wait: false } => {
-            engine.start(&who, fd, size).await?;
-            to.send(&Reply::Started, &[]).await?;
-        }
-        Request::Start { who, attach: _, size, wait: true } => {
-            // By its id from here on: whoever else gets the name is not waited for.
-            let container = engine.inspect(&who)?;
-            let (id, auto_remove) = (container.id.as_str(), container.config.auto_remove);
-            let exit = engine.wait(id, until_end(auto_remove));
-            return follow(engine.start(id, fd, size), exit, &Reply::Started, to).await;
+        Request::Start { who, attach: _, size, wait } => {
+            return start(engine, &who, fd, size, wait, to).await;
         }
         Request::Run { create, attach: _, size, wait } => {
             return run(engine, *create, fd, size, wait, to).await;
         }
-        Request::Attach { who } => {
-            let exit = engine.wait(&who, WaitFor::NotRunning);
-            return follow(engine.attach(&who, given(fd)), exit, &Reply::Started, to).await;
-        }
+        Request::Attach { who } => return attach(engine, &who, given(fd), to).await,
         Request::Resize { who, size } => engine.resize(&who, size).await?,
         Request::Stop { who, stop } => engine.stop(&who, stop).await?,
         Request::Kill { who, signal } => engine.kill(&who, signal).await?,
@@ -166,42 +155,38 @@ async fn run(
     wait: bool,
     to: &mut Writer,
 ) -> Result<Reply, Broken> {
-    if !wait {
-        let created = engine.run(create, attach, size).await?;
-        to.send(&Reply::Created(created), &[]).await?;
-        return Ok(Reply::Done);
-    }
-    let until = until_end(create.auto_remove);
-    let created = engine.create(create).await?;
-    let id = created.id.clone();
-    let exit = engine.wait(id.as_str(), until);
-    let start = engine.start(id.as_str(), attach, size);
-    follow(start, exit, &Reply::Created(created), to).await
+    let (created, ending) = engine.run_watched(create, attach, size).await?;
+    to.send(&Reply::Created(created), &[]).await?;
+    if wait { Ok(Reply::Exit(ending.exit().await?)) } else { Ok(Reply::Done) }
 }
 
-/// What to wait for so that a container which removes itself has done so.
-fn until_end(auto_remove: bool) -> WaitFor {
-    if auto_remove { WaitFor::Removed } else { WaitFor::NextExit }
-}
-
-/// Starts something, says so, and answers with how it ended.
-///
-/// The wait begins before the start, so that what ends at once and removes itself is not missed.
-async fn follow(
-    start: impl Future<Output = Result<(), EngineError>>,
-    exit: impl Future<Output = Result<Exit, EngineError>>,
-    started: &Reply,
+async fn start(
+    engine: &Engine,
+    who: &str,
+    attach: Option<OwnedFd>,
+    size: Option<TerminalSize>,
+    wait: bool,
     to: &mut Writer,
 ) -> Result<Reply, Broken> {
-    let mut exit = pin!(exit);
-    let early = peek(exit.as_mut());
-    start.await?;
-    to.send(started, &[]).await?;
-    let exit = match early {
-        Poll::Ready(exit) => exit?,
-        Poll::Pending => exit.await?,
-    };
-    Ok(Reply::Exit(exit))
+    let auto_remove = engine.inspect(who)?.config.auto_remove;
+    let until = if auto_remove { WaitFor::Removed } else { WaitFor::NextExit };
+    // Looked out for before the start: what ends at once and removes itself is not missed.
+    let ending = engine.ending(who, until)?;
+    engine.start(who, attach, size).await?;
+    to.send(&Reply::Started, &[]).await?;
+    if wait { Ok(Reply::Exit(ending.exit().await?)) } else { Ok(Reply::Done) }
+}
+
+async fn attach(
+    engine: &Engine,
+    who: &str,
+    socket: OwnedFd,
+    to: &mut Writer,
+) -> Result<Reply, Broken> {
+    let ending = engine.ending(who, WaitFor::NotRunning)?;
+    engine.attach(who, socket).await?;
+    to.send(&Reply::Started, &[]).await?;
+    Ok(Reply::Exit(ending.exit().await?))
 }
 
 async fn exec_start(
