@@ -47,7 +47,7 @@ impl Args {
             platform: self.platform,
         };
         let mut client = to.connect().await?;
-        let bar = Bar::new(false);
+        let bar = Bar::new(false, &from);
         let id = client.import(import, from, |progress| bar.show(progress)).await?;
         drop(bar);
         output::line(&id)?;

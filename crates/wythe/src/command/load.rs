@@ -28,7 +28,7 @@ impl Args {
     pub(super) async fn run(self, to: &Endpoint) -> Result<u8, CliError> {
         let from = source(self.input.as_deref())?;
         let mut client = to.connect().await?;
-        let bar = Bar::new(self.quiet);
+        let bar = Bar::new(self.quiet, &from);
         let changes = client.load(from, |progress| bar.show(progress)).await?;
         drop(bar);
         for change in &changes {
