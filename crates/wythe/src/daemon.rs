@@ -23,6 +23,7 @@ use crate::{
 mod bridge;
 mod drivers;
 mod embedded;
+mod init;
 mod listener;
 mod lock;
 mod log;

@@ -12,8 +12,10 @@ use std::{
 
 use base::Deadline;
 use shim::{ForkServer, ShimConfig, ShimDriver};
+use tracing::warn;
 use workload::{Driver, DriverError, Isolation};
 
+use super::init;
 use crate::{
     error::{CliError, chain},
     output,
@@ -32,17 +34,21 @@ pub(super) fn shim_directory(roots: &Roots) -> PathBuf {
 /// share our mounts.
 pub(super) async fn open(roots: &Roots, joined: bool) -> Result<Vec<Arc<dyn Driver>>, CliError> {
     let build = build();
+    let init = init::path(roots, &build);
+    if let Err(error) = init::place(&init) {
+        warn!(%error, "--init will be refused: its program cannot be put in place");
+    }
     let config = ShimConfig {
         run_dir: shim_directory(roots),
         build: build.clone(),
-        start: start_fork_server(shim_directory(roots), build),
+        start: start_fork_server(shim_directory(roots), build, init.clone()),
     };
     let mut drivers: Vec<Arc<dyn Driver>> = Vec::new();
     for isolation in [Isolation::Container, Isolation::Host] {
         let failed = |error: &dyn std::error::Error| {
             CliError::Usage(format!("no driver for isolation {isolation}: {}", chain(error)))
         };
-        let local = make(isolation).map_err(|error| failed(&error))?;
+        let local = make(isolation, &init).map_err(|error| failed(&error))?;
         let driver = ShimDriver::new(local, config.clone()).map_err(|error| failed(&error))?;
         if !joined && drivers.is_empty() {
             // One that is left over lives in the mount namespace of a daemon that is gone.
@@ -54,8 +60,9 @@ pub(super) async fn open(roots: &Roots, joined: bool) -> Result<Vec<Arc<dyn Driv
     Ok(drivers)
 }
 
-/// The driver for an isolation, in this process.
-fn make(isolation: Isolation) -> Result<Arc<dyn Driver>, DriverError> {
+/// The driver for an isolation, in this process, with the program for `--init`.
+fn make(isolation: Isolation, init: &Path) -> Result<Arc<dyn Driver>, DriverError> {
+    let _ = init::open(init);
     let no = || DriverError::Unsupported {
         what: format!("isolation {isolation}"),
         why: "this build has no driver for it".to_owned(),
@@ -73,13 +80,14 @@ fn build() -> String {
 }
 
 /// Starts this program again as the fork server.
-fn start_fork_server(run_dir: PathBuf, build: String) -> Arc<shim::StartForkServer> {
+fn start_fork_server(run_dir: PathBuf, build: String, init: PathBuf) -> Arc<shim::StartForkServer> {
     Arc::new(move |listener: OwnedFd| {
         let status = Command::new("/proc/self/exe")
             .arg0("wythe")
             .arg("shim")
             .arg(&run_dir)
             .arg(&build)
+            .arg(&init)
             .current_dir("/")
             .stdin(Stdio::from(listener))
             .stdout(Stdio::null())
@@ -91,16 +99,17 @@ fn start_fork_server(run_dir: PathBuf, build: String) -> Arc<shim::StartForkServ
     })
 }
 
-/// `wythe shim DIRECTORY BUILD`: the fork server, and in the end each shim.
+/// `wythe shim DIRECTORY BUILD INIT`: the fork server, and in the end each shim.
 pub(crate) fn shim(args: Vec<OsString>) -> ExitCode {
-    let [_, _, run_dir, build] = args.as_slice() else {
+    let [_, _, run_dir, build, init] = args.as_slice() else {
         output::complain("wythe: shim is started by the daemon");
         return ExitCode::from(125);
     };
+    let init = PathBuf::from(init);
     let server = ForkServer {
         run_dir: Path::new(run_dir).to_owned(),
         build: build.to_string_lossy().into_owned(),
-        driver: Arc::new(make),
+        driver: Arc::new(move |isolation| make(isolation, &init)),
     };
     match server.serve() {
         Ok(()) => ExitCode::SUCCESS,
