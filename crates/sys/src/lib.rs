@@ -1,4 +1,9 @@
-//! Linux system calls that rustix lacks.
+//! Linux system calls that rustix lacks, and safe forms of those it calls unsafe.
+//!
+//! Everything marked "child-safe" neither allocates nor takes a lock, so it may be called
+//! between clone(2) and execve(2). This crate knows no policy: it says what the kernel says.
 
+pub mod bpf;
 pub mod netlink;
 pub mod netns;
+pub mod seccomp;
