@@ -1,3 +1,42 @@
-//! Skeleton.
+//! Images: from whatever form they come in to layers that can be mounted.
+//!
+//! ```text
+//! archive ──load──▶ blobs ──layer──▶ one EROFS file per layer ──mounts──▶ lower directories
+//!                     │
+//!                     └──▶ table of images and references ──▶ list, inspect, save, remove
+//! ```
+//!
+//! Everything is synchronous and may block; callers that must not block run it on a thread of
+//! their own. Bytes are verified on every way in, and a kill at any moment leaves a store that
+//! opens.
+//!
+//! Knows nothing of how anything runs: no container, driver, network or volume, and no client's
+//! vocabulary beyond Docker's image documents.
 
+pub mod change;
+pub mod config;
+pub mod demo;
+mod import;
+mod inspect;
 pub mod layer;
+mod load;
+mod mounts;
+pub mod platform;
+mod progress;
+pub mod reference;
+mod save;
+mod store;
+pub mod wire;
+
+pub use import::{Import, ImportError};
+pub use inspect::{GraphDriver, HistoryRow, Inspect, InspectRootFs, Metadata};
+pub use load::{Load, LoadError, Loaded};
+pub use mounts::{Attach, Form, MountError};
+pub use platform::Platform;
+pub use progress::{Progress, Tell};
+pub use reference::Reference;
+pub use save::SaveError;
+pub use store::{
+    Audit, Collected, Conflict, ContainerUse, Extra, Image, OpenError, Options, Pruned,
+    RemoveError, Removed, ResolveError, Store, StoreError, Summary, TableError, TagError,
+};

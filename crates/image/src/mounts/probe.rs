@@ -1,0 +1,57 @@
+//! What this host can do with EROFS, found out by doing it.
+
+use std::{fs::File, io, path::Path};
+
+use workload::Finding;
+
+use super::{Attach, Form, attach};
+use crate::layer::{self, Limits};
+
+/// The best form that works here, with what was found. `scratch` is a directory of the store, so
+/// that its file system is tried and not another.
+pub(crate) fn probe(scratch: &Path) -> (Form, Vec<Finding>) {
+    let mut findings = Vec::new();
+    for how in [Attach::File, Attach::Loop] {
+        let outcome = attempt(how, scratch);
+        findings.push(finding(how, &outcome));
+        if outcome.is_ok() {
+            return (Form::Erofs(how), findings);
+        }
+    }
+    (Form::Directory, findings)
+}
+
+/// Mounts the EROFS image of an empty layer, for a moment and nowhere.
+fn attempt(how: Attach, scratch: &Path) -> io::Result<()> {
+    let path = scratch.join("probe.erofs");
+    let written = File::create(&path).and_then(|file| {
+        let empty: &[u8] = &[0; 1024];
+        layer::write_erofs(empty, &file, &Limits::default(), &mut |_| {}).map_err(io::Error::other)
+    });
+    let mounted = written.and_then(|_| attach::open(how, &path).map(drop));
+    // The scratch directory is emptied at the next opening in any case.
+    let _ = std::fs::remove_file(&path);
+    mounted
+}
+
+fn finding(how: Attach, outcome: &io::Result<()>) -> Finding {
+    let (works, what) = match (how, outcome) {
+        (Attach::File, Ok(())) => (true, "layers are EROFS files, mounted as they are".to_owned()),
+        (Attach::Loop, Ok(())) => (true, "layers are EROFS files on loop devices".to_owned()),
+        (Attach::File, Err(error)) => {
+            (false, format!("EROFS files cannot be mounted as they are (Linux 6.12 can): {error}"))
+        }
+        (Attach::Loop, Err(error)) => (
+            false,
+            format!(
+                "EROFS cannot be mounted from loop devices either, so layers are unpacked into \
+                 directories: {error}"
+            ),
+        ),
+    };
+    let subject = match how {
+        Attach::File => "image layers: EROFS",
+        Attach::Loop => "image layers: EROFS on loop devices",
+    };
+    Finding { subject: subject.to_owned(), works, detail: what }
+}

@@ -1,0 +1,257 @@
+//! The image store: blobs, layers and the table of images, in one directory that one process
+//! has open at a time.
+//!
+//! Whatever changes the store first puts files in place, then replaces the table, then deletes
+//! what the table does not need any more. So a kill leaves at worst files that nobody needs.
+
+mod audit;
+mod collect;
+mod content;
+mod disk;
+mod error;
+mod fuse;
+mod list;
+mod remove;
+mod resolve;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use base::{Digest, clock::Timestamp};
+use rustix::fs::{FlockOperation, flock};
+use workload::Finding;
+
+use crate::{
+    mounts::{self, Form, MountError, Mounts},
+    platform::Platform,
+    reference::Reference,
+};
+
+pub use audit::{Audit, Extra};
+pub use collect::Collected;
+pub use error::{OpenError, StoreError, TagError};
+pub use list::Summary;
+pub use remove::{Conflict, ContainerUse, Pruned, RemoveError, Removed};
+pub use resolve::{Image, ResolveError};
+pub use table::TableError;
+
+pub(crate) use content::{LayerBlob, NewBlob, SealedBlob, digest_of};
+pub(crate) use error::disk_kind;
+pub(crate) use fuse::Fuse;
+pub(crate) use list::names;
+pub(crate) use resolve::{Found, lookup};
+pub(crate) use table::{Layer, Manifest, Needs, Table, Target};
+
+use disk::Disk;
+
+/// Where a store is, and for whom.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Directory of what lasts; the store takes `content` in it.
+    pub data: PathBuf,
+    /// Directory of what a reboot may take; the store takes `layers` in it.
+    pub run: PathBuf,
+    /// How layers are kept and mounted; `None` is the best that the host can do.
+    pub form: Option<Form>,
+    /// Whose images are meant where nobody says for what platform.
+    pub platform: Platform,
+}
+
+/// The image store.
+#[derive(Debug)]
+pub struct Store {
+    disk: Disk,
+    mounts: Mounts,
+    findings: Vec<Finding>,
+    platform: Platform,
+    state: Mutex<State>,
+    /// Dropped last: nobody else opens the store before the rest is gone.
+    _lock: File,
+}
+
+#[derive(Debug)]
+struct State {
+    table: Arc<Table>,
+    /// What operations under way need, by lease.
+    leases: BTreeMap<u64, Needs>,
+    next_lease: u64,
+}
+
+/// Keeps what an operation under way needs from being collected.
+#[derive(Debug)]
+pub(crate) struct Lease<'s> {
+    store: &'s Store,
+    id: u64,
+}
+
+impl Store {
+    /// Opens the store, makes it where there is none, and tidies up after a kill.
+    ///
+    /// What is mounted of an earlier run is found again. Files that nobody needs stay until
+    /// [`Store::collect`], for only the caller knows which layers its containers need.
+    ///
+    /// # Errors
+    /// When another process has it open, or it cannot be read.
+    pub fn open(options: &Options) -> Result<Store, OpenError> {
+        Store::open_with(options, Fuse::never())
+    }
+
+    pub(crate) fn open_with(options: &Options, fuse: Fuse) -> Result<Store, OpenError> {
+        let root = options.data.join("content");
+        let failed = |source| OpenError::Disk { path: root.clone(), source };
+        let lock = lock(&root)?;
+        let disk = Disk::open(root.clone(), fuse).map_err(failed)?;
+        let table = read_table(&disk)?;
+        let (form, findings) = match options.form {
+            Some(form) => (form, Vec::new()),
+            None => mounts::probe(&disk.tmp()),
+        };
+        let mounts = Mounts::open(options.run.join("layers"), form)?;
+        let state = State { table: Arc::new(table), leases: BTreeMap::new(), next_lease: 0 };
+        let (platform, state) = (options.platform.clone(), Mutex::new(state));
+        Ok(Store { disk, mounts, findings, platform, state, _lock: lock })
+    }
+
+    /// What the host can do for images, for `doctor`; empty if the form was prescribed.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// How layers are kept and mounted.
+    pub fn form(&self) -> Form {
+        self.mounts.form()
+    }
+
+    /// Gives an image another name. Docker's rule: a name that is taken moves.
+    ///
+    /// # Errors
+    /// When there is no such image, or the name has a digest.
+    pub fn tag(&self, source: &str, name: &str, now: Timestamp) -> Result<Reference, TagError> {
+        let reference = name.parse::<Reference>()?.or_latest();
+        if reference.digest().is_some() {
+            return Err(TagError::Digest(reference.familiar()));
+        }
+        let named = reference.clone();
+        self.change(|table| {
+            let target = resolve::lookup(table, source)?.target(table);
+            table.name(named, target, now);
+            Ok(reference)
+        })?
+    }
+
+    /// Makes an image's layers available, each mounted once however many use it.
+    ///
+    /// `layers` are diff ids, bottom first; the answer is directories, **top first**, as
+    /// overlayfs takes them, without repetitions and never empty. They stay until the owner
+    /// is [`Store::unmount`]ed; doing it again for the same owner changes nothing.
+    ///
+    /// # Errors
+    /// When a layer is not in the store, or cannot be mounted.
+    pub fn mount(&self, owner: &str, layers: &[Digest]) -> Result<Vec<PathBuf>, MountError> {
+        let lease = self.lease();
+        lease.pin(|needs| needs.layers.extend(layers));
+        for layer in layers {
+            self.ensure_layer(&lease, layer)?;
+        }
+        self.mounts.mount(owner, layers, &|layer| self.layer_path(layer))
+    }
+
+    /// Lets go of what [`Store::mount`] made available to an owner. Containers that still use it
+    /// are not disturbed: overlayfs holds the layers itself.
+    pub fn unmount(&self, owner: &str) {
+        self.mounts.release(owner);
+    }
+
+    /// Unmounts every layer that has no owner. Called when the daemon ends for good.
+    pub fn unmount_idle(&self) {
+        self.mounts.trim(0);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // The state is replaced as a whole, so a panic elsewhere cannot have left half of it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn table(&self) -> Arc<Table> {
+        self.state().table.clone()
+    }
+
+    pub(crate) fn host(&self) -> &Platform {
+        &self.platform
+    }
+
+    /// Changes the table, durably; nothing is written if nothing changes.
+    pub(crate) fn change<T>(&self, edit: impl FnOnce(&mut Table) -> T) -> Result<T, StoreError> {
+        let mut state = self.state();
+        let mut next = Table::clone(&state.table);
+        let answer = edit(&mut next);
+        if next == *state.table {
+            return Ok(answer);
+        }
+        let written =
+            self.disk.sync_names().and_then(|()| self.disk.replace_table(&next.to_bytes()));
+        match written {
+            Ok(()) => state.table = Arc::new(next),
+            Err(source) => {
+                // Whether the new table is there is for the disk to say.
+                if let Ok(table) = read_table(&self.disk) {
+                    state.table = Arc::new(table);
+                }
+                return Err(StoreError::Disk { doing: "write the image table", source });
+            }
+        }
+        Ok(answer)
+    }
+
+    pub(crate) fn lease(&self) -> Lease<'_> {
+        let mut state = self.state();
+        let id = state.next_lease;
+        state.next_lease += 1;
+        state.leases.insert(id, Needs::default());
+        Lease { store: self, id }
+    }
+}
+
+impl Lease<'_> {
+    /// Keeps more. What is there when this returns stays until the lease is dropped.
+    pub(crate) fn pin(&self, more: impl FnOnce(&mut Needs)) {
+        more(self.store.state().leases.entry(self.id).or_default());
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        self.store.state().leases.remove(&self.id);
+    }
+}
+
+fn lock(root: &Path) -> Result<File, OpenError> {
+    let failed = |source| OpenError::Disk { path: root.to_owned(), source };
+    std::fs::create_dir_all(root).map_err(failed)?;
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).mode(0o600);
+    let file = file.open(root.join("lock")).map_err(failed)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::InUse { path: root.to_owned() }),
+        Err(error) => Err(failed(error.into())),
+    }
+}
+
+fn read_table(disk: &Disk) -> Result<Table, OpenError> {
+    let path = disk.table();
+    match std::fs::read(&path) {
+        Ok(bytes) => Table::parse(&bytes).map_err(|source| OpenError::Table { path, source }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Table::default()),
+        Err(source) => Err(OpenError::Disk { path, source }),
+    }
+}
