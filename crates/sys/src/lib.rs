@@ -4,6 +4,7 @@
 //! between clone(2) and execve(2). This crate knows no policy: it says what the kernel says.
 
 pub mod bpf;
+pub mod fork;
 pub mod loopdev;
 pub mod netlink;
 pub mod netns;
