@@ -85,8 +85,8 @@ impl Store {
             needs.blobs.insert(blob.digest);
             needs.layers.insert(unpacked.layer.diff_id);
         });
-        blob.place(self)?;
-        let layer = self.place_layer(unpacked)?;
+        blob.place(&lease)?;
+        let layer = self.place_layer(&lease, unpacked)?;
         tell(Progress::LayerReady { blob: layer.blob, reused: false });
 
         let documents = documents(import, config, &layer);

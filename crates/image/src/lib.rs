@@ -16,6 +16,8 @@
 pub mod change;
 pub mod config;
 pub mod demo;
+#[cfg(test)]
+mod fixture;
 mod import;
 mod inspect;
 pub mod layer;

@@ -109,6 +109,7 @@ impl FromStr for Platform {
         let parts: Vec<&str> = lower.split('/').collect();
         let word = |part: &&str| {
             (1..=32).contains(&part.len())
+                && part.starts_with(|c: char| c.is_ascii_alphanumeric())
                 && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
         };
         match (parts.iter().all(word), parts.as_slice()) {

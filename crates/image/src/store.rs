@@ -81,12 +81,22 @@ pub struct Store {
 #[derive(Debug)]
 struct State {
     table: Arc<Table>,
-    /// What operations under way need, by lease.
-    leases: BTreeMap<u64, Needs>,
+    /// Operations under way.
+    leases: BTreeMap<u64, Leased>,
     next_lease: u64,
 }
 
-/// Keeps what an operation under way needs from being collected.
+/// What an operation under way has to do with.
+#[derive(Debug, Default)]
+struct Leased {
+    needs: Needs,
+    /// What it has put in place itself.
+    placed: Needs,
+}
+
+/// Keeps what an operation under way needs from being collected. When it is dropped, what the
+/// operation has put in place goes again, unless it is needed by then: by the table, if the
+/// operation succeeded, or by another operation.
 #[derive(Debug)]
 pub(crate) struct Lease<'s> {
     store: &'s Store,
@@ -216,7 +226,7 @@ impl Store {
         let mut state = self.state();
         let id = state.next_lease;
         state.next_lease += 1;
-        state.leases.insert(id, Needs::default());
+        state.leases.insert(id, Leased::default());
         Lease { store: self, id }
     }
 }
@@ -224,13 +234,25 @@ impl Store {
 impl Lease<'_> {
     /// Keeps more. What is there when this returns stays until the lease is dropped.
     pub(crate) fn pin(&self, more: impl FnOnce(&mut Needs)) {
-        more(self.store.state().leases.entry(self.id).or_default());
+        more(&mut self.store.state().leases.entry(self.id).or_default().needs);
+    }
+
+    /// Notes a blob that was put in place.
+    fn placed_blob(&self, digest: Digest) {
+        let mut state = self.store.state();
+        state.leases.entry(self.id).or_default().placed.blobs.insert(digest);
+    }
+
+    /// Notes a layer that was put in place.
+    fn placed_layer(&self, diff_id: Digest) {
+        let mut state = self.store.state();
+        state.leases.entry(self.id).or_default().placed.layers.insert(diff_id);
     }
 }
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        self.store.state().leases.remove(&self.id);
+        self.store.end(self.id);
     }
 }
 

@@ -55,7 +55,7 @@ impl Content<'_> {
     pub(super) fn place(self, lease: &Lease<'_>, store: &Store) -> Result<Digest, StoreError> {
         match self {
             Content::Memory(bytes) => store.put(lease, &bytes),
-            Content::File(blob) => blob.place(store),
+            Content::File(blob) => blob.place(lease),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{fs, io, path::Path};
 use base::Digest;
 
 use super::{
-    ContainerUse, Store, StoreError,
+    ContainerUse, Leased, Needs, State, Store, StoreError,
     disk::{self, Temporary},
 };
 
@@ -37,19 +37,41 @@ impl Store {
         Ok(collected)
     }
 
+    /// Ends a lease: what it put in place and nobody needs goes.
+    pub(super) fn end(&self, lease: u64) {
+        let mut state = self.state();
+        let Some(Leased { placed, .. }) = state.leases.remove(&lease) else { return };
+        if placed == Needs::default() {
+            return;
+        }
+        let needs = self.needs(&state);
+        let blobs = placed.blobs.difference(&needs.blobs).map(|blob| self.disk.blob(blob));
+        let layers = placed.layers.difference(&needs.layers).map(|layer| self.layer_path(layer));
+        let unnamed: Vec<_> = blobs.chain(layers).map(|path| self.disk.unname(&path)).collect();
+        drop(state);
+        // What could not be taken away is for the next collection.
+        drop(unnamed);
+    }
+
+    /// What must stay, as far as the store knows.
+    fn needs(&self, state: &State) -> Needs {
+        let mut needs = state.table.needs();
+        for lease in state.leases.values() {
+            needs.blobs.extend(&lease.needs.blobs);
+            needs.layers.extend(&lease.needs.layers);
+        }
+        needs.layers.extend(self.mounts.owned());
+        needs
+    }
+
     fn unname(
         &self,
         containers: &[ContainerUse],
         collected: &mut Collected,
     ) -> io::Result<Vec<Temporary<'_>>> {
         let state = self.state();
-        let mut needs = state.table.needs();
-        for lease in state.leases.values() {
-            needs.blobs.extend(&lease.blobs);
-            needs.layers.extend(&lease.layers);
-        }
+        let mut needs = self.needs(&state);
         needs.layers.extend(containers.iter().flat_map(|container| &container.layers));
-        needs.layers.extend(self.mounts.owned());
         let mut unnamed = Vec::new();
         for path in files(&self.disk.blobs())? {
             let digest = digest_in(&path);

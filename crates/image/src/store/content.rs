@@ -10,7 +10,10 @@ use std::{
 use base::Digest;
 use sha2::{Digest as _, Sha256};
 
-use super::{Lease, Store, StoreError, disk::Temporary};
+use super::{
+    Lease, Store, StoreError,
+    disk::{Placed, Temporary},
+};
 use crate::{
     layer::{self, Layer, LayerError, Limits},
     mounts::{Form, MountError},
@@ -81,10 +84,13 @@ impl SealedBlob<'_> {
     }
 
     /// Gives it its name. The caller has pinned it.
-    pub(crate) fn place(self, store: &Store) -> Result<Digest, StoreError> {
-        let name = store.disk.blob(&self.digest);
+    pub(crate) fn place(self, lease: &Lease<'_>) -> Result<Digest, StoreError> {
+        let name = lease.store.disk.blob(&self.digest);
         let placed = self.open().and_then(|file| self.temporary.place_file(&file, &name));
-        placed.map_err(|source| StoreError::Disk { doing: "store a blob", source })?;
+        match placed.map_err(|source| StoreError::Disk { doing: "store a blob", source })? {
+            Placed::New => lease.placed_blob(self.digest),
+            Placed::Existed => {}
+        }
         Ok(self.digest)
     }
 }
@@ -109,7 +115,7 @@ impl Store {
         let mut blob = self.new_blob()?;
         let written = blob.write_all(bytes);
         written.map_err(|source| StoreError::Disk { doing: "store a blob", source })?;
-        blob.seal().place(self)
+        blob.seal().place(lease)
     }
 
     pub(crate) fn has_blob(&self, digest: &Digest) -> bool {
@@ -182,13 +188,20 @@ impl Store {
     }
 
     /// Gives an unpacked layer its name. The caller has pinned it.
-    pub(crate) fn place_layer(&self, unpacked: Unpacked<'_>) -> Result<Layer, StoreError> {
+    pub(crate) fn place_layer(
+        &self,
+        lease: &Lease<'_>,
+        unpacked: Unpacked<'_>,
+    ) -> Result<Layer, StoreError> {
         let name = self.layer_path(&unpacked.layer.diff_id);
         let placed = match &unpacked.file {
             Some(file) => unpacked.temporary.place_file(file, &name),
             None => unpacked.temporary.place_directory(&name),
         };
-        placed.map_err(|source| StoreError::Disk { doing: "store a layer", source })?;
+        match placed.map_err(|source| StoreError::Disk { doing: "store a layer", source })? {
+            Placed::New => lease.placed_layer(unpacked.layer.diff_id),
+            Placed::Existed => {}
+        }
         Ok(unpacked.layer)
     }
 
@@ -219,7 +232,7 @@ impl Store {
         if found.diff_id != diff_id {
             return Err(StoreError::DiffId { blob, wanted: diff_id, found: found.diff_id });
         }
-        let layer = self.place_layer(unpacked)?;
+        let layer = self.place_layer(lease, unpacked)?;
         tell(Progress::LayerReady { blob, reused: false });
         Ok(layer.content_bytes)
     }

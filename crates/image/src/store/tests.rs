@@ -1,6 +1,6 @@
-//! The store as a whole: what comes in is there, is mounted, goes, and survives kills.
+//! The store as a whole: what comes in is there, goes, and survives kills.
 
-mod fixture;
 mod kill;
 mod life;
-mod parallel;
+mod random;
+mod referee;
