@@ -86,8 +86,8 @@ impl Shims {
                 Err(DriverError::Unreachable { why: why.to_owned() })
             }
             Err(CallError::Driver(error)) => Err(error),
-            Err(CallError::Lost(why)) => Err(fork_server_dies(&why)),
-            Err(CallError::Nobody) => Err(fork_server_dies(&why)),
+            Err(CallError::Lost(why)) => Err(no_shim(&why)),
+            Err(CallError::Nobody) => Err(no_shim(&why)),
         }
     }
 
@@ -174,6 +174,6 @@ async fn leave(connection: &Connection, by: Deadline) -> Result<(), DriverError>
     }
 }
 
-fn fork_server_dies(why: &str) -> DriverError {
-    DriverError::Unreachable { why: format!("the fork server ends at once: {why}") }
+fn no_shim(why: &str) -> DriverError {
+    DriverError::Unreachable { why: format!("the fork server gives no shim: {why}") }
 }
