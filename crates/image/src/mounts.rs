@@ -69,7 +69,8 @@ struct Inner {
 impl Mounts {
     /// Takes over what is mounted below `dir`.
     pub(crate) fn open(dir: PathBuf, form: Form) -> Result<Mounts, MountError> {
-        let failed = |source| MountError::Disk { path: dir.clone(), source };
+        let given = dir.clone();
+        let failed = |source| MountError::Disk { path: given.clone(), source };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(failed)?;
         let dir = dir.canonicalize().map_err(failed)?;
         let mut inner = Inner::default();
@@ -85,6 +86,7 @@ impl Mounts {
                 _ => detach(&target),
             }
         }
+        tidy(&dir, &inner).map_err(failed)?;
         Ok(Mounts { dir, form, inner: Mutex::new(inner) })
     }
 
@@ -240,6 +242,18 @@ impl Inner {
 fn stack(layers: &[Digest]) -> Vec<Digest> {
     let mut seen = BTreeSet::new();
     layers.iter().rev().filter(|layer| seen.insert(**layer)).copied().collect()
+}
+
+/// Removes mount points that a kill left without their mount. One that is not empty is not ours.
+fn tidy(dir: &Path, inner: &Inner) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let layer = entry.file_name().to_str().and_then(|name| Digest::from_hex(name).ok());
+        if layer.is_some_and(|layer| !inner.layers.contains_key(&layer)) {
+            let _ = fs::remove_dir(entry.path());
+        }
+    }
+    Ok(())
 }
 
 fn detach(target: &Path) {

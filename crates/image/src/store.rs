@@ -19,9 +19,9 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
-    fs::{File, OpenOptions},
+    fs::{DirBuilder, File, OpenOptions},
     io,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -118,7 +118,7 @@ impl Store {
     pub(crate) fn open_with(options: &Options, fuse: Fuse) -> Result<Store, OpenError> {
         let root = options.data.join("content");
         let failed = |source| OpenError::Disk { path: root.clone(), source };
-        let lock = lock(&root)?;
+        let lock = lock(options, &root)?;
         let disk = Disk::open(root.clone(), fuse).map_err(failed)?;
         let table = read_table(&disk)?;
         let (form, findings) = match options.form {
@@ -256,11 +256,15 @@ impl Drop for Lease<'_> {
     }
 }
 
-fn lock(root: &Path) -> Result<File, OpenError> {
+fn lock(options: &Options, root: &Path) -> Result<File, OpenError> {
     let failed = |source| OpenError::Disk { path: root.to_owned(), source };
-    std::fs::create_dir_all(root).map_err(failed)?;
-    let mut options = OpenOptions::new();
-    let file = options.write(true).create(true).truncate(false).mode(0o600);
+    DirBuilder::new().recursive(true).create(&options.data).map_err(failed)?;
+    match DirBuilder::new().mode(0o700).create(root) {
+        Err(source) if source.kind() != io::ErrorKind::AlreadyExists => return Err(failed(source)),
+        _ => {}
+    }
+    let mut how = OpenOptions::new();
+    let file = how.write(true).create(true).truncate(false).mode(0o600);
     let file = file.open(root.join("lock")).map_err(failed)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),

@@ -251,6 +251,48 @@ fn long_paths_are_mounted_too() {
     store.unmount_idle();
 }
 
+/// A file system of two MiB at a store's data, unmounted in the end.
+struct Small(PathBuf);
+
+impl Small {
+    fn new(dir: &Path) -> Small {
+        fs::create_dir(dir).unwrap();
+        let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
+        fsconfig_set_string(&context, "size", "2m").unwrap();
+        fsconfig_create(&context).unwrap();
+        let none = MountAttrFlags::empty();
+        let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, none).unwrap();
+        move_mount(&mount, "", CWD, dir, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).unwrap();
+        Small(dir.to_owned())
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        unmount(&self.0, UnmountFlags::DETACH).unwrap();
+    }
+}
+
+#[test]
+fn a_full_disk_is_said_and_leaves_room_again() {
+    if !testkit::need::root() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let _small = Small::new(&scratch.dir.path().join("data"));
+    let store = scratch.open();
+    load(&store, &simple("small:1", &[layer("a", "one")])).unwrap();
+    let had = store.audit(&[], true).unwrap();
+    // Fits as a blob, but not as a layer beside it; then not even as a blob.
+    for bytes in [1_500_000, 5_000_000] {
+        let large = simple("large:1", &[layer("a", &"x".repeat(bytes))]);
+        let error = load(&store, &large).unwrap_err();
+        assert_eq!(error.kind(), base::ErrorKind::Exhausted, "{error}");
+        assert_eq!(store.audit(&[], true).unwrap(), had);
+    }
+    load(&store, &simple("small:2", &[layer("a", "two")])).unwrap();
+}
+
 proptest! {
     #[test]
     fn a_stack_has_every_layer_once_at_its_highest_place(numbers in prop::collection::vec(0..5_u8, 0..12)) {

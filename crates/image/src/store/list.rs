@@ -1,6 +1,9 @@
 //! Which images there are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use base::{Digest, clock::Timestamp};
 
@@ -44,7 +47,12 @@ impl Store {
         }
         let rows = by_id.into_iter().map(|(id, targets)| self.summary(&table, id, &targets));
         let mut rows = rows.collect::<Result<Vec<_>, _>>()?;
-        rows.sort_by(|a, b| (&b.created, b.added, b.id).cmp(&(&a.created, a.added, a.id)));
+        let age = |row: &Summary| {
+            let created =
+                row.created.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+            Reverse((created, row.added, row.id))
+        };
+        rows.sort_by_key(age);
         Ok(rows)
     }
 

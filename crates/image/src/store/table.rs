@@ -111,7 +111,23 @@ impl Table {
             file.references.into_iter().map(|(name, named)| Ok((name.parse()?, named)));
         let references: Result<_, crate::reference::ReferenceError> = references.collect();
         let references = references.map_err(|e| TableError::Damaged(e.into()))?;
-        Ok(Table { targets: file.targets, references })
+        let table = Table { targets: file.targets, references };
+        match table.flaw() {
+            None => Ok(table),
+            Some(flaw) => Err(TableError::Damaged(flaw.into())),
+        }
+    }
+
+    /// What we never write, but somebody's editor may have.
+    fn flaw(&self) -> Option<&'static str> {
+        if self.targets.values().any(|target| target.manifests.is_empty()) {
+            return Some("a target has no manifest");
+        }
+        if self.references.keys().any(|name| name.tag().is_some() == name.digest().is_some()) {
+            return Some("a name has neither a tag nor a digest, or both");
+        }
+        let dangles = |named: &Named| !self.targets.contains_key(&named.target);
+        self.references.values().any(dangles).then_some("a name stands for nothing")
     }
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
@@ -264,6 +280,23 @@ mod tests {
         for end in [0, 1, whole.len() / 2] {
             assert!(matches!(Table::parse(&whole[..end]), Err(TableError::Damaged(_))), "{end}");
         }
+    }
+
+    #[test]
+    fn a_table_that_contradicts_itself_is_refused() {
+        let golden = String::from_utf8(sample().to_bytes()).unwrap();
+        let target = digest(1).to_string();
+        for spoiled in [
+            golden.replacen(&target, &digest(8).to_string(), 1),
+            golden.replace("demo:latest", "demo"),
+            golden.replace("demo:latest", &format!("demo:latest@{target}")),
+        ] {
+            let refused = Table::parse(spoiled.as_bytes());
+            assert!(matches!(refused, Err(TableError::Damaged(_))), "{spoiled}");
+        }
+        let mut empty = sample();
+        empty.targets.values_mut().for_each(|target| target.manifests.clear());
+        assert!(Table::parse(&empty.to_bytes()).is_err());
     }
 
     #[test]

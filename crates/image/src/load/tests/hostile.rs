@@ -1,5 +1,7 @@
 //! Archives that are not as they should be: a clear error, and nothing stays.
 
+use proptest::prelude::*;
+
 use crate::{
     fixture::{Layout, Scratch, archive, entry, layer, load, tar},
     layer::{EntryKind, tar_write::TarWriter},
@@ -191,4 +193,29 @@ fn an_old_archive_whose_configuration_is_not_the_one_it_is_named_by() {
     let config = format!("{}.json", "0".repeat(64));
     let bytes = tar([("manifest.json", listed.as_bytes()), (&config, &b"{}"[..])]);
     refused(&bytes, "has the digest");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    /// Whatever is done to an archive, it is loaded whole or not at all.
+    #[test]
+    fn spoiled_archives_are_loaded_whole_or_not_at_all(
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut bytes = spoiled(|_, _| {});
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        let scratch = Scratch::new();
+        let store = scratch.open();
+        let loaded = load(&store, &bytes).is_ok();
+        let audit = store.audit(&[], true).unwrap();
+        prop_assert!(audit.is_sound() && audit.extra.is_empty(), "{:?}", audit);
+        prop_assert_eq!(loaded, !store.list().unwrap().is_empty());
+    }
 }

@@ -1,7 +1,7 @@
 //! A kill at any step: the next opening succeeds, and the store is as before or as after.
 
 use crate::{
-    Store,
+    Import, Store,
     fixture::{Scratch, layer, load, now, simple},
     store::Fuse,
 };
@@ -70,5 +70,32 @@ fn while_a_name_moves() {
             load(store, &simple("had:1", &[layer("a", "two")])).unwrap();
         },
         |store| store.tag("web:1", "had:1", now()).is_ok(),
+    );
+}
+
+#[test]
+fn during_an_import() {
+    let rootfs = crate::fixture::tar([("bin/sh", &b"#!"[..])]);
+    let import = Import {
+        name: Some("debian".parse().unwrap()),
+        platform: "linux/amd64".parse().unwrap(),
+        changes: Vec::new(),
+        message: None,
+        now: now(),
+    };
+    check(
+        |store| drop(load(store, &simple("had:1", &[layer("a", "one")])).unwrap()),
+        |store| store.import(rootfs.as_slice(), &import, &mut |_| {}).is_ok(),
+    );
+}
+
+#[test]
+fn during_a_prune() {
+    check(
+        |store| {
+            load(store, &simple("web:1", &[layer("a", "one")])).unwrap();
+            load(store, &simple("web:1", &[layer("a", "two")])).unwrap();
+        },
+        |store| store.prune(false, &[]).is_ok(),
     );
 }
