@@ -93,7 +93,9 @@ async fn measure() {
 async fn idle(driver: &dyn Driver, root: &Path, number: usize) -> Arc<dyn workload::Sandbox> {
     let spec = sandbox(root, &format!("idle-{number}"));
     let sandbox = driver.create(spec, Materials::default(), soon()).await.unwrap();
-    let spec = script(root, &format!("idle-{number}"), "echo up; exec sleep 60");
+    let mut spec = script(root, &format!("idle-{number}"), "echo up; exec sleep 60");
+    // As large as a specification with Docker's system call policy.
+    spec.env = vec!["x".repeat(60); 1000];
     sandbox.spawn(spec, Streams::default(), soon()).await.unwrap();
     sandbox
 }

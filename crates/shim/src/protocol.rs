@@ -224,3 +224,6 @@ pub enum Reply {
     /// The sandbox is gone; how those of its processes ended that were not forgotten.
     Destroyed(Vec<(ProcessId, Exit)>),
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,7 +76,17 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 fn lost(error: &WireError) -> CallError {
-    CallError::Lost(format!("the connection broke: {}", chain(error)))
+    match error {
+        WireError::TooLong { .. } | WireError::TooManyDescriptors { .. } => {
+            let what = "the request to the shim".to_owned();
+            CallError::Driver(DriverError::Invalid { what, why: error.to_string() })
+        }
+        WireError::DescriptorsLost
+        | WireError::StrayDescriptors { .. }
+        | WireError::Truncated { .. }
+        | WireError::Json(_)
+        | WireError::Io(_) => CallError::Lost(format!("the connection broke: {}", chain(error))),
+    }
 }
 
 /// Exchanges versions with whoever is at the other end.

@@ -108,7 +108,6 @@ async fn create(
         Ok(sandbox) => {
             let reply = sandbox_reply(&*sandbox);
             shim.state.send_replace(State::Live(sandbox));
-            sys::fork::trim_memory();
             Ok(reply)
         }
         Err(error) => {
@@ -128,8 +127,6 @@ async fn spawn(
     let process = sandbox.spawn(spec, Streams { attached }, by).await?;
     let reply = Reply::Process { host_pid: process.host_pid() };
     shim.processes().insert(process.id().clone(), process);
-    // The spec, with its system call policy, is the largest thing a shim ever holds.
-    sys::fork::trim_memory();
     Ok(reply)
 }
 

@@ -93,8 +93,15 @@ async fn everything_else_that_can_be_asked_is_answered() {
     assert_eq!(error.to_string(), "process main is without a terminal");
     let pausable = sandbox.pausable().unwrap();
     pausable.pause(soon()).await.unwrap();
+    // SIGSTOP takes effect a moment after it is sent.
     let state = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    assert!(state().contains(") T "), "{}", state());
+    tokio::time::timeout(LONG, async {
+        while !state().contains(") T ") {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+    .expect("it is not paused");
     pausable.resume(soon()).await.unwrap();
     process.signal(Signal::TERM).await.unwrap();
     assert_eq!(process.wait().await.status, ExitStatus::Signal(Signal::TERM));
