@@ -4,12 +4,40 @@
 //! acted upon. The engine knows no concrete driver, no client's protocol and no wire format:
 //! [`Create`] is what every adapter's request becomes, [`Container`] what every adapter shows.
 
+mod actor;
+mod config;
+mod engine;
+mod error;
+mod execs;
+mod files;
+mod gather;
+mod images;
+mod journal;
+mod logs;
+mod names;
+mod networks;
+mod plan;
+mod record;
+mod records;
+mod registry;
 mod request;
+mod spec;
+mod step;
+#[cfg(test)]
+mod tests;
 mod view;
 
+pub use config::{Config, Embedded};
+pub use engine::{Engine, OnProgress};
+pub use error::{EngineError, OpenError};
+pub use logs::LogStream;
+pub use records::RecordsError;
 pub use request::{
     Change, Create, DeviceRequest, ExecCreate, Import, LogOptions, LogQuery, MountKind,
     MountRequest, NamespaceMode, NetworkMode, PortRequest, Protocol, Remove, RemoveImage,
     SecurityOptions, Stop, UlimitRequest, WaitFor,
 };
-pub use view::{Container, ContainerState, ExecView, Info, NetworkView, PortBinding, StateView};
+pub use view::{
+    Container, ContainerState, Created, ExecView, ImageConfig, ImageHistory, ImageView, Info,
+    LogEntry, LogSource, NetworkView, PortBinding, Progress, StateView,
+};

@@ -1,6 +1,9 @@
 //! What the engine shows: a snapshot of a container, complete, for every adapter to render.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
 
 use base::{ContainerId, ContainerName, clock::Timestamp};
 use serde::{Deserialize, Serialize};
@@ -124,4 +127,110 @@ pub struct Info {
     pub data_root: String,
     /// Isolations that this build has a driver for.
     pub isolations: Vec<Isolation>,
+}
+
+/// What creating a container gave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Created {
+    /// The new container's id.
+    pub id: ContainerId,
+    /// What was asked and is not so, without being worth a failure.
+    pub warnings: Vec<String>,
+}
+
+/// An image as it is at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageView {
+    /// Digest of its configuration, `sha256:…`.
+    pub id: String,
+    /// Digest of its manifest, `sha256:…`.
+    pub manifest: String,
+    /// References as Docker shows them, `repository:tag`.
+    pub references: Vec<String>,
+    /// When it was made, as its configuration says.
+    pub created: Option<String>,
+    /// Operating system.
+    pub os: String,
+    /// Processor architecture, in Go's words (`amd64`).
+    pub architecture: String,
+    /// Bytes its layers take in the store.
+    pub size: u64,
+    /// How many containers use it.
+    pub containers: u64,
+    /// Digests of its layers uncompressed (diff ids), lowest first.
+    pub layers: Vec<String>,
+    /// What its configuration says a container of it runs.
+    pub config: ImageConfig,
+    /// How it came to be, oldest step first.
+    pub history: Vec<ImageHistory>,
+}
+
+/// What an image's configuration says a container of it runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ImageConfig {
+    /// Before the command.
+    pub entrypoint: Option<Vec<String>>,
+    /// The command.
+    pub command: Option<Vec<String>>,
+    /// `NAME=value`.
+    pub env: Vec<String>,
+    /// Working directory.
+    pub working_dir: Option<String>,
+    /// `user[:group]`.
+    pub user: Option<String>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Signal that asks it to stop, as it stands there.
+    pub stop_signal: Option<String>,
+    /// Ports it listens on.
+    pub expose: Vec<(u16, Protocol)>,
+    /// Paths that want a volume.
+    pub volumes: Vec<String>,
+}
+
+/// One step of an image's history.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ImageHistory {
+    /// When, as its configuration says.
+    pub created: Option<String>,
+    /// By which instruction.
+    pub created_by: Option<String>,
+    /// In which words.
+    pub comment: Option<String>,
+    /// Whether it has no layer of its own.
+    pub empty_layer: bool,
+}
+
+/// One record of a container's log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEntry {
+    /// When it was written, unix nanoseconds.
+    pub at: Timestamp,
+    /// To which stream.
+    pub stream: LogSource,
+    /// What. A line ends with `\n`; what does not is a part, or the last.
+    pub bytes: Vec<u8>,
+}
+
+/// A process's output stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogSource {
+    /// Standard output, or the terminal.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// How far long work has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// What is being done.
+    pub doing: String,
+    /// Bytes done.
+    pub done: u64,
+    /// Bytes altogether, where that is known.
+    pub total: Option<u64>,
 }

@@ -46,7 +46,7 @@ pub enum NetworkError {
         source: NetlinkError,
     },
     /// The kernel refused our nftables table.
-    #[error("cannot write nftables table \"wythe\"")]
+    #[error("cannot write our nftables table")]
     Table(#[source] NetlinkError),
 }
 

@@ -41,6 +41,7 @@ pub struct Host {
 /// Our nftables table, and the socket for it.
 #[derive(Debug)]
 struct Table {
+    name: String,
     socket: Socket,
     /// What it says; none if another process wrote it last.
     says: Option<BTreeSet<Entry>>,
@@ -83,6 +84,18 @@ impl Host {
     /// # Errors
     /// If the namespace cannot be entered or netlink sockets cannot be had.
     pub fn open(namespace: Option<BorrowedFd<'_>>) -> Result<Host, NetworkError> {
+        Host::open_with_table(namespace, table::TABLE)
+    }
+
+    /// The same with another name for our nftables table, so that several who manage networks of
+    /// their own (daemons with other data roots) live side by side.
+    ///
+    /// # Errors
+    /// As [`Host::open`].
+    pub fn open_with_table(
+        namespace: Option<BorrowedFd<'_>>,
+        table_name: &str,
+    ) -> Result<Host, NetworkError> {
         let namespace = namespace
             .map(|namespace| namespace.try_clone_to_owned())
             .transpose()
@@ -94,7 +107,7 @@ impl Host {
         };
         let (links, table, families) =
             run_in(namespace.as_ref(), open).map_err(NetworkError::Open)?;
-        let table = Mutex::new(Table { socket: table, says: None });
+        let table = Mutex::new(Table { name: table_name.to_owned(), socket: table, says: None });
         Ok(Host { namespace, links: Mutex::new(links), table, families })
     }
 
@@ -334,10 +347,7 @@ impl Host {
     /// # Errors
     /// The first failure; the others are tried all the same.
     pub fn remove_everything(&self, networks: &[&Network]) -> Result<(), NetworkError> {
-        let mut table = self.table();
-        table.says = None;
-        let removed = table.socket.execute(table::remove().finish()).map_err(NetworkError::Table);
-        drop(table);
+        let removed = self.table().remove().map_err(NetworkError::Table);
         let mut results = vec![removed];
         results.extend(networks.iter().map(|network| self.remove_network(network)));
         results.into_iter().collect()
@@ -381,16 +391,22 @@ impl Host {
 }
 
 impl Table {
+    fn remove(&mut self) -> Result<(), NetlinkError> {
+        self.says = None;
+        self.socket.execute(table::remove(&self.name).finish())
+    }
+
     /// Makes the table say this, and returns what it said, as far as known.
     fn write(&mut self, want: &BTreeSet<Entry>) -> Result<BTreeSet<Entry>, NetlinkError> {
         let said = self.says.take();
-        let amended = said.as_ref().is_some_and(|said| match table::amend(said, want) {
-            None => true,
-            // Where this fails, somebody else has changed the table or removed it.
-            Some(transaction) => self.socket.execute(transaction.finish()).is_ok(),
-        });
+        let amended =
+            said.as_ref().is_some_and(|said| match table::amend(&self.name, said, want) {
+                None => true,
+                // Where this fails, somebody else has changed the table or removed it.
+                Some(transaction) => self.socket.execute(transaction.finish()).is_ok(),
+            });
         if !amended {
-            self.socket.execute(table::rewrite(want).finish())?;
+            self.socket.execute(table::rewrite(&self.name, want).finish())?;
         }
         self.says = Some(want.clone());
         Ok(said.unwrap_or_default())

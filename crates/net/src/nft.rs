@@ -137,13 +137,13 @@ pub(crate) enum Step {
 
 /// One transaction on one table of family `ip`: all of it happens, or nothing.
 #[derive(Debug)]
-pub(crate) struct Transaction {
+pub(crate) struct Transaction<'t> {
     batch: Batch,
-    table: &'static str,
+    table: &'t str,
 }
 
-impl Transaction {
-    pub(crate) fn new(table: &'static str) -> Transaction {
+impl<'t> Transaction<'t> {
+    pub(crate) fn new(table: &'t str) -> Transaction<'t> {
         let mut batch = Batch::default();
         batch.frame(NFNL_MSG_BATCH_BEGIN, 0, &subsystem_header(), |_| ());
         Transaction { batch, table }

@@ -31,7 +31,7 @@ use crate::{
     nft::{Chain, DataType, Hook, Register, Set, SetElement, Step, Transaction},
 };
 
-/// The name of our table, of family `ip`.
+/// The name of our table, of family `ip`, where nobody says otherwise.
 pub(crate) const TABLE: &str = "wythe";
 
 /// Names of the bridges.
@@ -90,8 +90,8 @@ pub(crate) fn wanted(networks: &[&Network], forwards: &[Forward]) -> BTreeSet<En
 }
 
 /// The transaction that makes the table and all its entries, whatever was there before.
-pub(crate) fn rewrite(want: &BTreeSet<Entry>) -> Transaction {
-    let mut transaction = Transaction::new(TABLE);
+pub(crate) fn rewrite<'t>(table: &'t str, want: &BTreeSet<Entry>) -> Transaction<'t> {
+    let mut transaction = Transaction::new(table);
     // To add first lets the deletion succeed where there is no table.
     transaction.add_table();
     transaction.delete_table();
@@ -108,11 +108,15 @@ pub(crate) fn rewrite(want: &BTreeSet<Entry>) -> Transaction {
 }
 
 /// The transaction from what the table knows to what it should; none if that is the same.
-pub(crate) fn amend(have: &BTreeSet<Entry>, want: &BTreeSet<Entry>) -> Option<Transaction> {
+pub(crate) fn amend<'t>(
+    table: &'t str,
+    have: &BTreeSet<Entry>,
+    want: &BTreeSet<Entry>,
+) -> Option<Transaction<'t>> {
     if have == want {
         return None;
     }
-    let mut transaction = Transaction::new(TABLE);
+    let mut transaction = Transaction::new(table);
     for (set, elements) in by_set(have.difference(want)) {
         transaction.delete_elements(set.name, &elements);
     }
@@ -123,8 +127,8 @@ pub(crate) fn amend(have: &BTreeSet<Entry>, want: &BTreeSet<Entry>) -> Option<Tr
 }
 
 /// The transaction that leaves no table.
-pub(crate) fn remove() -> Transaction {
-    let mut transaction = Transaction::new(TABLE);
+pub(crate) fn remove(table: &str) -> Transaction<'_> {
+    let mut transaction = Transaction::new(table);
     transaction.add_table();
     transaction.delete_table();
     transaction
@@ -358,7 +362,7 @@ mod tests {
     #[test]
     fn nothing_is_sent_when_nothing_changes() {
         let have = [Entry::Port(forward("0.0.0.0:53", "10.0.0.2:53"))].into();
-        assert!(amend(&have, &have).is_none());
+        assert!(amend(TABLE, &have, &have).is_none());
     }
 
     proptest! {
@@ -370,7 +374,7 @@ mod tests {
             let entries = |ports: &BTreeSet<u16>| ports.iter()
                 .map(|port| Entry::Port(forward(&format!("0.0.0.0:{port}"), "10.0.0.2:1")))
                 .collect::<BTreeSet<_>>();
-            let sent = amend(&entries(&have), &entries(&want)).map_or(0, |t| t.finish().len());
+            let sent = amend(TABLE, &entries(&have), &entries(&want)).map_or(0, |t| t.finish().len());
             let gone = have.difference(&want).next().is_some();
             let come = want.difference(&have).next().is_some();
             let frames = if gone || come { 2 } else { 0 };

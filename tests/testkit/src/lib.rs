@@ -3,4 +3,5 @@
 //! Knows the contract (`workload`) and no concrete driver.
 
 pub mod conformance;
+pub mod fake;
 pub mod need;

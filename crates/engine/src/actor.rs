@@ -1,0 +1,494 @@
+//! One task per container: it owns the state, records every change before acting on it, and
+//! carries out the effects.
+//!
+//! Whoever asks gets an answer through a channel and may stop listening at any time: what began
+//! goes on here, and is finished or undone.
+
+mod effects;
+mod execs;
+mod recover;
+mod view;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    os::fd::OwnedFd,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use base::{ContainerName, clock};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::{self, JoinSet},
+};
+use tracing::{error, warn};
+use workload::{Driver, Exit, ExitStatus, Process, Sandbox, SandboxHandle, TerminalSize};
+
+pub(crate) use effects::{blocking, within};
+pub(crate) use view::{first_record, first_view};
+
+use crate::{
+    EngineError, NetworkView,
+    engine::Shared,
+    error::chain,
+    execs::Exec,
+    networks::Attached,
+    record::Record,
+    registry::{Entry, Live, Snapshot},
+    spec::Facts,
+    step::{self, Answer, Ask, AskId, Cleared, Effect, Event, Phase, Resource, State},
+};
+
+/// Requests that may wait for one container; beyond that, callers wait.
+pub(crate) const MAILBOX: usize = 64;
+/// How long bridge and layers stay when the last container removed itself: another may come at
+/// once.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Where an answer goes.
+pub(crate) type Reply = oneshot::Sender<Result<(), EngineError>>;
+
+/// What one container's task can be asked.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Ask {
+        ask: Ask,
+        args: StartArgs,
+        reply: Reply,
+    },
+    /// Make it, and start it then.
+    Run {
+        args: StartArgs,
+        reply: Reply,
+    },
+    MayExec {
+        reply: Reply,
+    },
+    Exec {
+        exec: Arc<Exec>,
+        attach: Option<OwnedFd>,
+        reply: Reply,
+    },
+    Rename {
+        name: ContainerName,
+        reply: Reply,
+    },
+}
+
+/// What a start may bring along.
+#[derive(Debug, Default)]
+pub(crate) struct StartArgs {
+    pub(crate) attach: Option<OwnedFd>,
+    pub(crate) size: Option<TerminalSize>,
+}
+
+/// Who waits, and what for.
+#[derive(Debug)]
+struct Asker {
+    reply: Reply,
+    /// It is to be started when it is made.
+    then_start: Option<StartArgs>,
+}
+
+/// What an effect came to, with what it made.
+struct Done {
+    event: Event,
+    carry: Carry,
+}
+
+/// What an effect made.
+enum Carry {
+    Nothing,
+    Network(Attached),
+    Root(Vec<PathBuf>),
+    Sandbox(Arc<dyn Sandbox>, Box<Facts>),
+    Process(Arc<dyn Process>),
+}
+
+impl From<Event> for Done {
+    fn from(event: Event) -> Done {
+        Done { event, carry: Carry::Nothing }
+    }
+}
+
+/// What a finished task of the actor means.
+enum Outcome {
+    Done(Done),
+    ExecStarted(Arc<Exec>, Result<Arc<dyn Process>, EngineError>, Reply),
+    ExecEnded(Arc<Exec>, Exit),
+    /// Nobody needs to know.
+    Quiet,
+}
+
+/// One container's task.
+pub(crate) struct Actor {
+    shared: Arc<Shared>,
+    entry: Arc<Entry>,
+    mailbox: mpsc::Receiver<Message>,
+    state: State,
+    /// As it was last recorded.
+    record: Record,
+    ends: u64,
+    tasks: JoinSet<Outcome>,
+    /// What is said of a task that panicked.
+    fallbacks: HashMap<task::Id, Event>,
+    timer: Option<Instant>,
+    asks: HashMap<AskId, Asker>,
+    next_ask: u64,
+    /// Sockets to attach from the first byte on, and the terminal's size.
+    attach: Vec<OwnedFd>,
+    size: Option<TerminalSize>,
+    namespace: Option<OwnedFd>,
+    network: NetworkView,
+    lower: Vec<PathBuf>,
+    facts: Option<Box<Facts>>,
+    handle: Option<SandboxHandle>,
+    execs: BTreeMap<String, Arc<Exec>>,
+}
+
+impl Actor {
+    /// A container that is to be made, or one that the records know.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        entry: Arc<Entry>,
+        mailbox: mpsc::Receiver<Message>,
+        record: Record,
+        known: bool,
+    ) -> Actor {
+        let auto_remove = record.config.auto_remove;
+        let mut state = match known {
+            true => State::recovered(record.stage, record.leftover(), auto_remove),
+            false => State::new(auto_remove),
+        };
+        state.started = record.started;
+        state.exit = record.exit;
+        state.error.clone_from(&record.error);
+        Actor {
+            shared,
+            entry,
+            mailbox,
+            state,
+            ends: 0,
+            tasks: JoinSet::new(),
+            fallbacks: HashMap::new(),
+            timer: None,
+            asks: HashMap::new(),
+            next_ask: 0,
+            attach: Vec::new(),
+            size: None,
+            namespace: None,
+            network: record.network.clone(),
+            lower: Vec::new(),
+            facts: None,
+            handle: record.handle.clone(),
+            execs: BTreeMap::new(),
+            record,
+        }
+    }
+
+    /// Runs until the container is gone or the engine closes.
+    pub(crate) async fn run(mut self) {
+        let mut closing = self.shared.closing.subscribe();
+        let mut last = None;
+        while last.is_none() {
+            if *closing.borrow() && !self.state.in_flight() {
+                return;
+            }
+            let timer = self.timer;
+            tokio::select! {
+                Some(message) = self.mailbox.recv() => last = self.message(message),
+                Some(done) = self.tasks.join_next_with_id() => last = self.done(done),
+                () = sleep_until(timer), if timer.is_some() => {
+                    self.timer = None;
+                    last = self.fact(Event::TimeUp);
+                }
+                _ = closing.changed() => {}
+            }
+        }
+        self.finish(last.unwrap_or_default(), &mut closing).await;
+    }
+
+    fn driver(&self) -> Option<Arc<dyn Driver>> {
+        self.shared.drivers.get(&self.record.config.isolation).cloned()
+    }
+
+    /// Takes a message; answers with the last effects when the container is gone.
+    fn message(&mut self, message: Message) -> Option<Vec<Effect>> {
+        match message {
+            Message::Ask { ask, args, reply } => {
+                self.ask(ask, args, Asker { reply, then_start: None })
+            }
+            Message::Run { args, reply } => {
+                let asker = Asker { reply, then_start: Some(args) };
+                self.ask(Ask::Make, StartArgs::default(), asker)
+            }
+            Message::MayExec { reply } => {
+                let name = &self.record.name;
+                reply.send(self.state.may_exec().map_err(|refusal| refusal.about(name))).ok();
+                None
+            }
+            Message::Exec { exec, attach, reply } => {
+                self.start_exec(exec, attach, reply);
+                None
+            }
+            Message::Rename { name, reply } => {
+                reply.send(self.rename(name)).ok();
+                None
+            }
+        }
+    }
+
+    fn ask(&mut self, ask: Ask, args: StartArgs, asker: Asker) -> Option<Vec<Effect>> {
+        self.next_ask += 1;
+        let id = AskId(self.next_ask);
+        let starts = matches!(ask, Ask::Start | Ask::Restart(_));
+        let runs = matches!(self.state.phase, Phase::Running { .. });
+        match (starts, runs, args.attach) {
+            (true, true, Some(socket)) if matches!(ask, Ask::Start) => self.attach_now(socket),
+            (true, _, socket) => {
+                self.attach.extend(socket);
+                self.size = args.size.or(self.size);
+            }
+            (false, _, _) => {}
+        }
+        self.asks.insert(id, asker);
+        match self.apply(Event::Ask(id, ask), true) {
+            Ok(last) => last,
+            Err(failure) => {
+                self.answer(id, Err(failure));
+                if starts && !runs && !self.state.in_flight() {
+                    self.attach.clear();
+                }
+                None
+            }
+        }
+    }
+
+    /// Takes what an effect came to.
+    fn done(&mut self, done: Result<(task::Id, Outcome), task::JoinError>) -> Option<Vec<Effect>> {
+        match done {
+            Ok((id, outcome)) => {
+                self.fallbacks.remove(&id);
+                match outcome {
+                    Outcome::Done(Done { event, carry }) => {
+                        self.keep(carry);
+                        if let Event::Released(resource) = &event {
+                            self.let_go(*resource);
+                        }
+                        return self.fact(event);
+                    }
+                    Outcome::ExecStarted(exec, result, reply) => {
+                        self.exec_started(&exec, result, reply);
+                    }
+                    Outcome::ExecEnded(exec, exit) => self.exec_ended(&exec, exit),
+                    Outcome::Quiet => {}
+                }
+                None
+            }
+            Err(failure) => {
+                error!(container = %self.entry.id, error = %failure, "a task failed");
+                let event = self.fallbacks.remove(&failure.id())?;
+                self.fact(event)
+            }
+        }
+    }
+
+    /// Keeps what an effect made.
+    fn keep(&mut self, carry: Carry) {
+        match carry {
+            Carry::Nothing => {}
+            Carry::Network(attached) => {
+                self.namespace = Some(attached.namespace);
+                self.network = attached.view;
+            }
+            Carry::Root(lower) => self.lower = lower,
+            Carry::Sandbox(sandbox, facts) => {
+                self.handle = Some(sandbox.handle());
+                self.facts = Some(facts);
+                self.entry.set_live(Live { sandbox: Some(sandbox), process: None });
+            }
+            Carry::Process(process) => {
+                let live = Live { process: Some(process), ..self.entry.live() };
+                self.entry.set_live(live);
+                for socket in std::mem::take(&mut self.attach) {
+                    self.attach_now(socket);
+                }
+            }
+        }
+    }
+
+    /// Something has happened: it is not refused.
+    fn fact(&mut self, event: Event) -> Option<Vec<Effect>> {
+        self.apply(event, false).unwrap_or_else(|failure| {
+            error!(container = %self.entry.id, error = chain(&failure), "a fact was refused");
+            None
+        })
+    }
+
+    /// The next state, recorded, shown, and its effects begun. Answers with the effects that are
+    /// left when the container is gone.
+    fn apply(&mut self, event: Event, asked: bool) -> Result<Option<Vec<Effect>>, EngineError> {
+        let (next, effects) = step::step(&self.state, event, clock::Timestamp::now())
+            .map_err(|refusal| refusal.about(&self.record.name))?;
+        let was_alive = self.state.alive();
+        let Some(record) = self.describe(&next) else {
+            self.state = next;
+            self.ends += u64::from(was_alive);
+            return Ok(Some(effects));
+        };
+        if record != self.record {
+            match asked {
+                // Without a record nothing is done: the state stays as it is.
+                true => drop(self.shared.records.put(&record)?),
+                false => self.note(&record),
+            }
+        }
+        self.record = record;
+        self.state = next;
+        self.ends += u64::from(was_alive && !self.state.alive());
+        if matches!(self.state.phase, Phase::Clearing(Cleared::Failed(_)) | Phase::Removing) {
+            // Whoever attached learns that nothing will come.
+            self.attach.clear();
+        }
+        self.publish();
+        for effect in effects {
+            if let Some(last) = self.execute(effect) {
+                return Ok(Some(last));
+            }
+        }
+        Ok(None)
+    }
+
+    fn note(&self, record: &Record) {
+        if let Err(failure) = self.shared.records.note(record) {
+            error!(container = %self.entry.id, error = chain(&failure), "it is not recorded");
+        }
+    }
+
+    fn publish(&self) {
+        let snapshot = Snapshot {
+            container: Arc::new(self.view()),
+            made: !matches!(self.state.phase, Phase::Making),
+            alive: self.state.alive(),
+            ends: self.ends,
+            gone: false,
+        };
+        self.entry.snapshot.send_replace(snapshot);
+    }
+
+    fn answer(&mut self, id: AskId, result: Result<(), EngineError>) -> Option<Vec<Effect>> {
+        let asker = self.asks.remove(&id)?;
+        match (result, asker.then_start) {
+            (Ok(()), Some(args)) => {
+                let asker = Asker { reply: asker.reply, then_start: None };
+                self.ask(Ask::Start, args, asker)
+            }
+            // Nobody listens any more: that is theirs to decide.
+            (result, _) => {
+                asker.reply.send(result).ok();
+                None
+            }
+        }
+    }
+
+    fn answered(&mut self, id: AskId, answer: Answer) -> Option<Vec<Effect>> {
+        let result = match answer {
+            Answer::Done => Ok(()),
+            Answer::Refused(refusal) => Err(refusal.about(&self.record.name)),
+            Answer::Failed(failure) => Err(failure),
+        };
+        self.answer(id, result)
+    }
+
+    fn rename(&mut self, name: ContainerName) -> Result<(), EngineError> {
+        if matches!(self.state.phase, Phase::Removing | Phase::Dead | Phase::Gone) {
+            return Err(EngineError::Removing(self.record.name.to_string()));
+        }
+        let registry = &self.shared.registry;
+        registry.rename(&self.entry.id, &self.record.name, &name)?;
+        let record = Record { name, ..self.record.clone() };
+        if let Err(failure) = self.shared.records.put(&record) {
+            // The old name has just been given up, so it is free but for a race.
+            registry.rename(&self.entry.id, &record.name, &self.record.name)?;
+            return Err(failure.into());
+        }
+        self.record = record;
+        self.publish();
+        Ok(())
+    }
+
+    /// Connects a socket to the running process.
+    fn attach_now(&mut self, socket: OwnedFd) {
+        let Some(process) = self.entry.live().process else { return };
+        self.tasks.spawn(async move {
+            if let Err(failure) = process.attach(socket).await {
+                warn!(error = chain(&failure), "it ended before it could be attached to");
+            }
+            Outcome::Quiet
+        });
+    }
+
+    /// The container is gone: so are its record, its name and, with the last one, whatever the
+    /// engine has on the host.
+    async fn finish(mut self, last: Vec<Effect>, closing: &mut watch::Receiver<bool>) {
+        self.end_execs(ExitStatus::Lost);
+        self.shared.records.delete(&self.entry.id);
+        self.shared.execs.forget(&self.entry.id);
+        let none_left = self.shared.registry.leave(&self.entry.id, &self.record.name);
+        let container = Arc::new(self.view());
+        let ends = self.ends;
+        let gone = Snapshot { container, made: true, alive: false, ends, gone: true };
+        self.entry.snapshot.send_replace(gone);
+        // Whoever is late is told at once that there is no such container.
+        self.mailbox.close();
+        while self.mailbox.try_recv().is_ok() {}
+        let asked = last.iter().any(|effect| matches!(effect, Effect::Answer(..)));
+        if none_left && asked {
+            self.shared.leave_host().await;
+        }
+        for effect in last {
+            if let Effect::Answer(id, answer) = effect {
+                self.answered(id, answer);
+            }
+        }
+        let (shared, id) = (Arc::clone(&self.shared), self.entry.id.clone());
+        task::spawn_blocking(move || shared.files.delete(&id)).await.ok();
+        if none_left && !asked && !*closing.borrow() {
+            tokio::time::timeout(LINGER, closing.changed()).await.ok();
+            self.shared.leave_host().await;
+        }
+    }
+
+    /// Runs an effect beside the actor. Its answer is an event; `fallback` if it panics.
+    fn begin(&mut self, fallback: Event, work: impl Future<Output = Done> + Send + 'static) {
+        let handle = self.tasks.spawn(async { Outcome::Done(work.await) });
+        self.fallbacks.insert(handle.id(), fallback);
+    }
+
+    /// What goes when this resource does.
+    fn let_go(&mut self, resource: Resource) {
+        match resource {
+            Resource::Network => {
+                self.namespace = None;
+                self.network = NetworkView::default();
+            }
+            Resource::Root => self.lower.clear(),
+            Resource::Sandbox => {
+                self.handle = None;
+                self.facts = None;
+                self.entry.set_live(Live::default());
+                self.end_execs(ExitStatus::Signal(workload::Signal::KILL));
+            }
+            Resource::Directory => {}
+        }
+    }
+}
+
+async fn sleep_until(timer: Option<Instant>) {
+    match timer {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,52 @@
+//! How one engine is set up.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
+
+/// The default bridge's name.
+pub(crate) const BRIDGE: &str = "wythe0";
+
+/// What an engine is opened with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where everything that outlives a reboot is kept; made (0700) where it is missing.
+    pub data: PathBuf,
+    /// Where everything else is kept: sockets, locks; made (0700) where it is missing.
+    pub run: PathBuf,
+    /// Version of this build, for [`crate::Info`].
+    pub version: String,
+    /// Name of the default bridge.
+    pub bridge: net::InterfaceName,
+    /// Images that this build brings along, by name (`demo`). One that is asked for and not in
+    /// the store is loaded into it.
+    pub embedded: BTreeMap<String, Embedded>,
+}
+
+impl Config {
+    /// An engine with these directories and nothing brought along.
+    pub fn new(data: PathBuf, run: PathBuf, version: String) -> Config {
+        let bridge = BRIDGE.parse().expect("it is the name of an interface");
+        Config { data, run, version, bridge, embedded: BTreeMap::new() }
+    }
+}
+
+/// Makes an OCI layout archive, when it is first needed.
+#[derive(Clone)]
+pub struct Embedded(Arc<dyn Fn() -> Vec<u8> + Send + Sync>);
+
+impl Embedded {
+    /// An archive that this function makes.
+    pub fn new(make: impl Fn() -> Vec<u8> + Send + Sync + 'static) -> Embedded {
+        Embedded(Arc::new(make))
+    }
+
+    /// The archive.
+    pub fn archive(&self) -> Vec<u8> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Embedded")
+    }
+}

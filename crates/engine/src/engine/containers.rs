@@ -1,0 +1,388 @@
+//! What is asked of containers.
+
+use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
+
+use base::{ContainerId, ContainerName, Deadline, clock::Timestamp};
+use tokio::sync::{mpsc, oneshot};
+use tracing::warn;
+use workload::{Exit, ExitStatus, Isolation, Process, Sandbox, Signal, TerminalSize, Usage};
+
+use super::{Engine, Shared};
+use crate::{
+    Create, Created, EngineError, ImageView, LogQuery, NamespaceMode, NetworkMode, Remove, Stop,
+    WaitFor,
+    actor::{
+        Actor, MAILBOX, Message, Reply, StartArgs, blocking, first_record, first_view, within,
+    },
+    error::chain,
+    logs::LogStream,
+    plan::{self, Plan},
+    registry::{Entry, Snapshot},
+    step::{Ask, StopPlan},
+};
+
+/// Time between a stop's signal and the kill where nobody says otherwise. Source: Docker,
+/// `DefaultStopTimeout`.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+/// How long a driver may take to count or to attach.
+const SHORT_WAIT: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// Makes a container.
+    ///
+    /// # Errors
+    /// [`EngineError`]; then there is no container.
+    pub async fn create(&self, create: Create) -> Result<Created, EngineError> {
+        let (entry, mut created, auto_remove) = self.enter(create).await?;
+        self.ask(&entry, Ask::Make, StartArgs::default()).await?;
+        if !auto_remove {
+            created.warnings.extend(self.durable().await);
+        }
+        Ok(created)
+    }
+
+    /// Makes a container and starts it, in one go. If it cannot be started it stays as one that
+    /// was made, unless it removes itself.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn run(
+        &self,
+        create: Create,
+        attach: Option<OwnedFd>,
+        size: Option<TerminalSize>,
+    ) -> Result<Created, EngineError> {
+        let (entry, created, _) = self.enter(create).await?;
+        let args = StartArgs { attach, size };
+        self.send(&entry, |reply| Message::Run { args, reply }).await?;
+        Ok(created)
+    }
+
+    /// Starts a container, with a socket attached from its first byte on. One that runs is left
+    /// as it is.
+    ///
+    /// # Errors
+    /// [`EngineError`]; then it does not run.
+    pub async fn start(
+        &self,
+        who: &str,
+        attach: Option<OwnedFd>,
+        size: Option<TerminalSize>,
+    ) -> Result<(), EngineError> {
+        let entry = self.find(who)?;
+        self.ask(&entry, Ask::Start, StartArgs { attach, size }).await
+    }
+
+    /// Connects a socket to the container's standard streams; see [`Process::attach`].
+    ///
+    /// # Errors
+    /// [`EngineError::NotRunning`].
+    pub async fn attach(&self, who: &str, socket: OwnedFd) -> Result<(), EngineError> {
+        let process = self.process(who)?;
+        let by = Deadline::after(SHORT_WAIT);
+        within(by, "attaching", process.attach(socket)).await
+    }
+
+    /// Gives the container's terminal another size.
+    ///
+    /// # Errors
+    /// [`EngineError::NotRunning`].
+    pub async fn resize(&self, who: &str, size: TerminalSize) -> Result<(), EngineError> {
+        let process = self.process(who)?;
+        let by = Deadline::after(SHORT_WAIT);
+        within(by, "resizing its terminal", process.resize(size)).await
+    }
+
+    /// Asks the container to end, and kills it when the time is up. One that does not run is left
+    /// as it is.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn stop(&self, who: &str, stop: Stop) -> Result<(), EngineError> {
+        let entry = self.find(who)?;
+        let plan = stop_plan(&entry, stop);
+        self.ask(&entry, Ask::Stop(plan), StartArgs::default()).await
+    }
+
+    /// Sends the container's process a signal.
+    ///
+    /// # Errors
+    /// [`EngineError::NotRunning`].
+    pub async fn kill(&self, who: &str, signal: Signal) -> Result<(), EngineError> {
+        let entry = self.find(who)?;
+        self.ask(&entry, Ask::Kill(signal), StartArgs::default()).await
+    }
+
+    /// Stops the container in its tracks.
+    ///
+    /// # Errors
+    /// [`EngineError::NotRunning`], [`EngineError::AlreadyPaused`].
+    pub async fn pause(&self, who: &str) -> Result<(), EngineError> {
+        let entry = self.find(who)?;
+        self.ask(&entry, Ask::Pause, StartArgs::default()).await
+    }
+
+    /// Lets the container go on.
+    ///
+    /// # Errors
+    /// [`EngineError::NotPaused`].
+    pub async fn resume(&self, who: &str) -> Result<(), EngineError> {
+        let entry = self.find(who)?;
+        self.ask(&entry, Ask::Resume, StartArgs::default()).await
+    }
+
+    /// Waits, and tells how the container ended; one that never ran ended with code 0.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSuchContainer`], [`EngineError::Closed`].
+    pub async fn wait(&self, who: &str, until: WaitFor) -> Result<Exit, EngineError> {
+        let mut snapshots = self.find(who)?.snapshot.subscribe();
+        let ends = snapshots.borrow_and_update().ends;
+        let done = |snapshot: &Snapshot| match until {
+            WaitFor::NotRunning => !snapshot.alive || snapshot.gone,
+            WaitFor::NextExit => snapshot.ends > ends || snapshot.gone,
+            WaitFor::Removed => snapshot.gone,
+        };
+        let mut closing = self.inner.shared.closing.subscribe();
+        tokio::select! {
+            biased;
+            reached = snapshots.wait_for(done) => {
+                let snapshot = reached.map_err(|_| EngineError::Closed)?;
+                let container = &snapshot.container;
+                let never =
+                    Exit { status: ExitStatus::Code(0), out_of_memory: false, at: container.created };
+                Ok(container.state.exit.unwrap_or(never))
+            }
+            _ = closing.wait_for(|closing| *closing) => Err(EngineError::Closed),
+        }
+    }
+
+    /// Removes the container and everything that is only its.
+    ///
+    /// # Errors
+    /// [`EngineError::RemoveRunning`] unless forced.
+    pub async fn remove(&self, who: &str, remove: Remove) -> Result<(), EngineError> {
+        let entry = self.find(who)?;
+        let auto_remove = entry.container().config.auto_remove;
+        let ask = Ask::Remove { force: remove.force };
+        self.ask(&entry, ask, StartArgs::default()).await?;
+        if !auto_remove {
+            self.durable().await;
+        }
+        Ok(())
+    }
+
+    /// Gives the container another name.
+    ///
+    /// # Errors
+    /// [`EngineError::NameTaken`].
+    pub async fn rename(&self, who: &str, name: ContainerName) -> Result<(), EngineError> {
+        let entry = self.find(who)?;
+        self.send(&entry, |reply| Message::Rename { name, reply }).await?;
+        self.durable().await;
+        Ok(())
+    }
+
+    /// Stops the container if it runs, then starts it.
+    ///
+    /// # Errors
+    /// As [`Engine::stop`] and [`Engine::start`].
+    pub async fn restart(&self, who: &str, stop: Stop) -> Result<(), EngineError> {
+        let entry = self.find(who)?;
+        let plan = stop_plan(&entry, stop);
+        self.ask(&entry, Ask::Restart(plan), StartArgs::default()).await
+    }
+
+    /// The container's log. Following ends when the container has ended and all is read.
+    ///
+    /// # Errors
+    /// [`EngineError::Unsupported`] if it keeps none.
+    pub async fn logs(&self, who: &str, query: LogQuery) -> Result<LogStream, EngineError> {
+        let entry = self.find(who)?;
+        let container = entry.container();
+        if container.config.log.none {
+            return Err(EngineError::Unsupported {
+                what: "reading the log".to_owned(),
+                why: "the container was made with log driver none".to_owned(),
+            });
+        }
+        let path = self.inner.shared.files.log(&container.id);
+        LogStream::open(path, query, entry.snapshot.subscribe()).await
+    }
+
+    /// What the container has used so far; nothing, if it does not run.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn usage(&self, who: &str) -> Result<Usage, EngineError> {
+        let Some(sandbox) = self.find(who)?.live().sandbox else { return Ok(Usage::default()) };
+        within(Deadline::after(SHORT_WAIT), "counting", sandbox.usage()).await
+    }
+
+    /// Host process ids of everything in the container.
+    ///
+    /// # Errors
+    /// [`EngineError::NotRunning`].
+    pub async fn host_pids(&self, who: &str) -> Result<Vec<u32>, EngineError> {
+        let sandbox: Arc<dyn Sandbox> = self
+            .find(who)?
+            .live()
+            .sandbox
+            .ok_or_else(|| EngineError::NotRunning(who.to_owned()))?;
+        within(Deadline::after(SHORT_WAIT), "listing processes", sandbox.host_pids()).await
+    }
+
+    pub(super) fn find(&self, who: &str) -> Result<Arc<Entry>, EngineError> {
+        self.inner.shared.registry.find(who)
+    }
+
+    fn process(&self, who: &str) -> Result<Arc<dyn Process>, EngineError> {
+        let process = self.find(who)?.live().process;
+        process.ok_or_else(|| EngineError::NotRunning(who.to_owned()))
+    }
+
+    async fn ask(&self, entry: &Entry, ask: Ask, args: StartArgs) -> Result<(), EngineError> {
+        self.send(entry, |reply| Message::Ask { ask, args, reply }).await
+    }
+
+    pub(super) async fn send(
+        &self,
+        entry: &Entry,
+        message: impl FnOnce(Reply) -> Message,
+    ) -> Result<(), EngineError> {
+        let (reply, answer) = oneshot::channel();
+        let sent = entry.mailbox.send(message(reply)).await;
+        match (sent, *self.inner.shared.closing.borrow()) {
+            (Ok(()), _) => answer.await.unwrap_or(Err(self.silence(entry))),
+            (Err(_), _) => Err(self.silence(entry)),
+        }
+    }
+
+    /// Why a container's task does not answer.
+    fn silence(&self, entry: &Entry) -> EngineError {
+        match entry.snapshot.borrow().gone {
+            true => EngineError::NoSuchContainer(entry.id.to_string()),
+            false => EngineError::Closed,
+        }
+    }
+
+    /// Waits until what was recorded so far would survive a power cut; a warning if it may not.
+    async fn durable(&self) -> Option<String> {
+        let records = &self.inner.shared.records;
+        match records.durable(records.latest()).await {
+            Ok(()) => None,
+            Err(failure) => {
+                let failure = chain(&failure);
+                warn!(error = failure, "a change may not survive a power cut");
+                Some(failure)
+            }
+        }
+    }
+
+    /// Enters a new container, with its task, and nothing of it made yet.
+    async fn enter(&self, mut create: Create) -> Result<(Arc<Entry>, Created, bool), EngineError> {
+        let shared = &self.inner.shared;
+        if !shared.drivers.contains_key(&create.isolation) {
+            return Err(EngineError::NoDriver(create.isolation));
+        }
+        if *shared.closing.borrow() {
+            return Err(EngineError::Closed);
+        }
+        host_has_no_walls(&mut create);
+        let image = self.image_for(&create.image).await?;
+        let name = create.name.take();
+        let Plan { config, warnings } = plan::plan(create, &image.config)?;
+        let layers = layers(&image)?;
+        let id = ContainerId::from_random(random()?);
+        let auto_remove = config.auto_remove;
+        let entry = self.spawn(shared, &id, name, image.id, layers, config)?;
+        Ok((entry, Created { id, warnings }, auto_remove))
+    }
+
+    fn spawn(
+        &self,
+        shared: &Arc<Shared>,
+        id: &ContainerId,
+        name: Option<ContainerName>,
+        image_id: String,
+        layers: Vec<base::Digest>,
+        config: Create,
+    ) -> Result<Arc<Entry>, EngineError> {
+        let (sender, mailbox) = mpsc::channel(MAILBOX);
+        let mut record = None;
+        let random = std::iter::from_fn(|| random().ok().map(u64::from_ne_bytes));
+        let entry = shared.registry.enter(id, name, random, |name| {
+            let config = Create { name: Some(name.clone()), ..config };
+            let now = Timestamp::now();
+            let first = first_record(id.clone(), name, image_id, layers.clone(), config, now);
+            let container = Arc::new(first_view(&first));
+            record = Some(first);
+            let snapshot = Snapshot { container, made: false, alive: false, ends: 0, gone: false };
+            Entry::new(id.clone(), layers, sender, snapshot)
+        })?;
+        let record = record.expect("whoever is entered has a record");
+        let actor = Actor::new(Arc::clone(shared), Arc::clone(&entry), mailbox, record, false);
+        self.inner.spawn(actor.run());
+        Ok(entry)
+    }
+
+    /// The image of this name; one that this build brings along is loaded when it is asked for.
+    async fn image_for(&self, name: &str) -> Result<ImageView, EngineError> {
+        let shared = Arc::clone(&self.inner.shared);
+        let name = name.to_owned();
+        let find = move || {
+            let found = shared.images.find(&name);
+            let plain = name.strip_suffix(":latest").unwrap_or(&name);
+            match (found, shared.config.embedded.get(plain)) {
+                (Err(EngineError::NoSuchImage(_)), Some(embedded)) => {
+                    let archive = super::images::memory_file(&embedded.archive())?;
+                    shared.images.load(archive, Box::new(|_| ()))?;
+                    shared.images.find(&name)
+                }
+                (found, _) => found,
+            }
+        };
+        blocking("looking for the image", find).await
+    }
+}
+
+/// How long and with which signal: as asked, else as the container has it, else ten seconds.
+fn stop_plan(entry: &Entry, stop: Stop) -> StopPlan {
+    let config = &entry.container().config;
+    let own = config.stop_timeout_s.map(|seconds| Duration::from_secs(seconds.into()));
+    StopPlan {
+        signal: stop.signal.or(config.stop_signal).unwrap_or(Signal::TERM),
+        grace: stop.grace.unwrap_or(Some(own.unwrap_or(STOP_GRACE))),
+    }
+}
+
+/// Isolation `host` has a control group and nothing else: every namespace is the host's.
+fn host_has_no_walls(create: &mut Create) {
+    if create.isolation == Isolation::Host {
+        if create.network == NetworkMode::Bridge {
+            create.network = NetworkMode::Host;
+        }
+        for mode in [&mut create.pid, &mut create.ipc, &mut create.uts, &mut create.cgroupns] {
+            if *mode == NamespaceMode::Private {
+                *mode = NamespaceMode::Host;
+            }
+        }
+    }
+}
+
+fn layers(image: &ImageView) -> Result<Vec<base::Digest>, EngineError> {
+    let digest = |text: &String| {
+        text.parse().map_err(|error: base::DigestError| plan::invalid("image", error.to_string()))
+    };
+    image.layers.iter().map(digest).collect()
+}
+
+/// Bytes from the kernel. Source: getrandom(2).
+pub(super) fn random<const N: usize>() -> Result<[u8; N], EngineError> {
+    let mut bytes = [0; N];
+    let filled = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty());
+    match filled {
+        Ok(length) if length == N => Ok(bytes),
+        Ok(_) | Err(_) => Err(EngineError::Failed { doing: "asking for random numbers" }),
+    }
+}

@@ -1,0 +1,82 @@
+//! What is asked of execs.
+
+use std::os::fd::OwnedFd;
+
+use base::{ContainerId, Deadline, clock::Timestamp};
+use workload::{Exit, TerminalSize};
+
+use super::{Engine, containers::random};
+use crate::{
+    EngineError, ExecCreate, ExecView,
+    actor::{Message, within},
+    execs::{ExecState, SHORT_WAIT},
+    plan::invalid,
+};
+
+impl Engine {
+    /// Notes a process to be started in a running container, and answers with its id.
+    ///
+    /// # Errors
+    /// [`EngineError::NotRunning`], [`EngineError::Paused`].
+    pub async fn exec_create(&self, who: &str, exec: ExecCreate) -> Result<String, EngineError> {
+        let entry = self.find(who)?;
+        if exec.command.is_empty() {
+            return Err(invalid("exec", "No exec command specified".to_owned()));
+        }
+        self.send(&entry, |reply| Message::MayExec { reply }).await?;
+        let id = String::from(ContainerId::from_random(random()?));
+        let shared = &self.inner.shared;
+        shared.execs.note(id.clone(), entry.id.clone(), exec, Timestamp::now())?;
+        Ok(id)
+    }
+
+    /// Starts it, with a socket attached from its first byte on.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn exec_start(&self, exec: &str, attach: Option<OwnedFd>) -> Result<(), EngineError> {
+        let exec = self.inner.shared.execs.find(exec)?;
+        let entry = self.find(exec.container.as_str())?;
+        self.send(&entry, |reply| Message::Exec { exec, attach, reply }).await
+    }
+
+    /// Waits until it has ended.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSuchExec`]; why it could not be started, if it could not.
+    pub async fn exec_wait(&self, exec: &str) -> Result<Exit, EngineError> {
+        let exec = self.inner.shared.execs.find(exec)?;
+        let mut states = exec.state.subscribe();
+        let done = |state: &ExecState| matches!(state, ExecState::Ended(_) | ExecState::Failed(..));
+        let mut closing = self.inner.shared.closing.subscribe();
+        tokio::select! {
+            biased;
+            state = states.wait_for(done) => match &*state.map_err(|_| EngineError::Closed)? {
+                ExecState::Ended(exit) => Ok(*exit),
+                ExecState::Failed(_, failure) => Err(failure.clone()),
+                ExecState::Noted(_) | ExecState::Starting | ExecState::Running(_) => {
+                    Err(EngineError::Closed)
+                }
+            },
+            _ = closing.wait_for(|closing| *closing) => Err(EngineError::Closed),
+        }
+    }
+
+    /// Gives its terminal another size.
+    ///
+    /// # Errors
+    /// [`EngineError::NotRunning`].
+    pub async fn exec_resize(&self, exec: &str, size: TerminalSize) -> Result<(), EngineError> {
+        let process = self.inner.shared.execs.find(exec)?.process()?;
+        let by = Deadline::after(SHORT_WAIT);
+        within(by, "resizing its terminal", process.resize(size)).await
+    }
+
+    /// An exec as it is now.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSuchExec`].
+    pub fn exec_inspect(&self, exec: &str) -> Result<ExecView, EngineError> {
+        Ok(self.inner.shared.execs.find(exec)?.view())
+    }
+}

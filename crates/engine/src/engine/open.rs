@@ -1,0 +1,171 @@
+//! Opening: records and host are brought together, and what still runs is taken over.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex},
+};
+
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
+};
+use tracing::{error, info, warn};
+use workload::Driver;
+
+use super::{Engine, Inner, Shared};
+use crate::{
+    Config, EngineError, OpenError,
+    actor::{Actor, MAILBOX, first_view},
+    error::chain,
+    execs::Execs,
+    files::{self, Files},
+    gather::HostFacts,
+    images::{ImageUse, Images, StoreImages},
+    networks::{HostNetworks, Networks},
+    record::{Record, Stage},
+    records::Records,
+    registry::{Entry, Registry, Snapshot},
+};
+
+/// What the engine composes beside drivers.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) images: Arc<dyn Images>,
+    pub(crate) networks: Arc<dyn Networks>,
+}
+
+impl Engine {
+    /// Opens the engine: takes the data root for itself, reads the records, brings host and
+    /// records together, and re-adopts what still runs.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open(config: Config, drivers: Vec<Arc<dyn Driver>>) -> Result<Engine, OpenError> {
+        let parts = |config: &Config| {
+            let images = Arc::new(StoreImages::open(&config.data, &config.run)?);
+            let networks = Arc::new(HostNetworks::new(config.bridge.clone(), None));
+            Ok(Parts { images, networks })
+        };
+        Engine::open_with(config, drivers, parts).await
+    }
+
+    pub(crate) async fn open_with(
+        config: Config,
+        drivers: Vec<Arc<dyn Driver>>,
+        parts: impl FnOnce(&Config) -> Result<Parts, OpenError> + Send + 'static,
+    ) -> Result<Engine, OpenError> {
+        let opened = tokio::task::spawn_blocking(move || open_blocking(config, drivers, parts));
+        let (shared, records) = opened.await.map_err(|_| OpenError::Failed)??;
+        let actors = Mutex::new(JoinSet::new());
+        let engine = Engine { inner: Arc::new(Inner { shared: Arc::new(shared), actors }) };
+        engine.take_over(records).await;
+        Ok(engine)
+    }
+
+    /// Every container of the records gets its task, which finds what there is of it.
+    async fn take_over(&self, records: Vec<Record>) {
+        let shared = &self.inner.shared;
+        let mut waiting = Vec::new();
+        for record in records {
+            let (sender, mailbox) = mpsc::channel(MAILBOX);
+            let snapshot = Snapshot {
+                container: Arc::new(first_view(&record)),
+                made: record.stage != Stage::Making,
+                alive: false,
+                ends: 0,
+                gone: false,
+            };
+            let entry = |_| Entry::new(record.id.clone(), record.layers.clone(), sender, snapshot);
+            let name = Some(record.name.clone());
+            let entry = match shared.registry.enter(&record.id, name, std::iter::empty(), entry) {
+                Ok(entry) => entry,
+                Err(failure) => {
+                    error!(container = %record.id, error = chain(&failure), "two have one name");
+                    continue;
+                }
+            };
+            let (ready, told) = oneshot::channel();
+            waiting.push(told);
+            let actor = Actor::new(Arc::clone(shared), entry, mailbox, record, true);
+            self.inner.spawn(actor.recover(ready));
+        }
+        let found = waiting.len();
+        for told in waiting {
+            // A task that ended without a word has logged why.
+            told.await.ok();
+        }
+        if found > 0 {
+            info!(containers = found, "containers are taken over");
+        }
+    }
+}
+
+fn open_blocking(
+    config: Config,
+    drivers: Vec<Arc<dyn Driver>>,
+    parts: impl FnOnce(&Config) -> Result<Parts, OpenError>,
+) -> Result<(Shared, Vec<Record>), OpenError> {
+    let lock = files::lock(&config.data)?;
+    files::make_private(&config.run).map_err(|source| OpenError::Files {
+        step: "make",
+        path: config.run.clone(),
+        source,
+    })?;
+    let files = Files::open(&config.data, &config.run)?;
+    let (records, mut found) = Records::open(&config.data)?;
+    found.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
+    let Parts { images, networks } = parts(&config)?;
+
+    let known: BTreeSet<_> = found.iter().map(|record| record.id.as_str()).collect();
+    if let Err(failure) = files.remove_orphans(&known) {
+        warn!(error = %failure, "orphans cannot be looked for");
+    }
+    adopt(&found, &*images, &*networks);
+    let drivers: HashMap<_, _> =
+        drivers.into_iter().map(|driver| (driver.capabilities().isolation, driver)).collect();
+    let shared = Shared {
+        config,
+        drivers,
+        registry: Registry::default(),
+        execs: Execs::default(),
+        files,
+        images,
+        networks,
+        host: HostFacts::read(),
+        closing: watch::Sender::new(false),
+        records,
+        _lock: lock,
+    };
+    Ok((shared, found))
+}
+
+/// Leases and mounts as the records have them. What cannot be had again costs the container that
+/// needs it, not the daemon.
+fn adopt(records: &[Record], images: &dyn Images, networks: &dyn Networks) {
+    let report = |what: &'static str, result: Result<(), EngineError>| {
+        if let Err(failure) = result {
+            error!(error = chain(&failure), "{what}");
+        }
+    };
+    let uses: Vec<_> = records.iter().map(image_use).collect();
+    for held in uses.iter().filter(|held| held.running) {
+        report("layers are not mounted", images.mount(&held.container, &held.layers).map(drop));
+    }
+    report("the image store is not tidied", images.collect(&uses));
+    let plugged: Vec<_> = records
+        .iter()
+        .filter(|record| record.network.address.is_some())
+        .map(|record| (record.id.clone(), record.network.clone()))
+        .collect();
+    report("the network is not as the records have it", networks.adopt(&plugged));
+}
+
+/// A container, as far as its image cares.
+pub(super) fn image_use(record: &Record) -> ImageUse {
+    ImageUse {
+        container: record.id.clone(),
+        image_id: record.image_id.clone(),
+        layers: record.layers.clone(),
+        running: !matches!(record.stage, Stage::Idle | Stage::Making),
+    }
+}

@@ -1,0 +1,262 @@
+//! The `image` crate's store, as the engine wants it.
+
+use std::{
+    fs::File,
+    io::{BufReader, BufWriter, Write as _},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use base::{ContainerId, Digest, ErrorKind, clock::Timestamp};
+use image::{
+    ContainerUse, Load, Loaded, Options, Platform, Reference, Removed, ResolveError, Store, wire,
+};
+
+use super::{ImageUse, Images};
+use crate::{
+    Change, EngineError, ImageConfig, ImageHistory, ImageView, Import, OpenError, Progress,
+    Protocol, engine::OnProgress, error::chain, plan::invalid,
+};
+
+/// Read and written at once.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// The store, and how many images it had when it was last changed.
+#[derive(Debug)]
+pub(crate) struct StoreImages {
+    store: Store,
+    count: AtomicU64,
+}
+
+impl StoreImages {
+    /// Opens the store of a data root.
+    ///
+    /// # Errors
+    /// [`OpenError::Images`].
+    pub(crate) fn open(data: &Path, run: &Path) -> Result<StoreImages, OpenError> {
+        let options = Options {
+            data: data.to_owned(),
+            run: run.to_owned(),
+            form: None,
+            platform: Platform::host(),
+        };
+        let store = Store::open(&options).map_err(|error| OpenError::Images(chain(&error)))?;
+        let images = StoreImages { store, count: AtomicU64::new(0) };
+        images.recount();
+        Ok(images)
+    }
+
+    fn recount(&self) {
+        let count = self.store.list().map_or(0, |list| list.len());
+        self.count.store(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+impl Images for StoreImages {
+    fn find(&self, name: &str) -> Result<ImageView, EngineError> {
+        view(&self.store.image(name, None).map_err(unresolved)?)
+    }
+
+    fn mount(
+        &self,
+        container: &ContainerId,
+        layers: &[Digest],
+    ) -> Result<Vec<PathBuf>, EngineError> {
+        let mounted = self.store.mount(container.as_str(), layers);
+        mounted.map_err(|error| wrong(error.kind(), &error))
+    }
+
+    fn unmount(&self, container: &ContainerId) {
+        self.store.unmount(container.as_str());
+    }
+
+    fn unmount_idle(&self) {
+        self.store.unmount_idle();
+    }
+
+    fn list(&self) -> Result<Vec<ImageView>, EngineError> {
+        let list = self.store.list().map_err(|error| wrong(error.kind(), &error))?;
+        list.iter().map(|summary| self.find(&summary.id.to_string())).collect()
+    }
+
+    fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    fn import(
+        &self,
+        from: File,
+        import: &Import,
+        progress: OnProgress,
+    ) -> Result<String, EngineError> {
+        let name = import.reference.as_deref().map(reference).transpose()?;
+        let platform = match import.platform.as_deref() {
+            None => Platform::host(),
+            Some(text) => text.parse().map_err(|error| invalid("platform", chain(&error)))?,
+        };
+        let import = image::Import {
+            name,
+            platform,
+            changes: import.changes.clone(),
+            message: import.message.clone(),
+            now: Timestamp::now(),
+        };
+        let input = BufReader::with_capacity(BUFFER_BYTES, from);
+        let made = self.store.import(input, &import, &mut |news| tell(&progress, &news));
+        let made = made.map_err(|error| wrong(error.kind(), &error))?;
+        self.recount();
+        Ok(made.id.to_string())
+    }
+
+    fn load(&self, from: File, progress: OnProgress) -> Result<Vec<Change>, EngineError> {
+        let load = Load { platform: None, name: None, now: Timestamp::now() };
+        let input = BufReader::with_capacity(BUFFER_BYTES, from);
+        let loaded = self.store.load(input, &load, &mut |news| tell(&progress, &news));
+        let loaded = loaded.map_err(|error| wrong(error.kind(), &error))?;
+        self.recount();
+        Ok(loaded.iter().flat_map(changes).collect())
+    }
+
+    fn save(&self, names: &[String], to: File) -> Result<(), EngineError> {
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let mut out = BufWriter::with_capacity(BUFFER_BYTES, to);
+        let saved = self.store.save(&names, &mut out, &mut |_| ());
+        saved.map_err(|error| wrong(error.kind(), &error))?;
+        out.flush().map_err(crate::files::failed("write", Path::new("the archive")))
+    }
+
+    fn tag(&self, from: &str, to: &str) -> Result<(), EngineError> {
+        let tagged = self.store.tag(from, to, Timestamp::now());
+        tagged.map(drop).map_err(|error| wrong(error.kind(), &error))
+    }
+
+    fn remove(
+        &self,
+        name: &str,
+        force: bool,
+        uses: &[ImageUse],
+    ) -> Result<Vec<Change>, EngineError> {
+        let uses: Vec<_> = uses.iter().filter_map(container_use).collect();
+        let removed = self.store.remove(name, force, &uses);
+        let removed = removed.map_err(|error| wrong(error.kind(), &error))?;
+        self.recount();
+        let change = |removed| match removed {
+            Removed::Untagged(name) => Change::Untagged(Reference::familiar(&name)),
+            Removed::Deleted(digest) => Change::Deleted(digest.to_string()),
+        };
+        Ok(removed.into_iter().map(change).collect())
+    }
+
+    fn collect(&self, uses: &[ImageUse]) -> Result<(), EngineError> {
+        let uses: Vec<_> = uses.iter().filter_map(container_use).collect();
+        self.store.collect(&uses).map(drop).map_err(|error| wrong(error.kind(), &error))
+    }
+}
+
+fn wrong(kind: ErrorKind, error: &dyn std::error::Error) -> EngineError {
+    EngineError::Image { kind, text: chain(error) }
+}
+
+fn unresolved(error: ResolveError) -> EngineError {
+    let ResolveError::NotFound { name, similar } = error else {
+        return wrong(error.kind(), &error);
+    };
+    EngineError::NoSuchImage(match similar {
+        Some(similar) => format!("{name}; did you mean {similar}?"),
+        None => name,
+    })
+}
+
+fn reference(text: &str) -> Result<Reference, EngineError> {
+    text.parse().map_err(|error: image::reference::ReferenceError| wrong(error.kind(), &error))
+}
+
+/// An id that is none was never one of this store.
+fn container_use(held: &ImageUse) -> Option<ContainerUse> {
+    Some(ContainerUse {
+        container: held.container.short().to_owned(),
+        image: held.image_id.parse().ok()?,
+        layers: held.layers.clone(),
+        running: held.running,
+    })
+}
+
+fn changes(loaded: &Loaded) -> Vec<Change> {
+    match loaded.references.as_slice() {
+        [] => vec![Change::Loaded(loaded.id.to_string())],
+        names => names.iter().map(|name| Change::Loaded(name.familiar())).collect(),
+    }
+}
+
+fn tell(progress: &OnProgress, news: &image::Progress) {
+    let (doing, done, total) = match news {
+        image::Progress::Reading { bytes } => ("reading".to_owned(), *bytes, None),
+        image::Progress::Layer { blob, bytes, total } => {
+            (format!("layer {}", short(blob)), *bytes, Some(*total))
+        }
+        image::Progress::LayerReady { blob, .. } => (format!("layer {}", short(blob)), 1, Some(1)),
+        image::Progress::Writing { bytes, total } => ("writing".to_owned(), *bytes, Some(*total)),
+    };
+    progress(Progress { doing, done, total });
+}
+
+fn short(digest: &Digest) -> String {
+    digest.hex().chars().take(12).collect()
+}
+
+fn view(image: &image::Image) -> Result<ImageView, EngineError> {
+    let wire::ImageConfig { created, architecture, os, config, history, .. } = &image.config;
+    let mut references: Vec<_> = image.references.iter().map(Reference::familiar).collect();
+    references.sort();
+    references.dedup();
+    Ok(ImageView {
+        id: image.id.to_string(),
+        manifest: image.manifest.to_string(),
+        references,
+        created: created.clone(),
+        os: os.clone(),
+        architecture: architecture.clone(),
+        size: image.layer_bytes.iter().sum(),
+        containers: 0,
+        layers: image.layers.iter().map(ToString::to_string).collect(),
+        config: config.as_ref().map(image_config).transpose()?.unwrap_or_default(),
+        history: history.iter().map(step).collect(),
+    })
+}
+
+fn image_config(config: &wire::ContainerConfig) -> Result<ImageConfig, EngineError> {
+    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let ports = config.exposed_ports.iter().flatten();
+    Ok(ImageConfig {
+        entrypoint: config.entrypoint.clone(),
+        command: config.cmd.clone(),
+        env: config.env.clone().unwrap_or_default(),
+        working_dir: text(&config.working_dir),
+        user: text(&config.user),
+        labels: config.labels.clone().unwrap_or_default(),
+        stop_signal: config.stop_signal.clone(),
+        expose: ports.map(|(port, _)| exposed(port)).collect::<Result<_, _>>()?,
+        volumes: config.volumes.iter().flatten().map(|(path, _)| path.clone()).collect(),
+    })
+}
+
+/// Reads `80/tcp`, `53/udp`, `80`.
+fn exposed(text: &str) -> Result<(u16, Protocol), EngineError> {
+    let bad = || invalid("image", format!("exposed port {text:?} is not a port"));
+    let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let protocol = match protocol {
+        "tcp" => Protocol::Tcp,
+        "udp" => Protocol::Udp,
+        _ => return Err(bad()),
+    };
+    Ok((port.parse().map_err(|_| bad())?, protocol))
+}
+
+fn step(step: &wire::History) -> ImageHistory {
+    ImageHistory {
+        created: step.created.clone(),
+        created_by: step.created_by.clone(),
+        comment: step.comment.clone(),
+        empty_layer: step.empty_layer,
+    }
+}

@@ -1,0 +1,341 @@
+//! The default bridge: made when the first container needs it, gone when there is none.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    io,
+    net::{IpAddr, Ipv4Addr},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        linux::net::SocketAddrExt as _,
+        unix::net::{SocketAddr, UnixListener},
+    },
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use base::ContainerId;
+use net::{
+    Endpoint, Forward, Host, InterfaceName, Ipv4Net, Leases, Network, NetworkError, PortRange,
+    PublishedPort, Reservation,
+};
+use tracing::warn;
+
+use crate::{EngineError, NetworkView, PortBinding, PortRequest, Protocol, config::BRIDGE};
+
+/// A container's place on the default bridge.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    /// Its network namespace.
+    pub(crate) namespace: OwnedFd,
+    /// What is shown of it.
+    pub(crate) view: NetworkView,
+}
+
+/// Where containers are plugged in. Every method may block.
+pub(crate) trait Networks: Debug + Send + Sync {
+    /// Plugs a container in and publishes its ports.
+    ///
+    /// # Errors
+    /// Nothing is left of it then.
+    fn attach(&self, id: &ContainerId, ports: &[PortRequest]) -> Result<Attached, EngineError>;
+
+    /// Takes it out again. Nothing happens if it is not plugged in.
+    ///
+    /// # Errors
+    /// It can be tried again.
+    fn detach(&self, id: &ContainerId) -> Result<(), EngineError>;
+
+    /// Knows these as plugged in, as the records have it, and none else. Called once, first.
+    ///
+    /// # Errors
+    /// [`EngineError::Network`].
+    fn adopt(&self, plugged: &[(ContainerId, NetworkView)]) -> Result<(), EngineError>;
+
+    /// Leaves the host as it was, if nothing is plugged in.
+    ///
+    /// # Errors
+    /// [`EngineError::Network`].
+    fn remove_unused(&self) -> Result<(), EngineError>;
+}
+
+/// The host's own network stack.
+#[derive(Debug)]
+pub(crate) struct HostNetworks {
+    bridge: InterfaceName,
+    /// The namespace that plays the host; the daemon's own where there is none.
+    namespace: Option<OwnedFd>,
+    opened: OnceLock<Opened>,
+    state: Mutex<State>,
+}
+
+/// The host's network stack, and that it is ours alone.
+#[derive(Debug)]
+struct Opened {
+    host: Host,
+    _claim: UnixListener,
+}
+
+/// Beginning of the name of an abstract socket that the one daemon holds that manages a bridge and
+/// its table. Such names are the network namespace's, and go with their holder, however it ends:
+/// unix(7), network_namespaces(7).
+const CLAIM: &str = "wythe/networks/";
+
+#[derive(Debug, Default)]
+struct State {
+    up: Option<Up>,
+    plugged: BTreeMap<ContainerId, Plugged>,
+}
+
+/// The bridge, while there is one.
+#[derive(Debug)]
+struct Up {
+    network: Network,
+    leases: Leases,
+}
+
+#[derive(Debug)]
+struct Plugged {
+    address: Ipv4Addr,
+    ports: Vec<Reservation>,
+}
+
+impl HostNetworks {
+    pub(crate) fn new(bridge: InterfaceName, namespace: Option<OwnedFd>) -> HostNetworks {
+        HostNetworks { bridge, namespace, opened: OnceLock::new(), state: Mutex::default() }
+    }
+
+    fn host(&self) -> Result<&Host, EngineError> {
+        if let Some(opened) = self.opened.get() {
+            return Ok(&opened.host);
+        }
+        let _one_at_a_time = self.lock();
+        if let Some(opened) = self.opened.get() {
+            return Ok(&opened.host);
+        }
+        let namespace = self.namespace.as_ref().map(AsFd::as_fd);
+        // The usual bridge has the usual table; every other a table of its own.
+        let host = match self.bridge.as_str() {
+            BRIDGE => Host::open(namespace)?,
+            other => Host::open_with_table(namespace, other)?,
+        };
+        let opened = Opened { _claim: claim(&self.bridge, namespace)?, host };
+        Ok(&self.opened.get_or_init(|| opened).host)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An address on the bridge, which is there then.
+    fn lease(&self, id: &ContainerId) -> Result<(Network, Ipv4Addr), EngineError> {
+        let host = self.host()?;
+        let mut state = self.lock();
+        if state.up.is_none() {
+            let network = Network::new(self.bridge.clone(), host.choose_subnet(&self.bridge)?);
+            host.ensure_network(&network)?;
+            host.publish(&[&network], &[])?;
+            let leases = Leases::new(network.subnet, network.gateway);
+            state.up = Some(Up { network, leases });
+        }
+        let up = state.up.as_mut().expect("it was put there above");
+        let (address, network) = (up.leases.allocate()?, up.network.clone());
+        state.plugged.insert(id.clone(), Plugged { address, ports: Vec::new() });
+        Ok((network, address))
+    }
+
+    fn plug(
+        &self,
+        id: &ContainerId,
+        network: &Network,
+        address: Ipv4Addr,
+        ports: &[PortRequest],
+    ) -> Result<Attached, EngineError> {
+        let host = self.host()?;
+        let asked: Vec<_> = ports.iter().map(published).collect();
+        let reservations = host.reserve(&asked)?;
+        let endpoint = Endpoint { id: id.as_str(), address };
+        let attachment = match host.attach(network, &endpoint) {
+            // Somebody removed our bridge; it is made anew.
+            Err(NetworkError::NotABridge(_)) => {
+                host.ensure_network(network)?;
+                host.attach(network, &endpoint)?
+            }
+            other => other?,
+        };
+        let view = NetworkView {
+            address: Some(address),
+            prefix: network.subnet.prefix(),
+            gateway: Some(network.gateway),
+            mac: Some(attachment.mac.to_string()),
+            ports: reservations.iter().map(binding).collect(),
+        };
+        if !reservations.is_empty() {
+            let mut state = self.lock();
+            if let Some(plugged) = state.plugged.get_mut(id) {
+                plugged.ports = reservations;
+            }
+            publish(host, &state)?;
+        }
+        Ok(Attached { namespace: attachment.namespace, view })
+    }
+}
+
+impl Networks for HostNetworks {
+    fn attach(&self, id: &ContainerId, ports: &[PortRequest]) -> Result<Attached, EngineError> {
+        let (network, address) = self.lease(id)?;
+        self.plug(id, &network, address, ports).inspect_err(|_| {
+            if let Err(error) = self.detach(id) {
+                warn!(container = %id, %error, "an endpoint that was not plugged in is still there");
+            }
+        })
+    }
+
+    fn detach(&self, id: &ContainerId) -> Result<(), EngineError> {
+        // Who never plugged anything in has no business with the host.
+        let Some(Opened { host, .. }) = self.opened.get() else { return Ok(()) };
+        let mut state = self.lock();
+        let Some(plugged) = state.plugged.get_mut(id) else { return Ok(()) };
+        // First nothing leads there any more, then the address can be another's.
+        if !std::mem::take(&mut plugged.ports).is_empty() {
+            publish(host, &state)?;
+        }
+        drop(state);
+        host.detach(id.as_str())?;
+        let mut state = self.lock();
+        if let Some(plugged) = state.plugged.remove(id)
+            && let Some(up) = &mut state.up
+        {
+            up.leases.free(plugged.address);
+        }
+        Ok(())
+    }
+
+    fn adopt(&self, plugged: &[(ContainerId, NetworkView)]) -> Result<(), EngineError> {
+        let host = match self.host() {
+            // Another daemon has this host's network, and we have nothing there.
+            Err(EngineError::NetworkClaimed(_)) if plugged.is_empty() => return Ok(()),
+            other => other?,
+        };
+        let Some(network) = plugged.iter().find_map(|(_, view)| self.network_of(view)) else {
+            // What an earlier daemon left goes; only the bridge's name matters for that.
+            let network = Network::new(self.bridge.clone(), host.choose_subnet(&self.bridge)?);
+            return Ok(host.remove_everything(&[&network])?);
+        };
+        let mut state = self.lock();
+        host.ensure_network(&network)?;
+        let addresses = plugged.iter().filter_map(|(_, view)| view.address);
+        let leases = Leases::restore(network.subnet, network.gateway, addresses)?;
+        for (id, view) in plugged {
+            let Some(address) = view.address else { continue };
+            let asked: Vec<_> = view.ports.iter().map(bound).collect();
+            let ports = host.reserve(&asked).unwrap_or_else(|error| {
+                warn!(container = %id, %error, "published ports are taken by somebody else");
+                Vec::new()
+            });
+            state.plugged.insert(id.clone(), Plugged { address, ports });
+        }
+        state.up = Some(Up { network, leases });
+        publish(host, &state)
+    }
+
+    fn remove_unused(&self) -> Result<(), EngineError> {
+        let mut state = self.lock();
+        if !state.plugged.is_empty() {
+            return Ok(());
+        }
+        let (Some(up), Some(opened)) = (state.up.take(), self.opened.get()) else {
+            return Ok(());
+        };
+        Ok(opened.host.remove_everything(&[&up.network])?)
+    }
+}
+
+impl HostNetworks {
+    fn network_of(&self, view: &NetworkView) -> Option<Network> {
+        let subnet = Ipv4Net::containing(view.address?, view.prefix)?;
+        let gateway = view.gateway?;
+        Some(Network { gateway, ..Network::new(self.bridge.clone(), subnet) })
+    }
+}
+
+/// Claims a bridge for this daemon.
+fn claim(
+    bridge: &InterfaceName,
+    namespace: Option<BorrowedFd<'_>>,
+) -> Result<UnixListener, EngineError> {
+    let name = format!("{CLAIM}{bridge}");
+    let bind = || UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?);
+    let claimed = match namespace {
+        Some(namespace) => sys::netns::run(namespace, bind),
+        None => bind(),
+    };
+    let bridge = bridge.clone();
+    claimed.map_err(|error| {
+        let taken = error.kind() == io::ErrorKind::AddrInUse;
+        if taken { EngineError::NetworkClaimed(bridge) } else { NetworkError::Open(error).into() }
+    })
+}
+
+/// Writes the whole wanted state.
+fn publish(host: &Host, state: &State) -> Result<(), EngineError> {
+    let Some(up) = &state.up else { return Ok(()) };
+    let forwards: Vec<Forward> = state
+        .plugged
+        .values()
+        .flat_map(|plugged| plugged.ports.iter().map(|port| port.forward(plugged.address)))
+        .collect();
+    host.publish(&[&up.network], &forwards)?;
+    Ok(())
+}
+
+fn published(port: &PortRequest) -> PublishedPort {
+    PublishedPort {
+        host_ip: port.host_ip,
+        host_ports: port.host_port.and_then(|port| PortRange::new(port, port)),
+        container_port: port.container_port,
+        protocol: to_net(port.protocol),
+    }
+}
+
+fn bound(port: &PortBinding) -> PublishedPort {
+    PublishedPort {
+        host_ip: Some(port.host_ip),
+        host_ports: PortRange::new(port.host_port, port.host_port),
+        container_port: port.container_port,
+        protocol: to_net(port.protocol),
+    }
+}
+
+fn binding(reservation: &Reservation) -> PortBinding {
+    PortBinding {
+        host_ip: IpAddr::V4(*reservation.host().ip()),
+        host_port: reservation.host().port(),
+        container_port: reservation.container_port(),
+        protocol: match reservation.protocol() {
+            net::Protocol::Tcp => Protocol::Tcp,
+            net::Protocol::Udp => Protocol::Udp,
+        },
+    }
+}
+
+fn to_net(protocol: Protocol) -> net::Protocol {
+    match protocol {
+        Protocol::Tcp => net::Protocol::Tcp,
+        Protocol::Udp => net::Protocol::Udp,
+    }
+}
+
+impl From<NetworkError> for EngineError {
+    fn from(error: NetworkError) -> EngineError {
+        EngineError::Network(Arc::new(error))
+    }
+}
+
+impl From<net::ReserveError> for EngineError {
+    fn from(error: net::ReserveError) -> EngineError {
+        EngineError::Port(Arc::new(error))
+    }
+}
+
+#[cfg(test)]
+mod tests;

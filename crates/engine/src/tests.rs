@@ -1,0 +1,7 @@
+//! The engine over a fake driver, fake images and fake networks: no root, no host.
+
+mod harness;
+mod images;
+mod lifecycle;
+mod logs;
+mod recovery;
