@@ -8,7 +8,7 @@ mod connection;
 mod sandbox;
 mod shims;
 
-use std::{fmt, io, os::fd::OwnedFd, path::PathBuf, sync::Arc};
+use std::{fmt, io, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
 use base::Deadline;
 use workload::{
@@ -26,6 +26,9 @@ use crate::{
 /// Starts the program whose `main` calls [`crate::ForkServer::serve`], with this listening socket
 /// as its standard input, and waits until it has detached.
 pub type StartForkServer = dyn Fn(OwnedFd) -> io::Result<()> + Send + Sync;
+
+/// Between two looks for a sandbox that somebody else is making or reclaiming.
+const RECLAIM_PAUSE: Duration = Duration::from_millis(20);
 
 /// What a client needs to know.
 #[derive(Clone)]
@@ -102,8 +105,23 @@ impl ShimDriver {
         handle: SandboxHandle,
         by: Deadline,
     ) -> Result<Option<Arc<dyn Sandbox>>, DriverError> {
-        let id = handle.sandbox.clone();
-        let found = match self.shims.connect(&id, by).await {
+        loop {
+            match self.try_recover(&handle, by).await {
+                // Its maker's shim, or somebody else who reclaims it, was first: look again.
+                Err(DriverError::Exists { .. }) if !by.passed() => {
+                    tokio::time::sleep(RECLAIM_PAUSE).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_recover(
+        &self,
+        handle: &SandboxHandle,
+        by: Deadline,
+    ) -> Result<Option<Arc<dyn Sandbox>>, DriverError> {
+        let found = match self.shims.connect(&handle.sandbox, by).await {
             Ok(connection) => {
                 let answer = connection.call(Request::Handle, None, Some(by)).await;
                 answer.map(|reply| (connection, reply))
@@ -118,8 +136,8 @@ impl ShimDriver {
             Ok((_, other)) => Err(nonsense(&other)),
             // Its creation failed, or it is being destroyed at this moment.
             Err(CallError::Driver(DriverError::Gone { .. })) => Ok(None),
-            Err(CallError::Nobody) => self.shims.reclaim(handle, by).await.map(|()| None),
-            Err(error) => Err(error.into_driver_error(&id)),
+            Err(CallError::Nobody) => self.shims.reclaim(handle.clone(), by).await.map(|()| None),
+            Err(error) => Err(error.into_driver_error(&handle.sandbox)),
         }
     }
 }

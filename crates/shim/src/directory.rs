@@ -134,7 +134,7 @@ impl Directory {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let connect = || -> Result<OwnedFd, Errno> {
             let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-            rustix::net::connect(&fd, &SocketAddrUnix::new(self.address(socket))?)?;
+            rustix::net::connect(&fd, &SocketAddrUnix::new(self.address(&socket.name()))?)?;
             Ok(fd)
         };
         let fd = connect().map_err(|error| self.failed("connect to", socket)(error.into()))?;
@@ -150,12 +150,21 @@ impl Directory {
             Err(error) if error.is_nobody() => {}
             Err(error) => return Err(error),
         }
-        self.remove(socket)?;
-        let listener =
-            UnixListener::bind(self.address(socket)).map_err(self.failed("listen at", socket))?;
+        // It appears in its place when it is listened at: between bind(2) and listen(2) it would
+        // look like a dead one's.
+        let unfinished = format!("{}.new", socket.name());
+        let kernel = |doing| move |error: Errno| self.failed(doing, socket)(error.into());
+        match rustix::fs::unlinkat(&self.fd, &unfinished, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(kernel("make")(error)),
+        }
+        let listener = UnixListener::bind(self.address(&unfinished))
+            .map_err(self.failed("listen at", socket))?;
         let mode = Mode::from_raw_mode(SOCKET_MODE);
-        rustix::fs::chmodat(&self.fd, socket.name(), mode, AtFlags::empty())
-            .map_err(|error| self.failed("protect", socket)(error.into()))?;
+        rustix::fs::chmodat(&self.fd, &unfinished, mode, AtFlags::empty())
+            .map_err(kernel("protect"))?;
+        rustix::fs::renameat(&self.fd, &unfinished, &self.fd, socket.name())
+            .map_err(kernel("make"))?;
         drop(lock);
         Ok(listener)
     }
@@ -168,8 +177,8 @@ impl Directory {
         }
     }
 
-    fn address(&self, socket: &Socket) -> PathBuf {
-        format!("/proc/self/fd/{}/{}", self.fd.as_fd().as_raw_fd(), socket.name()).into()
+    fn address(&self, name: &str) -> PathBuf {
+        format!("/proc/self/fd/{}/{name}", self.fd.as_fd().as_raw_fd()).into()
     }
 
     fn lock(&self) -> io::Result<OwnedFd> {

@@ -49,7 +49,11 @@ pub(super) async fn serve(
     let result = match received.request {
         Request::Create { ref spec, .. } => {
             drop(fork_server);
-            match claim(&shim, &Socket::Sandbox(spec.id.clone())) {
+            let socket = Socket::Sandbox(spec.id.clone());
+            match claim(&shim, &socket) {
+                // The client was killed before this shim could be found. Whoever has looked for
+                // it since has found nothing, and it must stay so.
+                Ok(_) if has_gone(&conn) => return Ok(shim.directory.remove(&socket)?),
                 Ok(listener) => {
                     shim.state.send_replace(State::Creating(spec.id.clone()));
                     shim.serve(listener, conn, received).await;
@@ -90,6 +94,16 @@ fn claim(shim: &Shim, socket: &Socket) -> Result<UnixListener, DriverError> {
     let listener = shim.directory.listen(socket).map_err(|error| error.to_driver_error())?;
     let listener = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
     listener.map_err(|error| DriverError::step("listen at the sandbox's socket", &error))
+}
+
+/// Whether the client has closed its connection.
+fn has_gone(conn: &Conn) -> bool {
+    let mut polled = [PollFd::new(conn.stream(), PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    match rustix::event::poll(&mut polled, Some(&now)) {
+        Ok(1..) => polled[0].revents().contains(PollFlags::HUP),
+        Ok(0) | Err(_) => false,
+    }
 }
 
 /// Removes what is left of a sandbox, holding its socket meanwhile so that nobody makes it anew.

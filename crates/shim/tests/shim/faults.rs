@@ -83,6 +83,33 @@ async fn a_sandbox_whose_maker_was_killed_is_found_by_its_id() {
     world.assert_empty().await;
 }
 
+/// The client is gone before its shim looks at what it asked for: a recovery may have found
+/// nothing by then, so nothing may appear later.
+#[tokio::test]
+async fn a_sandbox_whose_maker_was_gone_before_it_began_is_not_made() {
+    let world = World::new();
+    drop(running(&world, "sleep 60").await);
+    let call = shim::protocol::Call {
+        id: 0,
+        left_ms: None,
+        request: shim::protocol::Request::Create {
+            isolation: workload::Isolation::Host,
+            spec: Box::new(sandbox(world.path(), "late")),
+            network: false,
+        },
+    };
+    let [server] = world.named("wythe-fork")[..] else { panic!("not one fork server") };
+    kill_process(server, Signal::STOP).unwrap();
+    let stream = UnixStream::connect(world.path().join("run/fork-server")).unwrap();
+    blocking::send(&stream, &Hello { protocol: PROTOCOL }, &[]).unwrap();
+    blocking::send(&stream, &call, &[]).unwrap();
+    drop(stream);
+    kill_process(server, Signal::CONT).unwrap();
+    let web = world.driver().recover(world.handle("web"), soon()).await.unwrap().unwrap();
+    web.destroy(soon()).await.unwrap();
+    world.assert_empty().await;
+}
+
 #[tokio::test]
 async fn shims_outlive_their_fork_server_and_the_next_sandbox_starts_another() {
     let world = World::new();
@@ -244,7 +271,8 @@ async fn deadlines_are_kept_by_the_driver_and_if_need_be_by_the_client() {
     spec.hostname = Some(SLOW.to_owned());
     let by = Deadline::after(Duration::from_millis(100));
     let error = driver.create(spec, Materials::default(), by).await.unwrap_err();
-    assert_eq!(error, DriverError::DeadlinePassed { doing: "being slow".to_owned() });
+    // On a busy host it may pass before the driver is asked.
+    assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
     world.assert_empty().await;
     let sandbox = running(&world, "sleep 60").await;
     let [shim] = world.named("wythe-shim")[..] else { panic!("not one shim") };
