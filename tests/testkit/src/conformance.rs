@@ -35,6 +35,11 @@ pub trait Host: Send + Sync {
     /// A container on a fresh copy of the demo image's root file system.
     fn container(&self, id: &SandboxId) -> ContainerSpec;
 
+    /// The command that does on this driver what this one of the demo image's does.
+    fn command(&self, args: &[&str]) -> Vec<String> {
+        args.iter().map(|arg| (*arg).to_owned()).collect()
+    }
+
     /// The handle that the sandbox of this id has, or would have.
     fn handle(&self, id: &SandboxId) -> SandboxHandle;
 
@@ -115,10 +120,21 @@ pub fn soon() -> Deadline {
     Deadline::after(PATIENCE)
 }
 
-/// Makes one `#[test]` of each check: `conformance_tests!(host_expression)`, where the expression
-/// gives `Option<impl Host>`, `None` where the driver cannot be tested here.
+/// Makes one `#[test]` of each named check: `conformance_tests!(host, [names])`, where the
+/// expression gives `Option<impl Host>`, `None` where the driver cannot be tested here. With
+/// `all` before the host, a check of the suite that is not named is a failure.
 #[macro_export]
 macro_rules! conformance_tests {
+    (all $host:expr, [$($name:ident),+ $(,)?]) => {
+        $crate::conformance_tests!($host, [$($name),+]);
+
+        #[test]
+        fn every_check_of_the_suite_is_run() {
+            let run = [$(stringify!($name)),+];
+            let all: Vec<&str> = $crate::conformance::CHECKS.iter().map(|(name, _)| *name).collect();
+            assert_eq!(run.as_slice(), all.as_slice());
+        }
+    };
     ($host:expr, [$($name:ident),+ $(,)?]) => {
         $(
             #[test]
@@ -132,12 +148,5 @@ macro_rules! conformance_tests {
                 });
             }
         )+
-
-        #[test]
-        fn every_check_of_the_suite_is_run() {
-            let run = [$(stringify!($name)),+];
-            let all: Vec<&str> = $crate::conformance::CHECKS.iter().map(|(name, _)| *name).collect();
-            assert_eq!(run.as_slice(), all.as_slice());
-        }
     };
 }

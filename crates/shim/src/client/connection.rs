@@ -94,7 +94,9 @@ pub(super) async fn handshake(
     stream: UnixStream,
     by: Deadline,
 ) -> Result<(Conn, Welcome), CallError> {
-    let by = by.min(Deadline::after(HANDSHAKE));
+    let patience = Deadline::after(HANDSHAKE);
+    let limited = by < patience;
+    let by = by.min(patience);
     let exchange = async {
         let stream = tokio::net::UnixStream::from_std(stream).map_err(WireError::Io)?;
         let mut conn = Conn::new(stream);
@@ -103,8 +105,13 @@ pub(super) async fn handshake(
         Ok::<_, WireError>((conn, welcome))
     };
     let passed = |_| {
-        let why = "it does not say who it is".to_owned();
-        CallError::Driver(DriverError::Unreachable { why })
+        let (doing, why) =
+            ("waiting for a shim".to_owned(), "it does not say who it is".to_owned());
+        CallError::Driver(if limited {
+            DriverError::DeadlinePassed { doing }
+        } else {
+            DriverError::Unreachable { why }
+        })
     };
     match tokio::time::timeout_at(by.instant().into(), exchange).await.map_err(passed)? {
         Ok((_, Some((welcome, _)))) if welcome.protocol != PROTOCOL => {
@@ -133,6 +140,13 @@ type Shared = Arc<Mutex<Waiting>>;
 
 fn lock(waiting: &Shared) -> std::sync::MutexGuard<'_, Waiting> {
     waiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// There will be no more answers: tells all who wait.
+fn close(waiting: &Shared, why: String) {
+    let mut waiting = lock(waiting);
+    waiting.closed.get_or_insert(why);
+    waiting.calls.clear();
 }
 
 /// A connection after its handshake.
@@ -176,7 +190,7 @@ impl Connection {
         let call = Call { id, left_ms, request };
         let fds: Vec<BorrowedFd<'_>> = fd.iter().map(|fd| fd.as_fd()).collect();
         let exchange = async {
-            self.writer.lock().await.send(&call, &fds).await.map_err(|error| lost(&error))?;
+            self.writer.lock().await.send(&call, &fds).await.map_err(|error| self.lost(&error))?;
             match answered.await {
                 Ok(result) => result.map_err(CallError::Driver),
                 Err(_) => Err(self.why_closed()),
@@ -200,6 +214,16 @@ impl Connection {
         let (answer, answered) = oneshot::channel();
         waiting.calls.insert(id, answer);
         Ok((id, answered))
+    }
+
+    /// A call could not be sent. If that is the end of the connection, everybody is to know, so
+    /// that nobody tries this one again.
+    fn lost(&self, error: &WireError) -> CallError {
+        let error = lost(error);
+        if let CallError::Lost(why) = &error {
+            close(&self.waiting, why.clone());
+        }
+        error
     }
 
     fn why_closed(&self) -> CallError {
@@ -242,10 +266,6 @@ async fn receive(mut reader: Reader, waiting: Shared, closing: watch::Sender<boo
             Err(error) => break chain(&error),
         }
     };
-    {
-        let mut waiting = lock(&waiting);
-        waiting.closed = Some(why);
-        waiting.calls.clear();
-    }
+    close(&waiting, why);
     closing.send_replace(true);
 }

@@ -271,7 +271,8 @@ async fn deadlines_are_kept_by_the_driver_and_if_need_be_by_the_client() {
     spec.hostname = Some(SLOW.to_owned());
     let by = Deadline::after(Duration::from_millis(100));
     let error = driver.create(spec, Materials::default(), by).await.unwrap_err();
-    assert_eq!(error, DriverError::DeadlinePassed { doing: "being slow".to_owned() });
+    // On a busy host it may pass before the driver is asked.
+    assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
     world.assert_empty().await;
     let sandbox = running(&world, "sleep 60").await;
     let [shim] = world.named("wythe-shim")[..] else { panic!("not one shim") };

@@ -39,7 +39,10 @@ mod roles {
         let lines = "for i in $(seq 300); do echo line $i; sleep 0.002; done; exit 3";
         let spec = script(&world, "main", lines);
         let process = sandbox.spawn(spec, Streams::default(), soon()).await.unwrap();
-        std::fs::write(world.join("started"), process.host_pid().unwrap().to_string()).unwrap();
+        // It appears whole.
+        let unfinished = world.join("starting");
+        std::fs::write(&unfinished, process.host_pid().unwrap().to_string()).unwrap();
+        std::fs::rename(unfinished, world.join("started")).unwrap();
         tokio::time::sleep(Duration::from_secs(60)).await;
     }
 

@@ -76,13 +76,13 @@ impl<'a> Bench<'a> {
     /// The spec of a main process that runs this command in a container of its own.
     pub fn main(&self, sandbox: &dyn Sandbox, args: &[&str]) -> ProcessSpec {
         let root = ProcessRoot::Own(Box::new(self.container(sandbox)));
-        process(ProcessId::main(), root, args)
+        process(ProcessId::main(), root, self.host.command(args))
     }
 
     /// The spec of an exec beside the main process.
     pub fn exec(&self, id: &str, args: &[&str]) -> ProcessSpec {
         let id = id.parse().expect("checks name processes well");
-        process(id, ProcessRoot::Join(ProcessId::main()), args)
+        process(id, ProcessRoot::Join(ProcessId::main()), self.host.command(args))
     }
 
     /// A file for a log, in the host's directory.
@@ -135,12 +135,12 @@ impl<'a> Bench<'a> {
     }
 }
 
-fn process(id: ProcessId, root: ProcessRoot, args: &[&str]) -> ProcessSpec {
+fn process(id: ProcessId, root: ProcessRoot, args: Vec<String>) -> ProcessSpec {
     let capabilities = profile::DEFAULT_CAPABILITIES.iter().filter_map(|c| profile::capability(c));
     ProcessSpec {
         id,
         root,
-        args: args.iter().map(|a| (*a).to_owned()).collect(),
+        args,
         env: vec!["PATH=/bin".to_owned()],
         cwd: "/".into(),
         user: workload::UserSpec::default(),

@@ -81,6 +81,7 @@ impl Faults {
         let passed = || DriverError::DeadlinePassed { doing: doing.to_owned() };
         let until = tokio::time::Instant::from_std(by.instant());
         match fault {
+            None if by.passed() => Err(passed()),
             None => Ok(()),
             Some(Fault::Fail(error) | Fault::FailOnce(error)) => Err(error),
             Some(Fault::Delay(time)) => {
