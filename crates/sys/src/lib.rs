@@ -1,1 +1,14 @@
-//! Skeleton.
+//! Linux system calls that rustix lacks, and safe forms of those it calls unsafe.
+//!
+//! Everything marked "child-safe" neither allocates nor takes a lock, so it may be called
+//! between clone(2) and execve(2). This crate knows no policy: it says what the kernel says.
+
+pub mod bpf;
+pub mod capability;
+pub mod clone;
+pub mod exec;
+pub mod keyring;
+pub mod mount;
+pub mod namespace;
+pub mod process;
+pub mod seccomp;

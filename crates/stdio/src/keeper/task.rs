@@ -1,0 +1,317 @@
+//! The task that pumps. One future, polled as a whole: it goes round all descriptors until none
+//! of them makes progress.
+
+use std::{
+    future::poll_fn,
+    io,
+    os::fd::OwnedFd,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use base::clock::Timestamp;
+use tokio::{
+    io::Interest,
+    sync::{mpsc, oneshot},
+};
+
+use super::{
+    ATTACHED_MAX, ChildStreams, KeeperError, StreamSpec,
+    attached::{Attached, Received},
+    pipe::{Input, Output, empty_input, input_pipe, output_pipe, set_nonblocking},
+};
+use crate::{
+    descriptor::watch,
+    log::{Stream, Writer},
+};
+
+/// Bytes read from the process at once: what a pipe holds by default.
+const OUTPUT_BYTES: usize = 64 << 10;
+
+/// Bytes of input taken at once.
+const INPUT_BYTES: usize = 8 << 10;
+
+type Answer = oneshot::Sender<Result<(), KeeperError>>;
+
+/// What the task can be asked.
+#[derive(Debug)]
+pub(super) enum Command {
+    Terminal { master: OwnedFd, answer: Answer },
+    Attach { socket: OwnedFd, answer: Answer },
+    Finish { answer: Answer },
+}
+
+#[derive(Debug)]
+pub(super) struct Task {
+    commands: mpsc::Receiver<Command>,
+    /// Whether output is framed for those attached.
+    framed: bool,
+    /// Whether input ends with its writer.
+    stdin_once: bool,
+    outputs: Vec<Output>,
+    input: Input,
+    attached: Vec<Attached>,
+    log: Option<Writer>,
+    buffer: Vec<u8>,
+    finished: bool,
+}
+
+impl Task {
+    pub(super) fn open(
+        spec: &StreamSpec,
+        log: Option<Writer>,
+        commands: mpsc::Receiver<Command>,
+    ) -> io::Result<(Task, ChildStreams)> {
+        let mut task = Task {
+            commands,
+            framed: !spec.terminal,
+            stdin_once: spec.stdin_once && !spec.terminal,
+            outputs: Vec::new(),
+            input: Input::nowhere(),
+            attached: Vec::new(),
+            log,
+            buffer: vec![0; OUTPUT_BYTES],
+            finished: false,
+        };
+        if spec.terminal {
+            if spec.stdin {
+                task.input = Input::awaited();
+            }
+            return Ok((task, ChildStreams::Terminal));
+        }
+        let mut output = |stream| -> io::Result<OwnedFd> {
+            let (ours, theirs) = output_pipe()?;
+            let ours = watch(ours, Interest::READABLE)?;
+            task.outputs.push(Output::new(stream, Arc::new(ours)));
+            Ok(theirs)
+        };
+        let (stdout, stderr) = (output(Stream::Output)?, output(Stream::Error)?);
+        let stdin = if spec.stdin {
+            let (ours, theirs) = input_pipe()?;
+            task.input = Input::to(Arc::new(watch(ours, Interest::WRITABLE)?));
+            theirs
+        } else {
+            empty_input()?
+        };
+        Ok((task, ChildStreams::Pipes { stdin, stdout, stderr }))
+    }
+
+    /// Runs until every [`super::Keeper`] is gone.
+    pub(super) async fn run(mut self) {
+        poll_fn(|cx| self.poll(cx)).await;
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let mut progress = match self.commands.poll_recv(cx) {
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Ready(Some(command)) => {
+                    self.execute(command);
+                    true
+                }
+                Poll::Pending => false,
+            };
+            progress |= self.poll_attached(cx);
+            progress |= self.input.poll_write(cx);
+            progress |= self.poll_outputs(cx);
+            if !progress {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Who asked may have gone; then nobody hears the answer.
+    fn execute(&mut self, command: Command) {
+        match command {
+            Command::Terminal { master, answer } => {
+                let _ = answer.send(self.terminal(master));
+            }
+            Command::Attach { socket, answer } => {
+                let _ = answer.send(self.attach(socket));
+            }
+            Command::Finish { answer } => {
+                self.finish();
+                let _ = answer.send(Ok(()));
+            }
+        }
+    }
+
+    fn terminal(&mut self, master: OwnedFd) -> Result<(), KeeperError> {
+        if self.finished {
+            return Err(KeeperError::Ended);
+        }
+        let master = set_nonblocking(&master)
+            .and_then(|()| watch(master, Interest::READABLE | Interest::WRITABLE))
+            .map_err(|source| KeeperError::Io { doing: "keep a terminal", source })?;
+        let master = Arc::new(master);
+        self.outputs.push(Output::new(Stream::Output, Arc::clone(&master)));
+        self.input.arrived(master);
+        Ok(())
+    }
+
+    fn attach(&mut self, socket: OwnedFd) -> Result<(), KeeperError> {
+        if self.finished {
+            return Err(KeeperError::Ended);
+        }
+        // A quiet process gives no occasion to notice who has gone.
+        if self.attached.len() >= ATTACHED_MAX {
+            self.attached.retain(|attached| !attached.gone());
+        }
+        if self.attached.len() >= ATTACHED_MAX {
+            return Err(KeeperError::Full);
+        }
+        self.attached.push(Attached::new(socket)?);
+        Ok(())
+    }
+
+    /// Sends to and receives from everybody attached.
+    fn poll_attached(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut progress = false;
+        let mut still = Vec::with_capacity(self.attached.len());
+        for mut attached in std::mem::take(&mut self.attached) {
+            match attached.poll_send(cx) {
+                Ok(sent) => progress |= sent,
+                Err(_) => {
+                    self.left(&attached);
+                    progress = true;
+                    continue;
+                }
+            }
+            if self.finished && attached.is_through() {
+                attached.shut();
+                continue;
+            }
+            match self.poll_input(&mut attached, cx) {
+                Poll::Pending => {}
+                Poll::Ready(stays) => {
+                    progress = true;
+                    if !stays {
+                        continue;
+                    }
+                }
+            }
+            still.push(attached);
+        }
+        self.attached = still;
+        progress
+    }
+
+    /// Takes input from one who is attached; whether they stay.
+    fn poll_input(&mut self, attached: &mut Attached, cx: &mut Context<'_>) -> Poll<bool> {
+        if !self.input.has_room() {
+            return Poll::Pending;
+        }
+        let mut buffer = [0; INPUT_BYTES];
+        attached.poll_receive(cx, &mut buffer).map(|received| match received {
+            Received::Bytes(count) => {
+                self.input.push(buffer.get(..count).unwrap_or_default());
+                true
+            }
+            Received::End => {
+                if self.stdin_once {
+                    self.input.end();
+                }
+                true
+            }
+            Received::Gone => {
+                self.left(attached);
+                false
+            }
+        })
+    }
+
+    /// One who was attached has gone.
+    fn left(&mut self, attached: &Attached) {
+        if self.stdin_once && attached.wrote {
+            self.input.end();
+        }
+    }
+
+    /// Reads from the process, unless somebody attached holds it back.
+    fn poll_outputs(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut progress = false;
+        let mut index = 0;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        while let Some(output) = self.outputs.get(index) {
+            if !self.attached.iter().all(Attached::has_room) {
+                break;
+            }
+            let stream = output.stream;
+            match output.poll_read(cx, &mut buffer) {
+                Poll::Pending => index += 1,
+                Poll::Ready(Ok(count @ 1..)) => {
+                    self.deliver(stream, buffer.get(..count).unwrap_or_default());
+                    progress = true;
+                    index += 1;
+                }
+                Poll::Ready(Ok(0) | Err(_)) => {
+                    self.outputs.remove(index);
+                    progress = true;
+                }
+            }
+        }
+        self.buffer = buffer;
+        progress
+    }
+
+    /// Hands a piece of output to the log and to everybody attached.
+    fn deliver(&mut self, stream: Stream, bytes: &[u8]) {
+        if self.finished {
+            return;
+        }
+        if let Some(log) = &mut self.log {
+            log.append(Timestamp::now(), stream, bytes);
+        }
+        let header = frame_header(stream, bytes.len());
+        let header: &[u8] = if self.framed { &header } else { &[] };
+        let mut index = 0;
+        while let Some(attached) = self.attached.get_mut(index) {
+            if attached.push(header, bytes).is_ok() {
+                index += 1;
+            } else {
+                let gone = self.attached.remove(index);
+                self.left(&gone);
+            }
+        }
+    }
+
+    /// Takes what the process has written and says good-bye to everybody.
+    ///
+    /// Of each stream at most as much is taken as it can hold: all that was written before the
+    /// process ended is within it, however busily others go on writing.
+    fn finish(&mut self) {
+        if self.finished {
+            return;
+        }
+        let outputs = std::mem::take(&mut self.outputs);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        for output in &outputs {
+            let mut left = output.capacity();
+            while left > 0 {
+                let count = output.read_now(&mut buffer);
+                if count == 0 {
+                    break;
+                }
+                self.deliver(output.stream, buffer.get(..count).unwrap_or_default());
+                left = left.saturating_sub(count);
+            }
+        }
+        self.outputs = outputs;
+        self.buffer = buffer;
+        self.finished = true;
+        self.input = Input::nowhere();
+        if let Some(mut log) = self.log.take() {
+            log.tell_loss(Timestamp::now());
+        }
+        let attached = std::mem::take(&mut self.attached);
+        self.attached = attached.into_iter().filter_map(Attached::close).collect();
+    }
+}
+
+/// The header of a frame in Docker's multiplexed format.
+///
+/// Source: Docker Engine API v1.47, `POST /containers/{id}/attach`, "Stream format".
+fn frame_header(stream: Stream, bytes: usize) -> [u8; 8] {
+    let [a, b, c, d] = u32::try_from(bytes).unwrap_or(u32::MAX).to_be_bytes();
+    [stream.number(), 0, 0, 0, a, b, c, d]
+}
