@@ -1,1 +1,7 @@
-//! Skeleton.
+//! The container driver: namespaces, mounts, privileges and processes of one Linux host.
+mod beneath;
+mod init;
+mod op;
+mod plan;
+mod report;
+mod sysctl;

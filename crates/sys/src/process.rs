@@ -15,31 +15,17 @@ pub fn exit_now(code: u8) -> ! {
     unsafe { libc::_exit(i32::from(code)) }
 }
 
-/// Closes every descriptor from `first` on, for a process that is about to become another
-/// program: nothing here may use them afterwards. Child-safe.
+/// Closes every descriptor in a range, for a process that is about to become another program:
+/// nothing here may use them afterwards, their owners least of all. Child-safe.
 ///
 /// # Errors
-/// `ENOSYS` before Linux 5.9.
+/// `EINVAL` if the range is empty, `ENOSYS` before Linux 5.9.
 ///
 /// Source: close_range(2).
-pub fn close_from(first: u32) -> io::Result<()> {
-    close_range(first, 0)
-}
-
-/// Marks every descriptor from `first` on to be closed by execve(2). Child-safe.
-///
-/// # Errors
-/// `EINVAL` before Linux 5.11.
-///
-/// Source: close_range(2), `CLOSE_RANGE_CLOEXEC`.
-pub fn close_from_on_exec(first: u32) -> io::Result<()> {
-    close_range(first, libc::CLOSE_RANGE_CLOEXEC)
-}
-
-fn close_range(first: u32, flags: u32) -> io::Result<()> {
+pub fn close_range(first: u32, last: u32) -> io::Result<()> {
     // SAFETY: closing descriptors touches no memory. The caller, a child that is about to exec,
     // has promised not to use the owners of these descriptors again.
-    let answer = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) };
+    let answer = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0_u32) };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
@@ -187,4 +173,17 @@ fn prctl(option: i32, value: i32) -> io::Result<()> {
     // SAFETY: none of the options used here takes a pointer.
     let answer = unsafe { libc::syscall(libc::SYS_prctl, option, value, 0_u64, 0_u64, 0_u64) };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The working directory, in the buffer, without its zero. Child-safe.
+///
+/// # Errors
+/// `ERANGE` if it is longer than the buffer, `ENOENT` if it was removed.
+///
+/// Source: getcwd(2).
+pub fn current_directory(buffer: &mut [u8]) -> io::Result<&[u8]> {
+    // SAFETY: the kernel writes at most as many bytes as the buffer has.
+    let length = unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) };
+    let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
+    Ok(buffer.get(..length.saturating_sub(1)).unwrap_or_default())
 }
