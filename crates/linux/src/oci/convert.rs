@@ -97,7 +97,8 @@ fn container(
     let paths = |paths: Option<&Option<Vec<String>>>| {
         paths.and_then(Option::as_ref).into_iter().flatten().map(Into::into).collect()
     };
-    let propagation = linux.and_then(|l| l.rootfs_propagation().as_deref()).filter(|p| !p.is_empty());
+    let propagation =
+        linux.and_then(|l| l.rootfs_propagation().as_deref()).filter(|p| !p.is_empty());
     Ok(ContainerSpec {
         // A relative path is relative to the bundle (config.md, "Root").
         root: RootFs::Directory(bundle.join(root.path())),
@@ -122,11 +123,14 @@ mod tests {
         convert(&spec, &"box".parse().unwrap(), Path::new("/bundle"))
     }
 
-    const PROCESS: &str = r#""process": {"user": {"uid": 1, "gid": 2}, "args": ["sh"], "cwd": "/"}"#;
+    const PROCESS: &str =
+        r#""process": {"user": {"uid": 1, "gid": 2}, "args": ["sh"], "cwd": "/"}"#;
 
     #[test]
     fn a_relative_root_is_relative_to_the_bundle() {
-        let json = format!(r#"{{"ociVersion": "1.0.2", "root": {{"path": "rootfs"}}, {PROCESS}}}"#);
+        let linux = r#""linux": {"namespaces": [{"type": "mount"}]}"#;
+        let root = r#""root": {"path": "rootfs"}"#;
+        let json = format!(r#"{{"ociVersion": "1.0.2", {root}, {PROCESS}, {linux}}}"#);
         let converted = converted(&json).unwrap();
         let workload::ProcessRoot::Own(container) = converted.process.root else { panic!() };
         assert_eq!(container.root, RootFs::Directory("/bundle/rootfs".into()));
@@ -134,14 +138,24 @@ mod tests {
 
     #[test]
     fn without_linux_namespaces_everything_is_the_hosts() {
-        let json = format!(r#"{{"ociVersion": "1.0.2", "root": {{"path": "r"}}, {PROCESS}, "linux": {{}}}}"#);
+        let json = format!(
+            r#"{{"ociVersion": "1.0.2", "root": {{"path": "r"}}, {PROCESS}, "linux": {{}}}}"#
+        );
         let error = converted(&json).unwrap_err().to_string();
-        assert!(error.contains("mount"), "a container without a mount namespace is refused: {error}");
+        assert!(
+            error.contains("mount"),
+            "a container without a mount namespace is refused: {error}"
+        );
     }
 
     #[test]
     fn other_platforms_are_refused_by_name() {
-        let json = format!(r#"{{"ociVersion": "1.0.2", "root": {{"path": "r"}}, {PROCESS}, "vm": {{"kernel": {{"path": "/k"}}}}}}"#);
-        assert_eq!(converted(&json).unwrap_err().to_string(), "config.json: vm is not supported by this runtime");
+        let json = format!(
+            r#"{{"ociVersion": "1.0.2", "root": {{"path": "r"}}, {PROCESS}, "vm": {{"kernel": {{"path": "/k"}}}}}}"#
+        );
+        assert_eq!(
+            converted(&json).unwrap_err().to_string(),
+            "config.json: vm is not supported by this runtime"
+        );
     }
 }

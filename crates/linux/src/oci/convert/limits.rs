@@ -1,7 +1,9 @@
 //! `linux.resources`.
 
 use base::ByteSize;
-use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxDeviceType, LinuxMemory, LinuxResources, LinuxThrottleDevice};
+use oci_spec::runtime::{
+    LinuxBlockIo, LinuxCpu, LinuxDeviceType, LinuxMemory, LinuxResources, LinuxThrottleDevice,
+};
 use workload::{BlockRate, CpuLimits, DeviceKind, DeviceRule, Limits, MemoryLimits, MemorySwap};
 
 use super::ConvertError;
@@ -10,7 +12,12 @@ use super::ConvertError;
 /// and runc have them so.
 pub(crate) fn limits(resources: &LinuxResources) -> Result<Limits, ConvertError> {
     let rare = [
-        ("linux.resources.network", resources.network().as_ref().is_some_and(|n| n.class_id().is_some() || n.priorities().as_ref().is_some_and(|p| !p.is_empty()))),
+        (
+            "linux.resources.network",
+            resources.network().as_ref().is_some_and(|n| {
+                n.class_id().is_some() || n.priorities().as_ref().is_some_and(|p| !p.is_empty())
+            }),
+        ),
         ("linux.resources.rdma", resources.rdma().as_ref().is_some_and(|r| !r.is_empty())),
     ];
     if let Some((name, _)) = rare.iter().find(|(_, there)| *there) {
@@ -31,7 +38,9 @@ pub(crate) fn limits(resources: &LinuxResources) -> Result<Limits, ConvertError>
 }
 
 fn memory(memory: &LinuxMemory) -> Result<MemoryLimits, ConvertError> {
-    let size = |value: Option<i64>| value.and_then(|v| u64::try_from(v).ok()).filter(|v| *v > 0).map(ByteSize);
+    let size = |value: Option<i64>| {
+        value.and_then(|v| u64::try_from(v).ok()).filter(|v| *v > 0).map(ByteSize)
+    };
     let swap = match memory.swap() {
         None | Some(0) => None,
         Some(-1) => Some(MemorySwap::Unlimited),
@@ -44,7 +53,8 @@ fn memory(memory: &LinuxMemory) -> Result<MemoryLimits, ConvertError> {
         limit: size(memory.limit()),
         reservation: size(memory.reservation()),
         swap,
-        swappiness: swappiness.ok_or_else(|| ConvertError::invalid("linux.resources.memory.swappiness", why))?,
+        swappiness: swappiness
+            .ok_or_else(|| ConvertError::invalid("linux.resources.memory.swappiness", why))?,
         disable_oom_killer: memory.disable_oom_killer().unwrap_or(false),
         kernel_tcp: size(memory.kernel_tcp()),
     })
@@ -120,7 +130,9 @@ fn devices(resources: &LinuxResources) -> Result<Option<Vec<DeviceRule>>, Conver
         None | Some(-1) => Ok(None),
         Some(n) => {
             let why = || format!("{n} is not a device number");
-            u32::try_from(n).map(Some).map_err(|_| ConvertError::invalid("linux.resources.devices", why()))
+            u32::try_from(n)
+                .map(Some)
+                .map_err(|_| ConvertError::invalid("linux.resources.devices", why()))
         }
     };
     let rule = |device: &oci_spec::runtime::LinuxDeviceCgroup| {
@@ -157,7 +169,9 @@ fn hugepages(resources: &LinuxResources) -> Result<Vec<(String, ByteSize)>, Conv
     limits
         .map(|limit| {
             let bytes = u64::try_from(limit.limit());
-            let bytes = bytes.map_err(|_| ConvertError::invalid("linux.resources.hugepageLimits", "it is negative"))?;
+            let bytes = bytes.map_err(|_| {
+                ConvertError::invalid("linux.resources.hugepageLimits", "it is negative")
+            })?;
             Ok((limit.page_size().clone(), ByteSize(bytes)))
         })
         .collect()
@@ -173,7 +187,9 @@ mod tests {
 
     #[test]
     fn zero_and_minus_one_are_no_limit() {
-        let limits = of(r#"{"memory": {"limit": 0, "swap": -1}, "pids": {"limit": -1}, "cpu": {"quota": -1, "shares": 0}}"#);
+        let limits = of(
+            r#"{"memory": {"limit": 0, "swap": -1}, "pids": {"limit": -1}, "cpu": {"quota": -1, "shares": 0}}"#,
+        );
         let want = MemoryLimits { swap: Some(MemorySwap::Unlimited), ..MemoryLimits::default() };
         assert_eq!(limits.unwrap(), Limits { memory: want, ..Limits::default() });
     }
@@ -183,7 +199,12 @@ mod tests {
         let json = r#"{"blockIO": {"throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 600}],
                        "throttleWriteIOPSDevice": [{"major": 8, "minor": 0, "rate": 300}]}}"#;
         let rates = of(json).unwrap().block_rates;
-        let want = BlockRate { major: 8, read_bytes: Some(600), write_operations: Some(300), ..BlockRate::default() };
+        let want = BlockRate {
+            major: 8,
+            read_bytes: Some(600),
+            write_operations: Some(300),
+            ..BlockRate::default()
+        };
         assert_eq!(rates, [want]);
     }
 
@@ -192,7 +213,9 @@ mod tests {
         let json = r#"{"devices": [{"allow": false, "access": "rwm"}]}"#;
         let rules = of(json).unwrap().devices.unwrap();
         assert!(!rules[0].allow && rules[0].kind.is_none() && rules[0].major.is_none());
-        assert!(rules.iter().any(|r| r.allow && (r.major, r.minor) == (Some(1), Some(3)) && r.read));
+        assert!(
+            rules.iter().any(|r| r.allow && (r.major, r.minor) == (Some(1), Some(3)) && r.read)
+        );
     }
 
     #[test]

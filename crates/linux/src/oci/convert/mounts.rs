@@ -56,7 +56,8 @@ fn source(
     let maps = mount.uid_mappings().is_some() || mount.gid_mappings().is_some();
     if options.bind.is_some() || fstype == "bind" {
         let path = mount.source().as_ref();
-        let path = path.ok_or_else(|| ConvertError::invalid(property, "a bind mount needs a source"))?;
+        let path =
+            path.ok_or_else(|| ConvertError::invalid(property, "a bind mount needs a source"))?;
         if let Some(option) = options.data.first() {
             let why = format!("\"{option}\" is not an option of bind mounts");
             return Err(ConvertError::invalid(property, why));
@@ -64,7 +65,9 @@ fn source(
         let map = |given: &Option<Vec<_>>| id_maps(given.as_deref().unwrap_or_default());
         let (uids, gids) = (map(mount.uid_mappings()), map(mount.gid_mappings()));
         if options.idmap && !maps {
-            return Err(ConvertError::unsupported(format!("{property}: idmap without uidMappings")));
+            return Err(ConvertError::unsupported(format!(
+                "{property}: idmap without uidMappings"
+            )));
         }
         let idmap = maps.then_some(UserMap { uids, gids, join: None });
         let recursive = options.bind.unwrap_or(false);
@@ -85,7 +88,10 @@ fn source(
         "" => Err(ConvertError::invalid(property, "it has no type and is no bind mount")),
         other => Ok(MountSource::Other {
             fstype: other.to_owned(),
-            source: mount.source().as_ref().map_or_else(|| other.to_owned(), |s| s.display().to_string()),
+            source: mount
+                .source()
+                .as_ref()
+                .map_or_else(|| other.to_owned(), |s| s.display().to_string()),
             options: options.data,
         }),
     }
@@ -97,9 +103,9 @@ fn tmpfs(data: Vec<String>, property: &str) -> Result<Tmpfs, ConvertError> {
         match option.split_once('=') {
             // A share of memory is left to the kernel, which knows how much there is.
             Some(("size", size)) if !size.ends_with('%') => {
-                let size: ByteSize = size.parse().map_err(|error| {
-                    ConvertError::invalid(property, format!("{error}"))
-                })?;
+                let size: ByteSize = size
+                    .parse()
+                    .map_err(|error| ConvertError::invalid(property, format!("{error}")))?;
                 tmpfs.size = Some(size);
             }
             Some(("mode", mode)) => {
@@ -129,7 +135,8 @@ fn options<'a>(
             "rbind" => options.bind = Some(true),
             "idmap" | "ridmap" => options.idmap = true,
             // What the driver does anyway, or what changes nothing on the file systems it makes.
-            "defaults" | "async" | "relatime" | "norelatime" | "nostrictatime" | "nomand" | "loud" | "silent" | "noiversion" => {}
+            "defaults" | "async" | "relatime" | "norelatime" | "nostrictatime" | "nomand"
+            | "loud" | "silent" | "noiversion" => {}
             "sync" | "dirsync" | "mand" | "remount" | "iversion" | "tmpcopyup" => {
                 return Err(ConvertError::unsupported(format!("{property}: option {word}")));
             }
@@ -201,7 +208,9 @@ mod tests {
 
     #[test]
     fn binds_carry_their_flags_and_propagation() {
-        let mount = of(r#"{"destination": "/data", "type": "none", "source": "rel", "options": ["rbind", "ro", "nosuid", "rslave"]}"#);
+        let mount = of(
+            r#"{"destination": "/data", "type": "none", "source": "rel", "options": ["rbind", "ro", "nosuid", "rslave"]}"#,
+        );
         let bind = Bind { path: "/bundle/rel".into(), recursive: true, idmap: None };
         let want = Mount {
             target: "/data".into(),
@@ -215,14 +224,20 @@ mod tests {
     #[test]
     fn a_tmpfs_has_a_size_a_mode_and_options_of_its_own() {
         let mount = of(r#"{"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=65536k", "uid=5"]}"#).unwrap();
-        let want = Tmpfs { size: Some(ByteSize(64 << 20)), mode: Some(0o755), options: vec!["uid=5".into()] };
+        let want = Tmpfs {
+            size: Some(ByteSize(64 << 20)),
+            mode: Some(0o755),
+            options: vec!["uid=5".into()],
+        };
         assert_eq!(mount.source, MountSource::Tmpfs(want));
     }
 
     #[test]
     fn options_that_are_not_carried_out_are_named() {
         for option in ["sync", "tmpcopyup", "rnosuid"] {
-            let json = format!(r#"{{"destination": "/x", "type": "bind", "source": "/y", "options": ["bind", "{option}"]}}"#);
+            let json = format!(
+                r#"{{"destination": "/x", "type": "bind", "source": "/y", "options": ["bind", "{option}"]}}"#
+            );
             let error = of(&json).unwrap_err().to_string();
             assert!(error.contains(option) && error.contains("/x"), "{error}");
         }

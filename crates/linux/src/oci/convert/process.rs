@@ -1,9 +1,14 @@
 //! `process`, and the system call filter that goes with it.
 
+use std::collections::BTreeSet;
+
 use base::ProcessId;
-use oci_spec::runtime::{Capabilities, LinuxCapabilities, PosixRlimit, PosixRlimitType, Process, Spec};
+use oci_spec::runtime::{
+    Capabilities, LinuxCapabilities, PosixRlimit, PosixRlimitType, Process, Spec,
+};
 use workload::{
-    CapabilitySets, ProcessRoot, ProcessSpec, Rlimit, SeccompPolicy, TerminalSize, UserSpec, profile,
+    CapabilitySets, ProcessRoot, ProcessSpec, Rlimit, SeccompPolicy, TerminalSize, UserSpec,
+    profile,
 };
 
 use super::ConvertError;
@@ -37,7 +42,12 @@ pub(crate) fn process(
             groups: user.additional_gids().clone().unwrap_or_default(),
         },
         umask: user.umask(),
-        capabilities: process.capabilities().as_ref().map(capabilities).transpose()?.unwrap_or_default(),
+        capabilities: process
+            .capabilities()
+            .as_ref()
+            .map(capabilities)
+            .transpose()?
+            .unwrap_or_default(),
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
         seccomp,
         apparmor: text(process.apparmor_profile()),
@@ -52,25 +62,31 @@ pub(crate) fn process(
 }
 
 /// The filter of a configuration, resolved for its process.
-pub(super) fn seccomp(spec: &Spec, process: &Process) -> Result<Option<SeccompPolicy>, ConvertError> {
+pub(super) fn seccomp(
+    spec: &Spec,
+    process: &Process,
+) -> Result<Option<SeccompPolicy>, ConvertError> {
     let Some(profile) = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref()) else {
         return Ok(None);
     };
     if profile.listener_path().is_some() {
         return Err(ConvertError::unsupported("linux.seccomp.listenerPath"));
     }
-    let invalid = |error: &dyn std::error::Error| ConvertError::invalid("linux.seccomp", chain(error));
+    let invalid =
+        |error: &dyn std::error::Error| ConvertError::invalid("linux.seccomp", chain(error));
     let json = serde_json::to_vec(profile).map_err(|error| invalid(&error))?;
     let profile = seccomp::Profile::parse(&json).map_err(|error| invalid(&error))?;
     let held = process.capabilities().as_ref().map(capabilities).transpose()?.unwrap_or_default();
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let host = seccomp::Host {
         capabilities: &held.bounding,
-        arch: seccomp::Arch::native(),
-        kernel: seccomp::KernelVersion::parse(&release)
-            .ok_or_else(|| ConvertError::invalid("linux.seccomp", format!("kernel \"{release}\" has no version")))?,
+        arch: seccomp::Arch::native()
+            .ok_or_else(|| ConvertError::unsupported("linux.seccomp on this architecture"))?,
+        kernel: seccomp::KernelVersion::parse(&release).ok_or_else(|| {
+            ConvertError::invalid("linux.seccomp", format!("kernel \"{release}\" has no version"))
+        })?,
     };
-    profile.resolve(host).map(Some).map_err(|error| invalid(&error))
+    Ok(Some(profile.resolve(host)))
 }
 
 /// An error with its causes, in one line.
@@ -93,20 +109,26 @@ fn refuse_rare(process: &Process) -> Result<(), ConvertError> {
 }
 
 fn capabilities(given: &LinuxCapabilities) -> Result<CapabilitySets, ConvertError> {
-    let set = |set: &Option<Capabilities>| {
+    let set = |set: &Option<Capabilities>| -> Result<BTreeSet<u8>, ConvertError> {
         let numbers = set.iter().flatten().map(|capability| {
             let name = capability.to_string();
             let why = || format!("there is no capability {name}");
-            profile::capability(&name).ok_or_else(|| ConvertError::invalid("process.capabilities", why()))
+            profile::capability(&name)
+                .ok_or_else(|| ConvertError::invalid("process.capabilities", why()))
         });
         numbers.collect()
     };
+    let (permitted, inheritable) = (set(given.permitted())?, set(given.inheritable())?);
+    // The kernel refuses ambient ones that are not both of these, and configurations list them
+    // all the same (runc's own did): runc goes on without.
+    let mut ambient = set(given.ambient())?;
+    ambient.retain(|number| permitted.contains(number) && inheritable.contains(number));
     Ok(CapabilitySets {
         bounding: set(given.bounding())?,
         effective: set(given.effective())?,
-        permitted: set(given.permitted())?,
-        inheritable: set(given.inheritable())?,
-        ambient: set(given.ambient())?,
+        permitted,
+        inheritable,
+        ambient,
     })
 }
 
@@ -136,7 +158,10 @@ fn rlimit(given: &PosixRlimit) -> Rlimit {
 fn oom_score_adj(given: i32) -> Result<i16, ConvertError> {
     let fits = i16::try_from(given).ok().filter(|score| (-1000..=1000).contains(score));
     fits.ok_or_else(|| {
-        ConvertError::invalid("process.oomScoreAdj", format!("{given} is not between -1000 and 1000"))
+        ConvertError::invalid(
+            "process.oomScoreAdj",
+            format!("{given} is not between -1000 and 1000"),
+        )
     })
 }
 

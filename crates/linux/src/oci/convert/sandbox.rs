@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use base::SandboxId;
 use oci_spec::runtime::{LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType, Spec};
-use workload::{DeviceKind, DeviceNode, IdMap, Namespace, Network, SandboxSpec, TimeOffsets, UserMap};
+use workload::{
+    DeviceKind, DeviceNode, IdMap, Namespace, Network, SandboxSpec, TimeOffsets, UserMap,
+};
 
 use super::{ConvertError, limits};
 
@@ -99,7 +101,11 @@ fn user(spec: &Spec, namespace: &Namespace) -> Result<Option<UserMap>, ConvertEr
 
 /// Id mappings in the contract's words.
 pub(super) fn id_maps(given: &[LinuxIdMapping]) -> Vec<IdMap> {
-    let map = |m: &LinuxIdMapping| IdMap { inside: m.container_id(), outside: m.host_id(), count: m.size() };
+    let map = |m: &LinuxIdMapping| IdMap {
+        inside: m.container_id(),
+        outside: m.host_id(),
+        count: m.size(),
+    };
     given.iter().map(map).collect()
 }
 
@@ -108,7 +114,10 @@ fn time(spec: &Spec, namespace: &Namespace) -> Result<Option<TimeOffsets>, Conve
     match namespace {
         Namespace::Host if offsets.is_empty() => return Ok(None),
         Namespace::Host => {
-            return Err(ConvertError::invalid("linux.timeOffsets", "they need a namespace of type time"));
+            return Err(ConvertError::invalid(
+                "linux.timeOffsets",
+                "they need a namespace of type time",
+            ));
         }
         Namespace::Join(_) => {
             return Err(ConvertError::unsupported("linux.namespaces: time with a path"));
@@ -138,7 +147,8 @@ pub(super) fn sandbox(
     let linux = spec.linux().as_ref();
     refuse_rare(spec)?;
     let resources = linux.and_then(|l| l.resources().as_ref());
-    let cgroup = linux.and_then(|l| l.cgroups_path().as_ref()).map(|path| path.display().to_string());
+    let cgroup =
+        linux.and_then(|l| l.cgroups_path().as_ref()).map(|path| path.display().to_string());
     let text = |value: &Option<String>| value.clone().filter(|v| !v.is_empty());
     Ok(SandboxSpec {
         id: id.clone(),
