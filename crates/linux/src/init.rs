@@ -141,6 +141,7 @@ impl Child<'_> {
             | Op::MakeDirectory(_)) => self.files(state, op).map_err(End::Failed),
             op @ (Op::BecomeRoot
             | Op::Terminal { .. }
+            | Op::ControlTerminal
             | Op::Streams(_)
             | Op::OwnStreams(_)
             | Op::Keyring(_)

@@ -24,6 +24,7 @@ impl Child<'_> {
         match op {
             Op::BecomeRoot => identity(0, 0, Some(&[])),
             Op::Terminal { console, uid } => self.terminal(state, *console, *uid),
+            Op::ControlTerminal => rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()),
             Op::Streams(slots) => self.streams(*slots),
             Op::OwnStreams(uid) => terminal::own_streams(*uid),
             Op::Keyring(name) => errno(sys::keyring::join_session(name)),

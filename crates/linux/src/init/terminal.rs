@@ -36,7 +36,6 @@ impl Child<'_> {
             mount::attach(copy.as_fd(), target.as_fd())?;
         }
         self.say(Message::Terminal, Some(master.as_fd()))?;
-        rustix::process::ioctl_tiocsctty(&slave)?;
         for number in 0..3 {
             errno(process::place(slave.as_fd(), number, false))?;
         }

@@ -218,9 +218,12 @@ fn files(input: Input<'_>, container: &ContainerSpec, table: &mut Table) -> Plan
     Ok(ops)
 }
 
-fn terminal(input: Input<'_>, console: bool) -> Option<Op> {
+fn terminal(input: Input<'_>, console: bool) -> Vec<Op> {
     let uid = input.identity.uid;
-    input.process.terminal.map(|_| Op::Terminal { console, uid })
+    match input.process.terminal {
+        Some(_) => vec![Op::Terminal { console, uid }, Op::ControlTerminal],
+        None => Vec::new(),
+    }
 }
 
 /// What is closed once everything is in place.
