@@ -10,7 +10,7 @@ use crate::bundle::{Bundle, said, until};
 fn noting(bundle: &Bundle, name: &str, then: &str) -> Value {
     let notes = bundle.text("rootfs/notes");
     let script = format!(
-        "notes={notes}; [ -e $notes ] || notes=/notes; {{ echo {name}; cat; echo; }} >> $notes; {then}"
+        "notes={notes}; [ -e $notes ] || notes=/notes; state=$(cat); echo \"{name} $state\" >> $notes; {then}"
     );
     json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"]}])
 }
@@ -30,14 +30,14 @@ fn all(bundle: &Bundle, failing: &str) -> Value {
 /// Names and statuses that were noted.
 fn notes(bundle: &Bundle) -> Vec<(String, String)> {
     let text = fs::read_to_string(bundle.path("rootfs/notes")).unwrap();
-    let lines: Vec<&str> = text.lines().collect();
-    let note = |pair: &[&str]| {
-        let state: Value = serde_json::from_str(pair[1]).unwrap();
+    let note = |line: &str| {
+        let (name, state) = line.split_once(' ').unwrap();
+        let state: Value = serde_json::from_str(state).unwrap();
         assert_eq!(state["id"], "box");
         assert_eq!(state["ociVersion"], "1.2.0");
-        (pair[0].to_owned(), state["status"].as_str().unwrap().to_owned())
+        (name.to_owned(), state["status"].as_str().unwrap().to_owned())
     };
-    lines.chunks(2).map(note).collect()
+    text.lines().map(note).collect()
 }
 
 fn bundle() -> Option<Bundle> {
