@@ -29,12 +29,14 @@ mod status;
 mod update;
 
 use std::{
+    cell::OnceCell,
     ffi::OsString,
     io::{self, Write as _},
     process::ExitCode,
 };
 
 use base::SandboxId;
+use cgroups::Hierarchy;
 
 use args::{Parsed, UsageError, Verb};
 use error::OciError;
@@ -54,9 +56,19 @@ const EXEC_FAILED: u8 = 255;
 struct Context {
     store: Store,
     log: Log,
+    /// The host's control groups, once they were needed.
+    hierarchy: OnceCell<Hierarchy>,
 }
 
 impl Context {
+    fn hierarchy(&self) -> Result<&Hierarchy, OciError> {
+        if let Some(hierarchy) = self.hierarchy.get() {
+            return Ok(hierarchy);
+        }
+        let hierarchy = Hierarchy::detect()?;
+        Ok(self.hierarchy.get_or_init(|| hierarchy))
+    }
+
     fn id(&self, text: &str) -> Result<SandboxId, OciError> {
         text.parse().map_err(OciError::Id)
     }
@@ -84,7 +96,8 @@ impl Context {
 /// 3 for a command that does not exist.
 #[must_use]
 pub fn main(args: Vec<OsString>) -> ExitCode {
-    let mut context = Context { store: Store::new(ROOT.into()), log: Log::default() };
+    let mut context =
+        Context { store: Store::new(ROOT.into()), log: Log::default(), hierarchy: OnceCell::new() };
     let code = match understand(&mut context, args) {
         Ok(Understood::Print(text)) => context.print(&text).map_or(FAILED, |()| 0),
         Ok(Understood::Run(verb, parsed)) => run(&context, verb, &parsed),

@@ -22,7 +22,7 @@ use super::{
 /// `exec`; answers the exit code.
 pub(super) fn exec(context: &Context, arguments: &Parsed) -> Result<u8, OciError> {
     let container = context.open(arguments.container())?;
-    match lifecycle::status(&container)? {
+    match lifecycle::status(context, &container)? {
         Status::Created | Status::Running => {}
         Status::Paused if arguments.has("ignore-paused") => {}
         status @ (Status::Creating | Status::Paused | Status::Stopped) => {
@@ -30,7 +30,7 @@ pub(super) fn exec(context: &Context, arguments: &Parsed) -> Result<u8, OciError
         }
     }
     let spec = container.config()?;
-    let process = asked(arguments, &spec)?;
+    let process = asked(arguments, spec)?;
     let detaches = arguments.has("detach");
     let socket = arguments.value("console-socket");
     make::check_console(process.terminal().unwrap_or(false), detaches, socket.is_some())?;
@@ -39,7 +39,7 @@ pub(super) fn exec(context: &Context, arguments: &Parsed) -> Result<u8, OciError
     } else {
         Some(Signals::block().map_err(OciError::io("block signals"))?)
     };
-    let mut launched = join(context, arguments, &container, &spec, &process)?;
+    let mut launched = join(context, arguments, &container, spec, &process)?;
     if let Some(path) = arguments.value("pid-file") {
         record::replace(Path::new(path), launched.pid.to_string().as_bytes())?;
     }

@@ -5,7 +5,7 @@ mod prepare;
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use cgroups::{Cgroup, Hierarchy};
+use cgroups::Cgroup;
 use oci_spec::runtime::{Hook as OciHook, Hooks};
 use rustix::{
     event::{PollFd, PollFlags, poll},
@@ -69,12 +69,12 @@ pub(super) fn container(
     created: OnCreated<'_>,
 ) -> Result<Launched, OciError> {
     let Converted { sandbox, process } = converted;
-    let hierarchy = Hierarchy::detect()?;
+    let hierarchy = context.hierarchy()?;
     let name = &held.container.record.cgroup;
     let group = if wishes.all_hierarchies {
-        Cgroup::create_in_all(&hierarchy, name, &sandbox.limits)?
+        Cgroup::create_in_all(hierarchy, name, &sandbox.limits)?
     } else {
-        Cgroup::create(&hierarchy, name, &sandbox.limits)?
+        Cgroup::create(hierarchy, name, &sandbox.limits)?
     };
     let join = group.join()?;
     let container = own_container(process)?;
@@ -147,16 +147,16 @@ pub(super) fn join(
     asked: &ProcessSpec,
     place: Place<'_>,
 ) -> Result<Launched, OciError> {
-    let hierarchy = Hierarchy::detect()?;
+    let hierarchy = context.hierarchy()?;
     let group = place.record.cgroup.as_str();
     let missing = || OciError::NotRunning { id: place.record.id.to_string() };
     let join = match place.below {
         Some(below) => {
             let name = format!("{group}/{}", below.trim_matches('/'));
-            let open = Cgroup::open(&hierarchy, &name)?;
+            let open = Cgroup::open(hierarchy, &name)?;
             open.ok_or(OciError::NoCgroup { name })?.join()?
         }
-        None => Cgroup::open(&hierarchy, group)?.ok_or_else(missing)?.join_beside(place.pid)?,
+        None => Cgroup::open(hierarchy, group)?.ok_or_else(missing)?.join_beside(place.pid)?,
     };
     let container = own_container(&converted.process)?;
     let filter = filter(asked)?;

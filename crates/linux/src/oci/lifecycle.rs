@@ -3,7 +3,7 @@
 use std::{os::fd::AsFd, time::Duration};
 
 use base::Deadline;
-use cgroups::{Cgroup, GroupName, Hierarchy};
+use cgroups::Cgroup;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{Mode, OFlags},
@@ -26,15 +26,15 @@ const END_MS_MAX: u64 = 10_000;
 const FREEZE_MS_MAX: u64 = 10_000;
 
 /// The control group of a container, if it is there.
-pub(super) fn cgroup(record: &Record) -> Result<Option<Cgroup>, OciError> {
-    Ok(Cgroup::open(&Hierarchy::detect()?, &record.cgroup)?)
+pub(super) fn cgroup(context: &Context, record: &Record) -> Result<Option<Cgroup>, OciError> {
+    Ok(Cgroup::open(context.hierarchy()?, &record.cgroup)?)
 }
 
 /// What a container is doing.
-pub(super) fn status(container: &Container) -> Result<Status, OciError> {
+pub(super) fn status(context: &Context, container: &Container) -> Result<Status, OciError> {
     match container.status() {
         status @ (Status::Created | Status::Running) => {
-            let frozen = match cgroup(&container.record)? {
+            let frozen = match cgroup(context, &container.record)? {
                 Some(group) => group.is_frozen()?,
                 None => false,
             };
@@ -47,7 +47,7 @@ pub(super) fn status(container: &Container) -> Result<Status, OciError> {
 /// `start`.
 pub(super) fn start(context: &Context, arguments: &Parsed) -> Result<(), OciError> {
     let held = context.hold(arguments.container())?;
-    match status(&held.container)? {
+    match status(context, &held.container)? {
         Status::Created => {}
         status @ (Status::Creating | Status::Running | Status::Paused | Status::Stopped) => {
             return Err(OciError::CannotStart { status });
@@ -85,7 +85,7 @@ pub(super) fn after_start(context: &Context, held: &Held) -> Result<(), OciError
     let state = record.state_json(Status::Running);
     let ran = hooks::run(hooks, "poststart", &state, &record.bundle);
     if ran.is_err()
-        && let Err(error) = stop(record)
+        && let Err(error) = stop(context, record)
     {
         context.log.warning(&error.chain());
     }
@@ -93,9 +93,9 @@ pub(super) fn after_start(context: &Context, held: &Held) -> Result<(), OciError
 }
 
 /// Kills everything in a container.
-fn stop(record: &Record) -> Result<(), OciError> {
+fn stop(context: &Context, record: &Record) -> Result<(), OciError> {
     let by = Deadline::after(Duration::from_millis(END_MS_MAX));
-    if let Some(group) = cgroup(record)? {
+    if let Some(group) = cgroup(context, record)? {
         group.kill(by)?;
     }
     if let Some(process) = record.process {
@@ -110,23 +110,23 @@ pub(super) fn kill(context: &Context, arguments: &Parsed) -> Result<(), OciError
     let signal = Signal::parse(given).ok_or_else(|| OciError::Signal { given: given.into() })?;
     let container = context.open(arguments.container())?;
     if arguments.has("all") {
-        return kill_all(&container, signal);
+        return kill_all(context, &container, signal);
     }
     let process = container.record.process.filter(|process| process.lives());
     let process = process.ok_or_else(|| container.not_running())?;
     if !send(process, signal)? {
         return Err(container.not_running());
     }
-    if signal == Signal::KILL && status(&container)? == Status::Paused {
+    if signal == Signal::KILL && status(context, &container)? == Status::Paused {
         // A process that was frozen by cgroup v1 ends when it is thawed.
-        resume_group(&container.record)?;
+        resume_group(context, &container.record)?;
     }
     Ok(())
 }
 
 /// Signals every process of a container; none is none.
-fn kill_all(container: &Container, signal: Signal) -> Result<(), OciError> {
-    let Some(group) = cgroup(&container.record)? else { return Ok(()) };
+fn kill_all(context: &Context, container: &Container, signal: Signal) -> Result<(), OciError> {
+    let Some(group) = cgroup(context, &container.record)? else { return Ok(()) };
     let by = Deadline::after(Duration::from_millis(END_MS_MAX));
     if signal == Signal::KILL {
         return Ok(group.kill(by)?);
@@ -167,7 +167,7 @@ pub(super) fn delete(context: &Context, arguments: &Parsed) -> Result<(), OciErr
         Err(OciError::Missing { .. }) if force => return context.store.sweep(&id),
         other => other?,
     };
-    match status(&held.container)? {
+    match status(context, &held.container)? {
         Status::Stopped | Status::Created => {}
         _ if force => {}
         status @ (Status::Creating | Status::Running | Status::Paused) => {
@@ -185,40 +185,28 @@ pub(super) fn destroy(context: &Context, held: Held) -> Result<(), OciError> {
     if let Some(process) = record.process {
         send(process, Signal::KILL)?;
     }
-    if let Some(group) = cgroup(record)? {
+    if let Some(group) = cgroup(context, record)? {
         // Mostly nothing is left in it, and it goes at once.
         if group.remove(Deadline::after(Duration::ZERO)).is_err() {
             group.kill(by)?;
             group.remove(by)?;
         }
-        prune_parents(&group);
     }
     if let Some(process) = record.process {
         await_end(process, by, record)?;
     }
     // A container that was never finished may have no configuration yet.
-    let spec = held.container.config().ok();
+    let hooks = held.container.config().ok().and_then(|spec| spec.hooks().as_ref());
+    let hooks = hooks.and_then(|hooks| hooks.poststop().clone()).unwrap_or_default();
     let record = held.remove()?;
-    let hooks = spec.as_ref().and_then(|spec| spec.hooks().as_ref());
     let state = record.state_json(Status::Stopped);
-    for hook in hooks.and_then(|hooks| hooks.poststop().as_deref()).into_iter().flatten() {
+    for hook in &hooks {
         let ran = hooks::run(std::slice::from_ref(hook), "poststop", &state, &record.bundle);
         if let Err(error) = ran {
             context.log.warning(&OciError::from(error).chain());
         }
     }
     Ok(())
-}
-
-/// Removes the group that our own choice of name shares among containers, once it is empty.
-fn prune_parents(group: &Cgroup) {
-    let parent = super::make::CGROUP_PARENT.parse::<GroupName>();
-    let ours = parent.ok().filter(|parent| {
-        group.name().as_str().strip_prefix(parent.as_str()).is_some_and(|r| r.starts_with('/'))
-    });
-    if let Some(parent) = ours {
-        group.hierarchy().prune(&parent);
-    }
 }
 
 /// Waits until a killed process has ended; who reaps it is its parent's affair.
@@ -241,28 +229,29 @@ fn await_end(process: Identity, by: Deadline, record: &Record) -> Result<(), Oci
 /// `pause`.
 pub(super) fn pause(context: &Context, arguments: &Parsed) -> Result<(), OciError> {
     let held = context.hold(arguments.container())?;
-    match status(&held.container)? {
+    match status(context, &held.container)? {
         Status::Created | Status::Running => {}
         Status::Creating | Status::Paused | Status::Stopped => {
             return Err(held.container.not_running());
         }
     }
-    let group = cgroup(&held.container.record)?.ok_or_else(|| held.container.not_running())?;
+    let group =
+        cgroup(context, &held.container.record)?.ok_or_else(|| held.container.not_running())?;
     Ok(group.freeze(Deadline::after(Duration::from_millis(FREEZE_MS_MAX)))?)
 }
 
 /// `resume`.
 pub(super) fn resume(context: &Context, arguments: &Parsed) -> Result<(), OciError> {
     let held = context.hold(arguments.container())?;
-    match status(&held.container)? {
-        Status::Paused => resume_group(&held.container.record),
+    match status(context, &held.container)? {
+        Status::Paused => resume_group(context, &held.container.record),
         Status::Creating | Status::Created | Status::Running | Status::Stopped => {
             Err(OciError::NotPaused { id: held.container.record.id.to_string() })
         }
     }
 }
 
-fn resume_group(record: &Record) -> Result<(), OciError> {
+fn resume_group(context: &Context, record: &Record) -> Result<(), OciError> {
     let by = Deadline::after(Duration::from_millis(FREEZE_MS_MAX));
-    cgroup(record)?.map_or(Ok(()), |group| Ok(group.thaw(by)?))
+    cgroup(context, record)?.map_or(Ok(()), |group| Ok(group.thaw(by)?))
 }

@@ -24,8 +24,8 @@ use super::{
     status::{Identity, Status},
 };
 
-/// Where containers without a `cgroupsPath` have their control groups.
-pub(super) const CGROUP_PARENT: &str = "wythe-oci";
+/// What the control groups of containers without a `cgroupsPath` begin with.
+const CGROUP_PREFIX: &str = "wythe-oci";
 
 /// Who waits for the container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,11 +55,11 @@ pub(super) fn run(context: &Context, arguments: &Parsed) -> Result<u8, OciError>
     let signals = Signals::block().map_err(OciError::io("block signals"))?;
     let (held, launched) = make(context, arguments, Mode::Foreground)?;
     let started = lifecycle::after_start(context, &held);
-    let id = held.release().record.id;
+    let container = held.release();
     let Launched { pid, pidfd, terminal } = launched;
     let waited = Foreground { pid, pidfd, terminal }.wait(&signals);
     if !arguments.has("keep") {
-        match context.store.hold(&id) {
+        match container.hold_again() {
             Ok(held) => lifecycle::destroy(context, held)?,
             // Somebody else deleted it.
             Err(OciError::Missing { .. }) => {}
@@ -88,11 +88,11 @@ fn make(context: &Context, arguments: &Parsed, mode: Mode) -> Result<(Held, Laun
     let preserve = preserved(arguments, &mut bundle.converted.process.env)?;
     let cgroup = bundle.converted.sandbox.cgroup.get_or_insert_with(|| {
         // A name of our choice is read by nobody else.
-        format!("/{CGROUP_PARENT}/{id}")
+        format!("/{CGROUP_PREFIX}-{id}")
     });
     let record = Record::new(&id, &bundle.spec, &bundle.path, cgroup);
     let mut held = context.store.reserve(record)?;
-    let made = fill(context, arguments, mode, &bundle, preserve, &mut held);
+    let made = fill(context, arguments, mode, bundle, preserve, &mut held);
     match made {
         Ok(launched) => Ok((held, launched)),
         Err(error) => {
@@ -109,18 +109,20 @@ fn fill(
     context: &Context,
     arguments: &Parsed,
     mode: Mode,
-    bundle: &Bundle,
+    bundle: Bundle,
     preserve: u32,
     held: &mut Held,
 ) -> Result<Launched, OciError> {
-    held.write_config(&bundle.json)?;
+    let hooks = bundle.spec.hooks().clone();
+    // Others find the groups of a path that they chose.
+    let all_hierarchies = bundle.has_cgroups_path();
+    held.write_config(&bundle.json, bundle.spec)?;
     let gate = if mode == Mode::Create { Some(held.make_fifo()?) } else { None };
-    let hooks = bundle.spec.hooks().as_ref();
+    let hooks = hooks.as_ref();
     let wishes = Wishes {
         gate,
         hooks,
-        // Others find the groups of a path that they chose.
-        all_hierarchies: bundle.has_cgroups_path(),
+        all_hierarchies,
         preserve,
         no_pivot: arguments.has("no-pivot"),
         no_new_keyring: arguments.has("no-new-keyring"),

@@ -11,6 +11,7 @@
 //! of the control group is written before anything is made, and the process id when it is known.
 
 use std::{
+    cell::OnceCell,
     collections::BTreeMap,
     fs,
     io::{self, Read as _, Write as _},
@@ -147,7 +148,7 @@ impl Store {
         if path.join("state.json").exists() {
             return Err(exists());
         }
-        let held = Held { container: Container { path, record }, lock };
+        let held = Held { container: Container::new(path, record), lock };
         held.write()?;
         Ok(held)
     }
@@ -156,7 +157,7 @@ impl Store {
     pub(super) fn open(&self, id: &SandboxId) -> Result<Container, OciError> {
         let path = self.path(id);
         let record = read_record(&path, id)?;
-        Ok(Container { path, record })
+        Ok(Container::new(path, record))
     }
 
     /// A container, to be changed by nobody else for now.
@@ -165,7 +166,7 @@ impl Store {
         let lock = Lock::wait(&path, id)?;
         // What it was before it was held may have changed.
         let record = read_record(&path, id)?;
-        Ok(Held { container: Container { path, record }, lock })
+        Ok(Held { container: Container::new(path, record), lock })
     }
 
     /// Removes what a killed create left of a container without a record.
@@ -199,6 +200,8 @@ impl Store {
 pub(super) struct Container {
     path: PathBuf,
     pub(super) record: Record,
+    /// The configuration, once it was needed.
+    config: OnceCell<Spec>,
 }
 
 impl Container {
@@ -215,9 +218,27 @@ impl Container {
         status::status(observe(busy))
     }
 
+    fn new(path: PathBuf, record: Record) -> Container {
+        Container { path, record, config: OnceCell::new() }
+    }
+
     /// The configuration that it was made from.
-    pub(super) fn config(&self) -> Result<Spec, OciError> {
-        read_json(&self.path.join("config.json"))
+    pub(super) fn config(&self) -> Result<&Spec, OciError> {
+        if let Some(spec) = self.config.get() {
+            return Ok(spec);
+        }
+        let spec = read_json(&self.path.join("config.json"))?;
+        Ok(self.config.get_or_init(|| spec))
+    }
+
+    /// Holds it again after it was released, unless somebody has deleted it meanwhile.
+    pub(super) fn hold_again(self) -> Result<Held, OciError> {
+        let lock = Lock::wait(&self.path, &self.record.id)?;
+        match read_record(&self.path, &self.record.id)? {
+            record if record == self.record => Ok(Held { container: self, lock }),
+            // Another one of the same name.
+            Record { id, .. } => Err(OciError::Missing { id: id.to_string() }),
+        }
     }
 
     /// Where the byte goes that starts its command.
@@ -239,9 +260,10 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Keeps the configuration.
-    pub(super) fn write_config(&self, json: &[u8]) -> Result<(), OciError> {
+    /// Keeps the configuration, as text and as what it means.
+    pub(super) fn write_config(&self, json: &[u8], spec: Spec) -> Result<(), OciError> {
         let path = self.container.path.join("config.json");
+        self.container.config.get_or_init(|| spec);
         fs::write(&path, json).map_err(io_error("write", &path))
     }
 
@@ -342,7 +364,8 @@ fn read_record(path: &Path, id: &SandboxId) -> Result<Record, OciError> {
 /// A file, if it is no larger than a configuration may be.
 pub(super) fn read_limited(path: &Path) -> Result<Vec<u8>, OciError> {
     let file = fs::File::open(path).map_err(io_error("open", path))?;
-    let mut bytes = Vec::new();
+    let size = file.metadata().map_or(0, |metadata| metadata.len().min(CONFIG_BYTES_MAX));
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0) + 1);
     let read = file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes);
     let read = read.map_err(io_error("read", path))?;
     if u64::try_from(read).is_ok_and(|read| read <= CONFIG_BYTES_MAX) {
@@ -368,8 +391,18 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), OciError> {
     written.and_then(|()| fs::rename(&new, path)).map_err(io_error("write", path))
 }
 
+/// Removes a container's directory, the record last: what is left by a kill can be deleted again.
 fn remove_directory(path: &Path) -> Result<(), OciError> {
-    match fs::remove_dir_all(path) {
+    for name in ["exec.fifo", "config.json", "state.json"] {
+        // What cannot be removed keeps the directory from being removed.
+        let _ = fs::remove_file(path.join(name));
+    }
+    let removed = match fs::remove_dir(path) {
+        // What a killed write left.
+        Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => fs::remove_dir_all(path),
+        other => other,
+    };
+    match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(io_error("remove", path)(error))
         }

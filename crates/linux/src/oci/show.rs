@@ -31,8 +31,8 @@ struct Shown {
 }
 
 impl Shown {
-    fn of(container: &Container, owner: String) -> Result<Shown, OciError> {
-        let status = lifecycle::status(container)?;
+    fn of(context: &Context, container: &Container, owner: String) -> Result<Shown, OciError> {
+        let status = lifecycle::status(context, container)?;
         let record = &container.record;
         let pid = record.process.filter(|_| status != Status::Stopped);
         Ok(Shown {
@@ -52,7 +52,7 @@ impl Shown {
 /// `state`.
 pub(super) fn state(context: &Context, arguments: &Parsed) -> Result<(), OciError> {
     let container = context.open(arguments.container())?;
-    let shown = Shown::of(&container, String::new())?;
+    let shown = Shown::of(context, &container, String::new())?;
     context.print(&format!("{}\n", pretty(&shown)))
 }
 
@@ -70,7 +70,7 @@ pub(super) fn list(context: &Context, arguments: &Parsed) -> Result<(), OciError
         match context.store.open(&id) {
             Ok(container) => {
                 let owner = user_name(&passwd, container.record.owner);
-                shown.push(Shown::of(&container, owner)?);
+                shown.push(Shown::of(context, &container, owner)?);
             }
             // It was deleted in between, or is no more than a name.
             Err(OciError::Missing { .. }) => {}
@@ -95,7 +95,7 @@ pub(super) fn list(context: &Context, arguments: &Parsed) -> Result<(), OciError
 pub(super) fn ps(context: &Context, arguments: &Parsed) -> Result<(), OciError> {
     let as_json = wants_json(arguments)?;
     let container = context.open(arguments.container())?;
-    let pids = match lifecycle::cgroup(&container.record)? {
+    let pids = match lifecycle::cgroup(context, &container.record)? {
         Some(group) => group.pids()?,
         None => Vec::new(),
     };

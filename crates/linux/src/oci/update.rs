@@ -30,11 +30,11 @@ pub(super) fn update(context: &Context, arguments: &Parsed) -> Result<(), OciErr
         None => from_flags(arguments)?,
     };
     let held = context.hold(arguments.container())?;
-    match lifecycle::status(&held.container)? {
+    match lifecycle::status(context, &held.container)? {
         Status::Created | Status::Running | Status::Paused => {}
         Status::Creating | Status::Stopped => return Err(held.container.not_running()),
     }
-    let group = lifecycle::cgroup(&held.container.record)?;
+    let group = lifecycle::cgroup(context, &held.container.record)?;
     let group = group.ok_or_else(|| held.container.not_running())?;
     Ok(group.limit(&limits(&resources)?)?)
 }

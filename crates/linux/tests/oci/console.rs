@@ -25,9 +25,8 @@ fn receive(listener: &UnixListener) -> File {
     let mut slices = [IoSliceMut::new(&mut name)];
     let got = recvmsg(&connection, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
     assert!(got.bytes > 0, "runc's callers want at least one byte");
-    let fds = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
+    let fds = control.drain().find_map(|message| {
+        if let RecvAncillaryMessage::ScmRights(mut fds) = message { fds.next() } else { None }
     });
     File::from(fds.expect("a descriptor comes along"))
 }
