@@ -120,11 +120,27 @@ impl Bundle {
         assert_eq!(groups(&self.cgroup()), Vec::<PathBuf>::new());
     }
 
-    /// The name of the control group of container `box` in this bundle, once [`Bundle::own_cgroup`]
-    /// was called.
-    fn cgroup(&self) -> String {
+    /// A name for control groups that nobody else has: that of container `box`, once
+    /// [`Bundle::own_cgroup`] was called.
+    pub(crate) fn cgroup(&self) -> String {
         let name = self.directory.path().file_name().unwrap().to_str().unwrap();
         format!("{name}-group")
+    }
+
+    /// Removes what engines leave of a parent of control groups.
+    pub(crate) fn remove_groups(&self) {
+        for group in groups(&self.cgroup()) {
+            // Deepest first; what still holds processes stays to be seen.
+            let mut below = vec![group];
+            let mut at = 0;
+            while let Some(group) = below.get(at) {
+                let entries = fs::read_dir(group).into_iter().flatten().flatten();
+                let directories = entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir()));
+                below.extend(directories.map(|entry| entry.path()).collect::<Vec<_>>());
+                at += 1;
+            }
+            below.iter().rev().for_each(|group| drop(fs::remove_dir(group)));
+        }
     }
 
     /// Gives the container a control group whose name nobody else has.

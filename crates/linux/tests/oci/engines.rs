@@ -48,29 +48,36 @@ impl Podman {
         command.env("CONTAINERS_CONF", text("containers.conf")).stdin(Stdio::null());
         Said::from(command.output().unwrap())
     }
+
+    /// Runs a command in a container without a network.
+    fn run_box(&self, flags: &[&str], command: &[&str]) -> Said {
+        let parent = format!("/{}", self.bundle.cgroup());
+        let base = ["run", "--network", "none", "--cgroup-parent", &parent];
+        let image = ["box"];
+        let parts = [&base[..], flags, &image, command];
+        self.run(&parts.concat())
+    }
 }
 
 impl Drop for Podman {
     fn drop(&mut self) {
         self.run(&["rm", "-f", "-t", "0", "-a"]);
         self.run(&["rmi", "-f", "-a"]);
+        self.bundle.remove_groups();
     }
 }
 
 #[test]
 fn podman_runs_execs_pauses_and_removes() {
     let Some(podman) = Podman::new() else { return };
-    let run = ["run", "--rm", "--network", "none", "box", "/bin/sh", "-c", "echo in; exit 4"];
-    let ran = podman.run(&run);
+    let ran = podman.run_box(&["--rm"], &["/bin/sh", "-c", "echo in; exit 4"]);
     assert_eq!(ran, said(4, "in\n"), "{ran:?}");
-    let missing = podman.run(&["run", "--rm", "--network", "none", "box", "/bin/nope"]);
+    let missing = podman.run_box(&["--rm"], &["/bin/nope"]);
     assert_eq!(missing.code, Some(127), "{missing:?}");
 
     let limits = ["--memory", "64m", "--cpus", "0.5", "--pids-limit", "30"];
-    let idle = ["run", "-d", "--name", "idle", "--network", "none"];
-    let idle: Vec<&str> =
-        idle.into_iter().chain(limits).chain(["box", "/bin/sleep", "1000"]).collect();
-    let ran = podman.run(&idle);
+    let flags: Vec<&str> = ["-d", "--name", "idle"].into_iter().chain(limits).collect();
+    let ran = podman.run_box(&flags, &["/bin/sleep", "1000"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let ran = podman.run(&["exec", "idle", "/bin/sh", "-c", "echo joined; exit 3"]);
     assert_eq!(ran, said(3, "joined\n"), "{ran:?}");
@@ -89,7 +96,7 @@ fn podman_runs_execs_pauses_and_removes() {
 #[test]
 fn podman_gives_terminals() {
     let Some(podman) = Podman::new() else { return };
-    let ran = podman.run(&["run", "--rm", "-t", "--network", "none", "box", "/bin/tty"]);
+    let ran = podman.run_box(&["--rm", "-t"], &["/bin/tty"]);
     assert_eq!(ran, said(0, "/dev/pts/0\r\n"), "{ran:?}");
 }
 
@@ -129,7 +136,9 @@ impl Containerd {
 
     fn ctr(&self, args: &[&str]) -> Said {
         let mut command = Command::new("ctr");
-        command.args(["--address", &self.bundle.text("socket")]).args(args);
+        let namespace = self.bundle.cgroup();
+        command.args(["--address", &self.bundle.text("socket"), "--namespace", &namespace]);
+        command.args(args);
         Said::from(command.stdin(Stdio::null()).output().unwrap())
     }
 }
@@ -139,6 +148,7 @@ impl Drop for Containerd {
         let pid = rustix::process::Pid::from_child(&self.process);
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         let _ = self.process.wait();
+        self.bundle.remove_groups();
     }
 }
 
