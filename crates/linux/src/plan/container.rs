@@ -175,8 +175,9 @@ fn names(sandbox: &SandboxSpec) -> Planned<Vec<Op>> {
     let mut ops = Vec::new();
     let mut name = |what, name: &Option<String>, op: fn(std::ffi::CString) -> Op| {
         let Some(name) = name else { return Ok(()) };
-        if sandbox.uts != Namespace::Private {
-            return Err(invalid(what, "it needs a UTS namespace of its own"));
+        // The name of a namespace that is joined may be said again, as container engines do.
+        if sandbox.uts == Namespace::Host {
+            return Err(invalid(what, "it needs a UTS namespace other than the host's"));
         }
         // Source: uname(2): 65 bytes with the zero.
         if name.len() > 64 {
