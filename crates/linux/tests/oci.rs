@@ -242,6 +242,85 @@ fn containers_and_processes_are_listed() {
 }
 
 #[test]
+fn ids_differ_inside_and_bind_mounts_can_map_them() {
+    let script = "cat /proc/self/uid_map; stat -c %u:%g /data; stat -c %u /mapped";
+    let Some(bundle) = Bundle::new(script) else { return };
+    let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    let owned = |name: &str, id: u32| {
+        fs::create_dir_all(bundle.path(name)).unwrap();
+        std::os::unix::fs::chown(bundle.path(name), Some(id), Some(id)).unwrap();
+    };
+    owned("rootfs", 100_000);
+    owned("data", 100_007);
+    owned("mapped", 5);
+    // The way to the root file system must be open to the mapped root.
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(bundle.path(""), open).unwrap();
+    bundle.change(|config| {
+        config["linux"]["uidMappings"] = map.clone();
+        config["linux"]["gidMappings"] = map.clone();
+        config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "user"}));
+        config["root"]["readonly"] = false.into();
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.push(json!({
+            "destination": "/data", "source": "data", "type": "bind", "options": ["bind", "ro"],
+        }));
+        mounts.push(json!({
+            "destination": "/mapped", "source": "mapped", "type": "bind",
+            "options": ["bind", "idmap"], "uidMappings": map, "gidMappings": map,
+        }));
+    });
+    let ran = bundle.oci(["run", "box"]);
+    let mut lines = ran.stdout.lines();
+    let words: Vec<&str> = lines.next().unwrap().split_whitespace().collect();
+    assert_eq!(words, ["0", "100000", "65536"], "{ran:?}");
+    assert_eq!(lines.collect::<Vec<_>>(), ["7:7", "5"], "{ran:?}");
+}
+
+#[test]
+fn namespaces_of_another_container_can_be_joined() {
+    let Some(bundle) = Bundle::new("exec sleep 1000") else { return };
+    bundle.start();
+    let pid = bundle.pid();
+    let join =
+        |kind: &str, file: &str| json!({"type": kind, "path": format!("/proc/{pid}/ns/{file}")});
+    bundle.change(|config| {
+        config["process"]["args"] = json!(["sh", "-c", "readlink /proc/self/ns/net; ps -o comm"]);
+        config["linux"]["namespaces"] = json!([
+            {"type": "mount"}, join("network", "net"), join("pid", "pid"), join("uts", "uts"),
+            join("ipc", "ipc"),
+        ]);
+    });
+    let network = fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+    let ran = bundle.oci(["run", "guest"]);
+    assert_eq!(ran.stdout.lines().next(), network.to_str(), "{ran:?}");
+    assert!(ran.stdout.contains("sleep"), "{ran:?}");
+    bundle.oci(["delete", "-f", "box"]);
+}
+
+#[test]
+fn a_policy_of_system_calls_holds_for_the_command_and_for_who_joins() {
+    let Some(bundle) = Bundle::new("exec sleep 1000") else { return };
+    bundle.own_cgroup();
+    bundle.change(|config| {
+        config["root"]["readonly"] = false.into();
+        config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "architectures": ["SCMP_ARCH_X86_64"],
+            "syscalls": [
+                {"names": ["getcwd"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38},
+            ],
+        });
+    });
+    bundle.start();
+    let status = bundle.oci(["exec", "box", "grep", "^Seccomp:", "/proc/self/status"]);
+    assert_eq!(status, said(0, "Seccomp:\t2\n"));
+    let status = bundle.oci(["exec", "box", "grep", "^Seccomp:", "/proc/1/status"]);
+    assert_eq!(status, said(0, "Seccomp:\t2\n"));
+    bundle.delete();
+}
+
+#[test]
 fn descriptors_are_passed_on_when_asked() {
     let Some(bundle) = Bundle::new("cat <&3") else { return };
     fs::write(bundle.path("data"), "preserved\n").unwrap();

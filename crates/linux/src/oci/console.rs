@@ -160,6 +160,10 @@ impl Relay {
         if !(master & (PollFlags::IN | gone)).is_empty() && self.output.bytes.is_empty() {
             fill(&mut self.output, self.master.as_fd())?;
         }
+        if master.intersects(gone) && self.output.ended {
+            // Nobody inside reads any more.
+            self.input.bytes.clear();
+        }
         if master.contains(PollFlags::OUT) {
             empty(&mut self.input, self.master.as_fd())?;
         }

@@ -79,24 +79,9 @@ pub(super) fn container(
     let join = group.join()?;
     let container = own_container(process)?;
     let view = container.mounts.iter().any(shows_cgroups).then(|| group.mount_view());
-    let lists = wishes.hooks.map(|hooks| (hooks.create_container(), hooks.start_container()));
-    let record = &held.container.record;
-    let inside = |hooks: &Option<Vec<OciHook>>, kind, status| {
-        inside_hooks(hooks.as_deref().unwrap_or_default(), kind, record, status)
-    };
-    let (create_hooks, start_hooks) = match lists {
-        Some((create, start)) => (
-            inside(create, "createContainer", Status::Creating)?,
-            inside(start, "startContainer", Status::Created)?,
-        ),
-        None => (Vec::new(), Vec::new()),
-    };
-    let has_runtime_hooks = wishes.hooks.is_some_and(|hooks| {
-        let lists = [hooks.prestart(), hooks.create_runtime()];
-        lists.into_iter().any(|list| list.as_ref().is_some_and(|list| !list.is_empty()))
-    });
+    let (create_hooks, start_hooks) = child_hooks(wishes.hooks, &held.container.record)?;
     let extras = Extras {
-        tell_created: has_runtime_hooks,
+        tell_created: wishes.hooks.is_some_and(has_runtime_hooks),
         hold: wishes.gate.is_some(),
         create_hooks,
         start_hooks,
@@ -160,13 +145,7 @@ pub(super) fn join(
     };
     let container = own_container(&converted.process)?;
     let filter = filter(asked)?;
-    let extras = Extras {
-        preserve: place.preserve,
-        inherit_streams: true,
-        // runc gives an exec the container's session keyring; a new one of the same name is
-        // another one, so the caller's must not be kept either.
-        ..Extras::default()
-    };
+    let extras = Extras { preserve: place.preserve, inherit_streams: true, ..Extras::default() };
     let input = Input {
         isolation: Isolation::Container,
         sandbox: &converted.sandbox,
@@ -221,6 +200,24 @@ fn filter(process: &ProcessSpec) -> Result<Option<Filter>, OciError> {
         k: i.k,
     };
     Ok(Some(Filter { program: program.into_iter().map(native).collect(), flags: flags.0 }))
+}
+
+/// Whether there is anything to run beside the child while it waits.
+fn has_runtime_hooks(hooks: &Hooks) -> bool {
+    let lists = [hooks.prestart(), hooks.create_runtime()];
+    lists.into_iter().any(|list| list.as_ref().is_some_and(|list| !list.is_empty()))
+}
+
+/// The createContainer and startContainer hooks, which the child runs.
+fn child_hooks(hooks: Option<&Hooks>, record: &Record) -> Result<(Vec<Hook>, Vec<Hook>), OciError> {
+    let Some(hooks) = hooks else { return Ok((Vec::new(), Vec::new())) };
+    let list = |list: &Option<Vec<OciHook>>, kind, status| {
+        inside_hooks(list.as_deref().unwrap_or_default(), kind, record, status)
+    };
+    Ok((
+        list(hooks.create_container(), "createContainer", Status::Creating)?,
+        list(hooks.start_container(), "startContainer", Status::Created)?,
+    ))
 }
 
 /// Hooks that the child runs, prepared.

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Programs of busybox that tests use.
-const APPLETS: [&str; 15] = [
+const APPLETS: [&str; 18] = [
     "sh", "true", "sleep", "cat", "echo", "ls", "ps", "id", "env", "pwd", "grep", "stty", "tty",
-    "kill", "head",
+    "kill", "head", "stat", "readlink", "mkdir",
 ];
 
 /// Longest wait for something that is bound to happen.

@@ -13,8 +13,12 @@ use rustix::{
     io::Errno,
     mount::{OpenTreeFlags, open_tree},
 };
-use sys::{clone::Namespaces, mount::set_attributes, namespace};
-use workload::{ContainerSpec, DriverError, IdMap, ProcessSpec, RootFs, UserSpec};
+use sys::{
+    clone::{self, Namespaces},
+    mount::{Change, set_attributes},
+    namespace,
+};
+use workload::{ContainerSpec, DriverError, IdMap, ProcessSpec, RootFs, UserMap, UserSpec};
 
 use crate::{
     op::Slot,
@@ -52,16 +56,7 @@ pub(super) fn table(sources: &[Source], given: Given) -> Result<Vec<OwnedFd>, Dr
                 (format!("open root {}", path.display()), tree(path, true))
             }
             Source::Bind { path, recursive, change, travel, idmap } => {
-                if idmap.is_some() {
-                    let what = format!("mount of {}", path.display());
-                    let why = "id-mapped mounts are not carried out here".into();
-                    return Err(DriverError::Unsupported { what, why });
-                }
-                let opened = tree(path, *recursive).and_then(|mount| {
-                    set_attributes(mount.as_fd(), *change, None)?;
-                    set_attributes(mount.as_fd(), *travel, None)?;
-                    Ok(mount)
-                });
+                let opened = bind(path, *recursive, [*change, *travel], idmap.as_ref());
                 (format!("bind {}", path.display()), opened)
             }
             Source::Stream(_) | Source::Network | Source::Init | Source::Root(_) => {
@@ -71,6 +66,40 @@ pub(super) fn table(sources: &[Source], given: Given) -> Result<Vec<OwnedFd>, Dr
         opened.map_err(|error| DriverError::step(what, &error))
     };
     sources.iter().map(one).collect()
+}
+
+/// A detached copy of the mount at a path, changed.
+fn bind(
+    path: &Path,
+    recursive: bool,
+    changes: [Change; 2],
+    idmap: Option<&UserMap>,
+) -> io::Result<OwnedFd> {
+    let mount = tree(path, recursive)?;
+    if let Some(map) = idmap {
+        let namespace = mapped_namespace(map)?;
+        let change = Change { recursive, ..Change::default() };
+        set_attributes(mount.as_fd(), change, Some(namespace.as_fd()))?;
+    }
+    for change in changes {
+        set_attributes(mount.as_fd(), change, None)?;
+    }
+    Ok(mount)
+}
+
+/// A user namespace with these maps. It needs a process to be made, and none to exist.
+fn mapped_namespace(map: &UserMap) -> io::Result<OwnedFd> {
+    let child = clone::spawn(Namespaces(Namespaces::USER), None, || {
+        // Until it is killed.
+        let _ = rustix::event::poll(&mut [], None);
+        0
+    })?;
+    let file = |name: &str| format!("/proc/{}/{name}", child.pid);
+    let made = std::fs::write(file("uid_map"), map_lines(&map.uids))
+        .and_then(|()| std::fs::write(file("gid_map"), map_lines(&map.gids)))
+        .and_then(|()| open_file(Path::new(&file("ns/user"))));
+    super::end(&child.pidfd);
+    made
 }
 
 fn open_file(path: &Path) -> io::Result<OwnedFd> {
