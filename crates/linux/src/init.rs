@@ -49,8 +49,9 @@ struct State {
     root: Option<OwnedFd>,
     /// The host's `/proc`, in which `self` is this process.
     proc: Option<OwnedFd>,
-    /// `/dev/null` of the host, in this mount namespace.
+    /// A detached mount of the host's `/dev/null`, and the same once it covers something.
     null: Option<OwnedFd>,
+    attached_null: Option<OwnedFd>,
     /// The container's devpts.
     devpts: Option<OwnedFd>,
     /// An empty read-only directory to mask others with.
@@ -140,6 +141,7 @@ impl Child<'_> {
             | Op::MakeDirectory(_)) => self.files(state, op).map_err(End::Failed),
             op @ (Op::BecomeRoot
             | Op::Terminal { .. }
+            | Op::ControlTerminal
             | Op::Streams(_)
             | Op::OwnStreams(_)
             | Op::Keyring(_)
@@ -246,8 +248,7 @@ fn root_of(state: &State) -> Result<BorrowedFd<'_>> {
 fn set_clocks(proc: &OwnedFd, offsets: &CStr) -> Result<()> {
     write_file(proc, c"self/timens_offsets", offsets.to_bytes())?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let namespace =
-        rustix::fs::openat(proc, c"self/ns/time_for_children", flags, Mode::empty())?;
+    let namespace = rustix::fs::openat(proc, c"self/ns/time_for_children", flags, Mode::empty())?;
     errno(sys::namespace::enter(namespace.as_fd(), Namespaces(Namespaces::TIME)))
 }
 

@@ -125,6 +125,8 @@ pub(crate) enum Op {
     /// Open a terminal in the container's devpts, hand its master to the parent, and make it the
     /// standard streams and, in a container of its own, `/dev/console`.
     Terminal { console: bool, uid: u32 },
+    /// Make standard input the controlling terminal of this process's session.
+    ControlTerminal,
     /// Take these descriptors as standard streams.
     Streams([Slot; 3]),
     /// Give the standard streams to the user, as far as the kernel allows.
@@ -247,6 +249,7 @@ impl fmt::Display for Op {
             }
             Op::Terminal { console: true, .. } => write!(f, "open a terminal and /dev/console"),
             Op::Terminal { console: false, .. } => write!(f, "open a terminal"),
+            Op::ControlTerminal => write!(f, "take the terminal"),
             Op::Streams(_) => write!(f, "take the standard streams"),
             Op::OwnStreams(uid) => write!(f, "give the standard streams to {uid}"),
             Op::Hook(hook) => write!(f, "run {} hook {}", hook.kind, text(&hook.path)),

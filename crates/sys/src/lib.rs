@@ -16,3 +16,4 @@ pub mod mount;
 pub mod namespace;
 pub mod process;
 pub mod seccomp;
+pub mod signal;

@@ -100,8 +100,7 @@ fn empty_directory(state: &mut State) -> Result<OwnedFd> {
     if let Some(empty) = &state.empty {
         return copy_of(empty.as_fd(), c"", false);
     }
-    let guard =
-        attribute::READ_ONLY | attribute::NO_SUID | attribute::NO_DEV | attribute::NO_EXEC;
+    let guard = attribute::READ_ONLY | attribute::NO_SUID | attribute::NO_DEV | attribute::NO_EXEC;
     let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in [(c"nr_inodes", c"1"), (c"size", c"4096"), (c"mode", c"755")] {
         fsconfig_set_string(&context, key, value)?;
@@ -113,11 +112,21 @@ fn empty_directory(state: &mut State) -> Result<OwnedFd> {
     Ok(empty)
 }
 
-/// A copy of the mount of the host's null device, which was opened before anything of the
-/// container's could stand in its place.
-fn null_file(state: &State) -> Result<OwnedFd> {
-    let null = state.null.as_ref().ok_or(Errno::NODEV)?;
-    if !beneath::is_null_device(null)? {
+/// A mount of the host's null device: the detached one that was made before anything of the
+/// container's could stand in its place, then copies of it, which must be attached to be copied.
+fn null_file(state: &mut State) -> Result<OwnedFd> {
+    if let Some(null) = &state.attached_null {
+        return copy_of(null.as_fd(), c"", false);
+    }
+    let null = state.null.take().ok_or(Errno::NODEV)?;
+    state.attached_null = Some(rustix::io::fcntl_dupfd_cloexec(&null, 3)?);
+    Ok(null)
+}
+
+/// A detached mount of the host's null device.
+pub(super) fn host_null() -> Result<OwnedFd> {
+    let null = beneath::open_host(c"/dev/null")?;
+    if !beneath::is_null_device(&null)? {
         return Err(Errno::NODEV);
     }
     copy_of(null.as_fd(), c"", false)

@@ -72,10 +72,9 @@ fn open_directory(path: &CStr) -> Result<OwnedFd> {
 /// of the host, while its tree is still the one that paths mean.
 fn detach(state: &mut State) -> Result<()> {
     let tree = open_directory(c"/")?;
-    let change =
-        Change { propagation: propagation::SLAVE, recursive: true, ..Change::default() };
+    let change = Change { propagation: propagation::SLAVE, recursive: true, ..Change::default() };
     errno(set_attributes(tree.as_fd(), change, None))?;
-    state.null = beneath::open_host(c"/dev/null").ok();
+    state.null = mount::host_null().ok();
     Ok(())
 }
 

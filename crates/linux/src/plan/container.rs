@@ -9,8 +9,7 @@ use workload::{
 };
 
 use super::{
-    Input, Plan, Planned, Source, Table, c_path, c_string, container_of, invalid, mounts,
-    privilege,
+    Input, Plan, Planned, Source, Table, c_path, c_string, container_of, invalid, mounts, privilege,
 };
 use crate::{
     op::{Op, Stage},
@@ -112,8 +111,7 @@ pub(crate) fn container(input: Input<'_>) -> Planned<Plan> {
     let init = container.init.then(|| table.add(Source::Init));
     let command = privilege::command(input, init)?;
     ops.extend(privilege::become_command(input, hold, false)?);
-    let visits =
-        scene.visits.into_iter().map(|(source, kind)| (table.add(source), kind)).collect();
+    let visits = scene.visits.into_iter().map(|(source, kind)| (table.add(source), kind)).collect();
     let user = scene.user.filter(|map| map.join.is_none());
     Ok(Plan { table: table.0, namespaces, visits, user, ops, command })
 }
@@ -177,8 +175,9 @@ fn names(sandbox: &SandboxSpec) -> Planned<Vec<Op>> {
     let mut ops = Vec::new();
     let mut name = |what, name: &Option<String>, op: fn(std::ffi::CString) -> Op| {
         let Some(name) = name else { return Ok(()) };
-        if sandbox.uts != Namespace::Private {
-            return Err(invalid(what, "it needs a UTS namespace of its own"));
+        // The name of a namespace that is joined may be said again, as container engines do.
+        if sandbox.uts == Namespace::Host {
+            return Err(invalid(what, "it needs a UTS namespace other than the host's"));
         }
         // Source: uname(2): 65 bytes with the zero.
         if name.len() > 64 {
@@ -220,9 +219,12 @@ fn files(input: Input<'_>, container: &ContainerSpec, table: &mut Table) -> Plan
     Ok(ops)
 }
 
-fn terminal(input: Input<'_>, console: bool) -> Option<Op> {
+fn terminal(input: Input<'_>, console: bool) -> Vec<Op> {
     let uid = input.identity.uid;
-    input.process.terminal.map(|_| Op::Terminal { console, uid })
+    match input.process.terminal {
+        Some(_) => vec![Op::Terminal { console, uid }, Op::ControlTerminal],
+        None => Vec::new(),
+    }
 }
 
 /// What is closed once everything is in place.
@@ -245,8 +247,7 @@ fn finish(container: &ContainerSpec) -> Planned<Vec<Op>> {
             PropagationKind::Private => propagation::PRIVATE,
             PropagationKind::Unbindable => propagation::UNBINDABLE,
         };
-        let change =
-            Change { propagation: kind, recursive: travel.recursive, ..Change::default() };
+        let change = Change { propagation: kind, recursive: travel.recursive, ..Change::default() };
         ops.push(Op::Attributes { target: c"/".to_owned(), change });
     }
     Ok(ops)

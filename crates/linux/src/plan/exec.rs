@@ -21,7 +21,8 @@ impl Joined {
         sandbox: &SandboxSpec,
         container: &ContainerSpec,
     ) -> Joined {
-        let host_root = matches!(&container.root, RootFs::Directory(path) if path.as_os_str() == "/");
+        let host_root =
+            matches!(&container.root, RootFs::Directory(path) if path.as_os_str() == "/");
         if isolation == Isolation::Host {
             return Joined(Namespaces(if host_root { 0 } else { Namespaces::MOUNT }));
         }
@@ -47,7 +48,9 @@ pub(crate) fn join(input: Input<'_>, joined: Joined) -> Planned<Plan> {
     let mut ops = vec![Op::DieWithParent(true)];
     ops.extend(container::join_cgroup(&mut table, input.cgroup_files));
     ops.extend(privilege::oom_score(input.process)?);
-    ops.push(Op::Session);
+    let sibling = kinds.0 & Namespaces::PID != 0;
+    // The end of a session's leader takes its terminal away, so a sibling leads its own.
+    ops.extend((!sibling).then_some(Op::Session));
     if !input.extras.no_new_keyring && input.isolation == Isolation::Container {
         let name = format!("_ses.{}", input.sandbox.id);
         ops.push(Op::Keyring(c_string("id", name)?));
@@ -63,11 +66,11 @@ pub(crate) fn join(input: Input<'_>, joined: Joined) -> Planned<Plan> {
     ops.push(Op::OpenRoot);
     if input.process.terminal.is_some() {
         ops.push(Op::Terminal { console: false, uid: input.identity.uid });
+        ops.extend((!sibling).then_some(Op::ControlTerminal));
     }
     if !input.extras.no_make_cwd {
         ops.push(Op::MakeDirectory(c_path("cwd", &input.process.cwd)?));
     }
-    let sibling = kinds.0 & Namespaces::PID != 0;
     let command = privilege::command(input, None)?;
     ops.extend(privilege::become_command(input, Vec::new(), sibling)?);
     let namespaces = Namespaces::default();

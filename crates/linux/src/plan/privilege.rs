@@ -2,7 +2,8 @@
 //!
 //! A filter of system calls is loaded as late as possible. Loading one takes no-new-privileges
 //! or `CAP_SYS_ADMIN`; without the former the latter is kept until the filter is in force, and
-//! all that the filter must let pass is capset(2), prctl(2), execve(2), and clone(2) in an exec.
+//! all that the filter must let pass is capset(2), prctl(2), execve(2), and in an exec clone(2),
+//! setsid(2) and ioctl(2).
 
 use std::ffi::CString;
 
@@ -60,11 +61,15 @@ pub(super) fn become_command(input: Input<'_>, hold: Vec<Op>, sibling: bool) -> 
     let filter = input
         .filter
         .map(|filter| Op::Seccomp { filter: filter.program.clone(), flags: filter.flags });
-    let sibling = sibling.then_some(Op::Sibling);
+    let mut last_steps = Vec::new();
+    if sibling {
+        last_steps.extend([Op::Sibling, Op::Session]);
+        last_steps.extend(process.terminal.map(|_| Op::ControlTerminal));
+    }
     if early {
-        ops.extend(filter.into_iter().chain([capabilities]).chain(sibling));
+        ops.extend(filter.into_iter().chain([capabilities]).chain(last_steps));
     } else {
-        ops.extend(sibling.into_iter().chain(filter));
+        ops.extend(last_steps.into_iter().chain(filter));
     }
     ops.push(Op::Execute);
     Ok(ops)
@@ -204,17 +209,15 @@ fn identity(input: Input<'_>) -> Planned<Op> {
     if identity.groups.len() > GROUPS_MAX {
         return Err(invalid("groups", format!("there must be at most {GROUPS_MAX}")));
     }
-    Ok(Op::Identity {
-        uid: identity.uid,
-        gid: identity.gid,
-        groups: Some(identity.groups.clone()),
-    })
+    Ok(Op::Identity { uid: identity.uid, gid: identity.gid, groups: Some(identity.groups.clone()) })
 }
 
 fn mask(capabilities: &std::collections::BTreeSet<u8>, last: u8) -> Planned<u64> {
     capabilities.iter().try_fold(0, |mask, number| match number {
         number if *number <= last.min(63) => Ok(mask | 1 << number),
-        number => Err(unsupported("capabilities", format!("the kernel knows none of number {number}"))),
+        number => {
+            Err(unsupported("capabilities", format!("the kernel knows none of number {number}")))
+        }
     })
 }
 
