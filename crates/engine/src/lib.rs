@@ -6,6 +6,7 @@
 
 mod actor;
 mod config;
+mod ending;
 mod engine;
 mod error;
 mod execs;
@@ -28,6 +29,7 @@ mod tests;
 mod view;
 
 pub use config::{Config, Embedded};
+pub use ending::Ending;
 pub use engine::{Engine, OnProgress};
 pub use error::{EngineError, OpenError};
 pub use logs::LogStream;

@@ -5,12 +5,12 @@ use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 use base::{ContainerId, ContainerName, Deadline, clock::Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
-use workload::{Exit, ExitStatus, Isolation, Process, Sandbox, Signal, TerminalSize, Usage};
+use workload::{Exit, Isolation, Process, Sandbox, Signal, TerminalSize, Usage};
 
 use super::{Engine, Shared};
 use crate::{
-    Create, Created, EngineError, ImageView, LogQuery, NamespaceMode, NetworkMode, Remove, Stop,
-    WaitFor,
+    Create, Created, Ending, EngineError, ImageView, LogQuery, NamespaceMode, NetworkMode, Remove,
+    Stop, WaitFor,
     actor::{
         Actor, MAILBOX, Message, Reply, StartArgs, blocking, first_record, first_view, within,
     },
@@ -52,10 +52,25 @@ impl Engine {
         attach: Option<OwnedFd>,
         size: Option<TerminalSize>,
     ) -> Result<Created, EngineError> {
-        let (entry, created, _) = self.enter(create).await?;
+        Ok(self.run_watched(create, attach, size).await?.0)
+    }
+
+    /// As [`Engine::run`], and looks out for its end: its removal, if it removes itself.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn run_watched(
+        &self,
+        create: Create,
+        attach: Option<OwnedFd>,
+        size: Option<TerminalSize>,
+    ) -> Result<(Created, Ending), EngineError> {
+        let (entry, created, auto_remove) = self.enter(create).await?;
+        let until = if auto_remove { WaitFor::Removed } else { WaitFor::NextExit };
+        let ending = Ending::of(&entry, until, &self.inner.shared.closing);
         let args = StartArgs { attach, size };
         self.send(&entry, |reply| Message::Run { args, reply }).await?;
-        Ok(created)
+        Ok((created, ending))
     }
 
     /// Starts a container, with a socket attached from its first byte on. One that runs is left
@@ -136,25 +151,15 @@ impl Engine {
     /// # Errors
     /// [`EngineError::NoSuchContainer`], [`EngineError::Closed`].
     pub async fn wait(&self, who: &str, until: WaitFor) -> Result<Exit, EngineError> {
-        let mut snapshots = self.find(who)?.snapshot.subscribe();
-        let ends = snapshots.borrow_and_update().ends;
-        let done = |snapshot: &Snapshot| match until {
-            WaitFor::NotRunning => !snapshot.alive || snapshot.gone,
-            WaitFor::NextExit => snapshot.ends > ends || snapshot.gone,
-            WaitFor::Removed => snapshot.gone,
-        };
-        let mut closing = self.inner.shared.closing.subscribe();
-        tokio::select! {
-            biased;
-            reached = snapshots.wait_for(done) => {
-                let snapshot = reached.map_err(|_| EngineError::Closed)?;
-                let container = &snapshot.container;
-                let never =
-                    Exit { status: ExitStatus::Code(0), out_of_memory: false, at: container.created };
-                Ok(container.state.exit.unwrap_or(never))
-            }
-            _ = closing.wait_for(|closing| *closing) => Err(EngineError::Closed),
-        }
+        self.ending(who, until)?.exit().await
+    }
+
+    /// The container's end, looked out for from now on.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSuchContainer`], [`EngineError::AmbiguousId`].
+    pub fn ending(&self, who: &str, until: WaitFor) -> Result<Ending, EngineError> {
+        Ok(Ending::of(&*self.find(who)?, until, &self.inner.shared.closing))
     }
 
     /// Removes the container and everything that is only its.
@@ -251,10 +256,9 @@ impl Engine {
         message: impl FnOnce(Reply) -> Message,
     ) -> Result<(), EngineError> {
         let (reply, answer) = oneshot::channel();
-        let sent = entry.mailbox.send(message(reply)).await;
-        match (sent, *self.inner.shared.closing.borrow()) {
-            (Ok(()), _) => answer.await.unwrap_or(Err(self.silence(entry))),
-            (Err(_), _) => Err(self.silence(entry)),
+        match entry.mailbox.send(message(reply)).await {
+            Ok(()) => answer.await.unwrap_or(Err(self.silence(entry))),
+            Err(_) => Err(self.silence(entry)),
         }
     }
 

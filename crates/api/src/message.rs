@@ -1,0 +1,312 @@
+//! What crosses the socket. Fields are added with `#[serde(default)]`; anything else raises
+//! [`PROTOCOL`].
+
+use base::{ContainerName, ErrorKind};
+use engine::{
+    Change, Container, Create, Created, ExecCreate, ExecView, ImageView, Import, Info, LogQuery,
+    Progress, Remove, RemoveImage, Stop, WaitFor,
+};
+use serde::{Deserialize, Serialize};
+use workload::{Exit, Signal, TerminalSize, Usage};
+
+/// Version of everything in this module. Client and daemon of different versions refuse each
+/// other with a message that says which one is older.
+pub const PROTOCOL: u32 = 1;
+
+/// The first message in either direction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// [`PROTOCOL`] of the speaker.
+    pub protocol: u32,
+    /// Version of the speaker's build, for people.
+    pub build: String,
+}
+
+/// What can be asked. `who` is a name, an id or a unique beginning of an id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// [`Reply::Created`], then [`Reply::Done`].
+    Create(Box<Create>),
+    /// [`Reply::Started`], then [`Reply::Done`]. With `attach`, one descriptor: a socket for its
+    /// streams.
+    Start {
+        /// Which container.
+        who: String,
+        /// Whether a socket comes along.
+        attach: bool,
+        /// Size of its terminal.
+        size: Option<TerminalSize>,
+        /// Go on to tell how it ended, with [`Reply::Exit`] in place of [`Reply::Done`].
+        wait: bool,
+    },
+    /// [`Reply::Created`] once it runs, then [`Reply::Done`]. With `attach`, one descriptor.
+    Run {
+        /// The container.
+        create: Box<Create>,
+        /// Whether a socket comes along.
+        attach: bool,
+        /// Size of its terminal.
+        size: Option<TerminalSize>,
+        /// Go on to tell how it ended, with [`Reply::Exit`] in place of [`Reply::Done`].
+        wait: bool,
+    },
+    /// [`Reply::Started`], then [`Reply::Exit`] when it has ended. One descriptor: a socket for
+    /// its streams.
+    Attach {
+        /// Which container.
+        who: String,
+    },
+    /// [`Reply::Done`].
+    Resize {
+        /// Which container.
+        who: String,
+        /// The size.
+        size: TerminalSize,
+    },
+    /// [`Reply::Done`] when it has ended.
+    Stop {
+        /// Which container.
+        who: String,
+        /// How.
+        stop: Stop,
+    },
+    /// [`Reply::Done`].
+    Kill {
+        /// Which container.
+        who: String,
+        /// With what.
+        signal: Signal,
+    },
+    /// [`Reply::Done`].
+    Pause {
+        /// Which container.
+        who: String,
+    },
+    /// [`Reply::Done`].
+    Resume {
+        /// Which container.
+        who: String,
+    },
+    /// [`Reply::Exit`].
+    Wait {
+        /// Which container.
+        who: String,
+        /// For what.
+        until: WaitFor,
+    },
+    /// [`Reply::Done`].
+    Remove {
+        /// Which container.
+        who: String,
+        /// How.
+        remove: Remove,
+    },
+    /// [`Reply::Done`].
+    Rename {
+        /// Which container.
+        who: String,
+        /// Its name from then on.
+        name: ContainerName,
+    },
+    /// [`Reply::Done`].
+    Restart {
+        /// Which container.
+        who: String,
+        /// How it is stopped.
+        stop: Stop,
+    },
+    /// Any number of [`Reply::Container`], then [`Reply::Done`].
+    List,
+    /// [`Reply::Container`], then [`Reply::Done`].
+    Inspect {
+        /// Which container.
+        who: String,
+    },
+    /// [`Reply::Done`] when there is no more. One descriptor: a socket to which records are
+    /// written as [`crate::LogReader`] reads them.
+    Logs {
+        /// Which container.
+        who: String,
+        /// Which records.
+        query: LogQuery,
+    },
+    /// [`Reply::Exec`]: started. With `attach`, one descriptor.
+    Exec {
+        /// In which container.
+        who: String,
+        /// What.
+        exec: Box<ExecCreate>,
+        /// Whether a socket comes along.
+        attach: bool,
+    },
+    /// [`Reply::Exit`].
+    ExecWait {
+        /// Which exec, by the id that [`Reply::Exec`] told.
+        exec: String,
+    },
+    /// [`Reply::Done`].
+    ExecResize {
+        /// Which exec.
+        exec: String,
+        /// The size.
+        size: TerminalSize,
+    },
+    /// [`Reply::ExecView`].
+    ExecInspect {
+        /// Which exec.
+        exec: String,
+    },
+    /// [`Reply::Usage`].
+    Usage {
+        /// Which container.
+        who: String,
+    },
+    /// [`Reply::Pids`].
+    HostPids {
+        /// Which container.
+        who: String,
+    },
+    /// Any number of [`Reply::Progress`], then [`Reply::Name`], the image's id. One descriptor:
+    /// the archive, open for reading.
+    Import(Import),
+    /// Any number of [`Reply::Progress`], then [`Reply::Changes`]. One descriptor, as for import.
+    Load,
+    /// [`Reply::Done`]. One descriptor: where the archive goes, open for writing.
+    Save {
+        /// Which images.
+        images: Vec<String>,
+    },
+    /// [`Reply::Done`].
+    Tag {
+        /// Which image.
+        from: String,
+        /// The further reference.
+        to: String,
+    },
+    /// [`Reply::Changes`].
+    RemoveImage {
+        /// Which image.
+        image: String,
+        /// How.
+        remove: RemoveImage,
+    },
+    /// Any number of [`Reply::Image`], then [`Reply::Done`].
+    Images,
+    /// [`Reply::Image`], then [`Reply::Done`].
+    ImageInspect {
+        /// Which image.
+        image: String,
+    },
+    /// [`Reply::Info`].
+    Info,
+}
+
+impl Request {
+    /// How many descriptors come with it.
+    pub fn descriptors(&self) -> usize {
+        match self {
+            Request::Start { attach, .. }
+            | Request::Run { attach, .. }
+            | Request::Exec { attach, .. } => usize::from(*attach),
+            Request::Attach { .. }
+            | Request::Logs { .. }
+            | Request::Import(_)
+            | Request::Load
+            | Request::Save { .. } => 1,
+            Request::Create(_)
+            | Request::Resize { .. }
+            | Request::Stop { .. }
+            | Request::Kill { .. }
+            | Request::Pause { .. }
+            | Request::Resume { .. }
+            | Request::Wait { .. }
+            | Request::Remove { .. }
+            | Request::Rename { .. }
+            | Request::Restart { .. }
+            | Request::List
+            | Request::Inspect { .. }
+            | Request::ExecWait { .. }
+            | Request::ExecResize { .. }
+            | Request::ExecInspect { .. }
+            | Request::Usage { .. }
+            | Request::HostPids { .. }
+            | Request::Tag { .. }
+            | Request::RemoveImage { .. }
+            | Request::Images
+            | Request::ImageInspect { .. }
+            | Request::Info => 0,
+        }
+    }
+}
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// It is done, or that was all.
+    Done,
+    /// It was not done.
+    Failed(Failure),
+    /// A container was made.
+    Created(Created),
+    /// A container runs, and streams are attached as asked.
+    Started,
+    /// A container or exec ended.
+    Exit(Exit),
+    /// A container.
+    Container(Box<Container>),
+    /// An exec was started; its id.
+    Exec(String),
+    /// An exec.
+    ExecView(Box<ExecView>),
+    /// What a container has used.
+    Usage(Box<Usage>),
+    /// Host process ids.
+    Pids(Vec<u32>),
+    /// How far it has come.
+    Progress(Progress),
+    /// The id of something new.
+    Name(String),
+    /// What happened to the image store.
+    Changes(Vec<Change>),
+    /// An image.
+    Image(Box<ImageView>),
+    /// The daemon in a few numbers.
+    Info(Box<Info>),
+}
+
+impl Reply {
+    /// Whether nothing more comes in answer to the request.
+    pub fn ends(&self) -> bool {
+        match self {
+            Reply::Created(_)
+            | Reply::Started
+            | Reply::Container(_)
+            | Reply::Image(_)
+            | Reply::Progress(_) => false,
+            Reply::Done
+            | Reply::Failed(_)
+            | Reply::Exit(_)
+            | Reply::Exec(_)
+            | Reply::ExecView(_)
+            | Reply::Usage(_)
+            | Reply::Pids(_)
+            | Reply::Name(_)
+            | Reply::Changes(_)
+            | Reply::Info(_) => true,
+        }
+    }
+}
+
+/// Why something was not done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What the client can do about it.
+    pub kind: ErrorKind,
+    /// What was asked and what was wrong, causes included.
+    pub message: String,
+    /// What would be right: sentences for people.
+    #[serde(default)]
+    pub hints: Vec<String>,
+}

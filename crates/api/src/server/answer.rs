@@ -1,0 +1,285 @@
+//! One request, one engine call, its replies.
+
+use std::{
+    fs::File,
+    future::Future,
+    os::fd::OwnedFd,
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
+
+use base::ErrorKind;
+use engine::{Create, Engine, EngineError, ExecCreate, LogQuery, Progress, WaitFor};
+use tokio::{io::AsyncWriteExt as _, net::UnixStream, sync::watch};
+use wire::{WireError, Writer};
+use workload::TerminalSize;
+
+use super::failure::failure;
+use crate::{Failure, Reply, Request, log};
+
+/// Log records are written together up to this many bytes.
+const LOG_BATCH_BYTES: usize = 64 << 10;
+
+/// What can end an answer early.
+enum Broken {
+    /// The engine said no: the client is told.
+    Engine(EngineError),
+    /// The client cannot be told anything.
+    Client(WireError),
+}
+
+impl From<EngineError> for Broken {
+    fn from(error: EngineError) -> Broken {
+        Broken::Engine(error)
+    }
+}
+
+impl From<WireError> for Broken {
+    fn from(error: WireError) -> Broken {
+        Broken::Client(error)
+    }
+}
+
+/// Carries a request out and sends its replies, the last of which ends the answer.
+pub(super) async fn answer(
+    engine: &Engine,
+    request: Request,
+    mut fds: Vec<OwnedFd>,
+    to: &mut Writer,
+) -> Result<(), WireError> {
+    if fds.len() != request.descriptors() {
+        let message = format!(
+            "the request takes {} descriptors and came with {}",
+            request.descriptors(),
+            fds.len()
+        );
+        let failure = Failure { kind: ErrorKind::InvalidInput, message, hints: Vec::new() };
+        return to.send(&Reply::Failed(failure), &[]).await;
+    }
+    // Boxed: the futures of all requests together are large, and there is one per connection.
+    let last = match Box::pin(carry_out(engine, request, fds.pop(), to)).await {
+        Ok(last) => last,
+        Err(Broken::Engine(error)) => Reply::Failed(failure(engine, &error).await),
+        Err(Broken::Client(error)) => return Err(error),
+    };
+    to.send(&last, &[]).await
+}
+
+async fn carry_out(
+    engine: &Engine,
+    request: Request,
+    fd: Option<OwnedFd>,
+    to: &mut Writer,
+) -> Result<Reply, Broken> {
+    match request {
+        Request::Create(create) => {
+            let created = engine.create(*create).await?;
+            to.send(&Reply::Created(created), &[]).await?;
+        }
+        Request::Start { who, attach: _, size, wait } => {
+            return start(engine, &who, fd, size, wait, to).await;
+        }
+        Request::Run { create, attach: _, size, wait } => {
+            return run(engine, *create, fd, size, wait, to).await;
+        }
+        Request::Attach { who } => return attach(engine, &who, given(fd), to).await,
+        Request::Resize { who, size } => engine.resize(&who, size).await?,
+        Request::Stop { who, stop } => engine.stop(&who, stop).await?,
+        Request::Kill { who, signal } => engine.kill(&who, signal).await?,
+        Request::Pause { who } => engine.pause(&who).await?,
+        Request::Resume { who } => engine.resume(&who).await?,
+        Request::Wait { who, until } => return Ok(Reply::Exit(engine.wait(&who, until).await?)),
+        Request::Remove { who, remove } => engine.remove(&who, remove).await?,
+        Request::Rename { who, name } => engine.rename(&who, name).await?,
+        Request::Restart { who, stop } => engine.restart(&who, stop).await?,
+        Request::List => {
+            for container in engine.list() {
+                let container = Box::new(container.as_ref().clone());
+                to.send(&Reply::Container(container), &[]).await?;
+            }
+        }
+        Request::Inspect { who } => {
+            let container = Box::new(engine.inspect(&who)?.as_ref().clone());
+            to.send(&Reply::Container(container), &[]).await?;
+        }
+        Request::Logs { who, query } => logs(engine, &who, query, given(fd)).await?,
+        Request::Exec { who, exec, attach: _ } => {
+            return Ok(Reply::Exec(exec_start(engine, &who, *exec, fd).await?));
+        }
+        Request::ExecWait { exec } => return Ok(Reply::Exit(engine.exec_wait(&exec).await?)),
+        Request::ExecResize { exec, size } => engine.exec_resize(&exec, size).await?,
+        Request::ExecInspect { exec } => {
+            return Ok(Reply::ExecView(Box::new(engine.exec_inspect(&exec)?)));
+        }
+        Request::Usage { who } => return Ok(Reply::Usage(Box::new(engine.usage(&who).await?))),
+        Request::HostPids { who } => return Ok(Reply::Pids(engine.host_pids(&who).await?)),
+        Request::Import(import) => {
+            let (news, heard) = watch::channel(None);
+            let work = engine.import(File::from(given(fd)), import, tell(news));
+            return Ok(Reply::Name(with_progress(work, heard, to).await?));
+        }
+        Request::Load => {
+            let (news, heard) = watch::channel(None);
+            let work = engine.load(File::from(given(fd)), tell(news));
+            return Ok(Reply::Changes(with_progress(work, heard, to).await?));
+        }
+        Request::Save { images } => engine.save(images, File::from(given(fd))).await?,
+        Request::Tag { from, to } => engine.tag(&from, &to).await?,
+        Request::RemoveImage { image, remove } => {
+            return Ok(Reply::Changes(engine.remove_image(&image, remove).await?));
+        }
+        Request::Images => {
+            for image in engine.images().await? {
+                to.send(&Reply::Image(Box::new(image)), &[]).await?;
+            }
+        }
+        Request::ImageInspect { image } => {
+            let image = Box::new(engine.image_inspect(&image).await?);
+            to.send(&Reply::Image(image), &[]).await?;
+        }
+        Request::Info => return Ok(Reply::Info(Box::new(engine.info()))),
+    }
+    Ok(Reply::Done)
+}
+
+/// The descriptor that [`answer`] has counted.
+fn given(fd: Option<OwnedFd>) -> OwnedFd {
+    fd.expect("the request's descriptors were counted before it was carried out")
+}
+
+async fn run(
+    engine: &Engine,
+    create: Create,
+    attach: Option<OwnedFd>,
+    size: Option<TerminalSize>,
+    wait: bool,
+    to: &mut Writer,
+) -> Result<Reply, Broken> {
+    let (created, ending) = engine.run_watched(create, attach, size).await?;
+    to.send(&Reply::Created(created), &[]).await?;
+    if wait { Ok(Reply::Exit(ending.exit().await?)) } else { Ok(Reply::Done) }
+}
+
+async fn start(
+    engine: &Engine,
+    who: &str,
+    attach: Option<OwnedFd>,
+    size: Option<TerminalSize>,
+    wait: bool,
+    to: &mut Writer,
+) -> Result<Reply, Broken> {
+    let auto_remove = engine.inspect(who)?.config.auto_remove;
+    let until = if auto_remove { WaitFor::Removed } else { WaitFor::NextExit };
+    // Looked out for before the start: what ends at once and removes itself is not missed.
+    let ending = engine.ending(who, until)?;
+    engine.start(who, attach, size).await?;
+    to.send(&Reply::Started, &[]).await?;
+    if wait { Ok(Reply::Exit(ending.exit().await?)) } else { Ok(Reply::Done) }
+}
+
+async fn attach(
+    engine: &Engine,
+    who: &str,
+    socket: OwnedFd,
+    to: &mut Writer,
+) -> Result<Reply, Broken> {
+    let ending = engine.ending(who, WaitFor::NotRunning)?;
+    engine.attach(who, socket).await?;
+    to.send(&Reply::Started, &[]).await?;
+    Ok(Reply::Exit(ending.exit().await?))
+}
+
+async fn exec_start(
+    engine: &Engine,
+    who: &str,
+    exec: ExecCreate,
+    attach: Option<OwnedFd>,
+) -> Result<String, EngineError> {
+    let id = engine.exec_create(who, exec).await?;
+    engine.exec_start(&id, attach).await?;
+    Ok(id)
+}
+
+/// Writes records to the socket until there are no more or nobody reads them.
+async fn logs(
+    engine: &Engine,
+    who: &str,
+    query: LogQuery,
+    socket: OwnedFd,
+) -> Result<(), EngineError> {
+    let invalid = |error: std::io::Error| EngineError::Invalid {
+        what: "logs".to_owned(),
+        why: format!("the descriptor is no stream socket: {error}"),
+    };
+    let socket = std::os::unix::net::UnixStream::from(socket);
+    socket.set_nonblocking(true).map_err(invalid)?;
+    let mut socket = UnixStream::from_std(socket).map_err(invalid)?;
+    let mut records = engine.logs(who, query).await?;
+    let mut batch = Vec::with_capacity(LOG_BATCH_BYTES);
+    let mut open = true;
+    while open {
+        {
+            // The same future is looked at and then waited for, so that no record is lost.
+            let mut next = pin!(records.next());
+            let ready = match peek(next.as_mut()) {
+                Poll::Ready(record) => Some(record),
+                Poll::Pending if batch.is_empty() => Some(next.await),
+                Poll::Pending => {
+                    if write(&mut socket, &mut batch).await.is_err() {
+                        return Ok(());
+                    }
+                    Some(next.await)
+                }
+            };
+            match ready.transpose()?.flatten() {
+                Some(record) => log::encode(&record, &mut batch),
+                None => open = false,
+            }
+        }
+        if (batch.len() >= LOG_BATCH_BYTES || !open)
+            && write(&mut socket, &mut batch).await.is_err()
+        {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Writes and empties the batch.
+async fn write(socket: &mut UnixStream, batch: &mut Vec<u8>) -> std::io::Result<()> {
+    socket.write_all(batch).await?;
+    batch.clear();
+    Ok(())
+}
+
+/// Whether the future is done already. Who finds it pending waits for it in earnest, or drops it.
+fn peek<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Passes on the latest news only: a client that reads slowly does not hold up the work.
+fn tell(news: watch::Sender<Option<Progress>>) -> engine::OnProgress {
+    Box::new(move |progress| {
+        news.send_replace(Some(progress));
+    })
+}
+
+async fn with_progress<T>(
+    work: impl Future<Output = Result<T, EngineError>>,
+    mut heard: watch::Receiver<Option<Progress>>,
+    to: &mut Writer,
+) -> Result<T, Broken> {
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return Ok(done?),
+            Ok(()) = heard.changed() => {
+                let latest = heard.borrow_and_update().clone();
+                if let Some(latest) = latest {
+                    to.send(&Reply::Progress(latest), &[]).await?;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Every command: its name, its flags, what it does. One file each.
+
+use clap::Subcommand;
+
+use crate::{connect::Endpoint, daemon, error::CliError};
+
+mod attach;
+mod completion;
+mod container;
+mod create;
+mod each;
+mod exec;
+mod image;
+mod images;
+mod import;
+mod info;
+mod inspect;
+mod kill;
+mod load;
+mod logs;
+mod man;
+mod pause;
+mod port;
+mod ps;
+mod rename;
+mod restart;
+mod rm;
+mod rmi;
+mod run;
+mod save;
+mod start;
+mod stats;
+mod stop;
+mod tag;
+mod top;
+mod unbuilt;
+mod version;
+mod wait;
+
+#[cfg(test)]
+pub(crate) use unbuilt::UNBUILT;
+
+/// What can be asked.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    #[command(flatten)]
+    Client(ClientCommand),
+    /// Manage containers
+    #[command(subcommand, arg_required_else_help = true)]
+    Container(container::ContainerCommand),
+    /// Run the daemon in the foreground
+    Daemon(daemon::Args),
+    /// Run as an OCI runtime (create, start, state, kill, delete, …)
+    #[command(disable_help_flag = true)]
+    Oci(Words),
+    /// Hold sandboxes for a daemon that may die (started by the daemon)
+    #[command(hide = true, disable_help_flag = true)]
+    Shim(Words),
+    /// Generate the autocompletion script for the specified shell
+    Completion(completion::Args),
+    /// Write the man pages
+    Man(man::Args),
+    /// Anything else.
+    #[command(external_subcommand)]
+    Other(Vec<String>),
+}
+
+/// What is asked of the daemon.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClientCommand {
+    /// Create and run a new container from an image
+    #[command(
+        disable_help_flag = true,
+        override_usage = "wythe run [OPTIONS] IMAGE [COMMAND] [ARG...]"
+    )]
+    Run(Box<run::Args>),
+    /// Execute a command in a running container
+    #[command(override_usage = "wythe exec [OPTIONS] CONTAINER COMMAND [ARG...]")]
+    Exec(exec::Args),
+    /// List containers
+    Ps(ps::Args),
+    /// List images
+    Images(images::Args),
+    /// Import the contents from a tarball to create a filesystem image
+    Import(import::Args),
+    /// Load an image from a tar archive or STDIN
+    Load(load::Args),
+    /// Save one or more images to a tar archive (streamed to STDOUT by default)
+    Save(save::Args),
+    /// Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE
+    Tag(tag::Args),
+    /// Remove one or more images
+    Rmi(rmi::Args),
+    /// Create a new container
+    #[command(
+        disable_help_flag = true,
+        override_usage = "wythe create [OPTIONS] IMAGE [COMMAND] [ARG...]"
+    )]
+    Create(Box<create::Args>),
+    /// Start one or more stopped containers
+    Start(start::Args),
+    /// Stop one or more running containers
+    Stop(stop::Args),
+    /// Restart one or more containers
+    Restart(restart::Args),
+    /// Kill one or more running containers
+    Kill(kill::Args),
+    /// Remove one or more containers
+    Rm(rm::Args),
+    /// Pause all processes within one or more containers
+    Pause(pause::PauseArgs),
+    /// Unpause all processes within one or more containers
+    Unpause(pause::UnpauseArgs),
+    /// Rename a container
+    Rename(rename::Args),
+    /// Block until one or more containers stop, then print their exit codes
+    Wait(wait::Args),
+    /// Attach local standard input, output, and error streams to a running container
+    Attach(attach::Args),
+    /// Fetch the logs of a container
+    Logs(logs::Args),
+    /// Return low-level information on containers and images
+    Inspect(inspect::Args),
+    /// List port mappings or a specific mapping for the container
+    Port(port::Args),
+    /// Display the running processes of a container
+    Top(top::Args),
+    /// Display a live stream of container(s) resource usage statistics
+    Stats(stats::Args),
+    /// Manage images
+    #[command(subcommand, arg_required_else_help = true)]
+    Image(image::ImageCommand),
+    /// Display system-wide information
+    Info(info::Args),
+    /// Show the Wythe version information
+    Version(version::Args),
+}
+
+/// Words for another personality of the program; `main` has looked at the first.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Words {
+    /// What it takes
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
+    words: Vec<std::ffi::OsString>,
+}
+
+impl Command {
+    /// Whether its exit code is a container's, so that our own failures take 125 and above.
+    pub(crate) fn passes_codes(&self) -> bool {
+        use ClientCommand::{Exec, Run};
+        matches!(self, Command::Client(Run(_) | Exec(_)))
+            || matches!(
+                self,
+                Command::Container(
+                    container::ContainerCommand::Run(_) | container::ContainerCommand::Exec(_)
+                )
+            )
+    }
+}
+
+/// Carries a command out and answers with the exit code.
+pub(crate) fn run(command: Command, endpoint: &Endpoint) -> Result<u8, CliError> {
+    match command {
+        Command::Client(command) => ask(command, endpoint),
+        Command::Container(command) => ask(command.into(), endpoint),
+        Command::Daemon(args) => daemon::run(args, endpoint),
+        Command::Completion(args) => args.run(),
+        Command::Man(args) => args.run(),
+        Command::Other(words) => Err(unbuilt::refuse(&words)),
+        Command::Oci(_) | Command::Shim(_) => {
+            let why = "oci and shim are the first word: other flags do not stand before them";
+            Err(CliError::Usage(why.to_owned()))
+        }
+    }
+}
+
+/// Talks to the daemon, on this thread alone.
+fn ask(command: ClientCommand, to: &Endpoint) -> Result<u8, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::io("start", error))?;
+    runtime.block_on(command.run(to))
+}
+
+impl ClientCommand {
+    async fn run(self, to: &Endpoint) -> Result<u8, CliError> {
+        match self {
+            ClientCommand::Run(args) => args.run(to).await,
+            ClientCommand::Exec(args) => args.run(to).await,
+            ClientCommand::Ps(args) => args.run(to).await,
+            ClientCommand::Images(args) => args.run(to).await,
+            ClientCommand::Import(args) => args.run(to).await,
+            ClientCommand::Load(args) => args.run(to).await,
+            ClientCommand::Save(args) => args.run(to).await,
+            ClientCommand::Tag(args) => args.run(to).await,
+            ClientCommand::Rmi(args) => args.run(to).await,
+            ClientCommand::Create(args) => args.run(to).await,
+            ClientCommand::Start(args) => args.run(to).await,
+            ClientCommand::Stop(args) => args.run(to).await,
+            ClientCommand::Restart(args) => args.run(to).await,
+            ClientCommand::Kill(args) => args.run(to).await,
+            ClientCommand::Rm(args) => args.run(to).await,
+            ClientCommand::Pause(args) => args.run(to).await,
+            ClientCommand::Unpause(args) => args.run(to).await,
+            ClientCommand::Rename(args) => args.run(to).await,
+            ClientCommand::Wait(args) => args.run(to).await,
+            ClientCommand::Attach(args) => args.run(to).await,
+            ClientCommand::Logs(args) => args.run(to).await,
+            ClientCommand::Inspect(args) => args.run(to).await,
+            ClientCommand::Port(args) => args.run(to).await,
+            ClientCommand::Top(args) => args.run(to).await,
+            ClientCommand::Stats(args) => args.run(to).await,
+            ClientCommand::Image(command) => command.run(to).await,
+            ClientCommand::Info(args) => args.run(to).await,
+            ClientCommand::Version(args) => args.run(to).await,
+        }
+    }
+}

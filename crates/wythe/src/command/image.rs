@@ -1,0 +1,41 @@
+//! `image …`: the long names of commands about images.
+
+use clap::Subcommand;
+
+use super::{images, import, inspect, load, rmi, save, tag};
+use crate::{connect::Endpoint, error::CliError};
+
+/// What can be asked about images.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImageCommand {
+    /// Import the contents from a tarball to create a filesystem image
+    Import(import::Args),
+    /// Display detailed information on one or more images
+    Inspect(inspect::ImageArgs),
+    /// Load an image from a tar archive or STDIN
+    Load(load::Args),
+    /// List images
+    #[command(visible_alias = "list")]
+    Ls(images::Args),
+    /// Remove one or more images
+    #[command(visible_alias = "remove")]
+    Rm(rmi::Args),
+    /// Save one or more images to a tar archive (streamed to STDOUT by default)
+    Save(save::Args),
+    /// Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE
+    Tag(tag::Args),
+}
+
+impl ImageCommand {
+    pub(super) async fn run(self, to: &Endpoint) -> Result<u8, CliError> {
+        match self {
+            ImageCommand::Import(args) => args.run(to).await,
+            ImageCommand::Inspect(args) => args.run(to).await,
+            ImageCommand::Load(args) => args.run(to).await,
+            ImageCommand::Ls(args) => args.run(to).await,
+            ImageCommand::Rm(args) => args.run(to).await,
+            ImageCommand::Save(args) => args.run(to).await,
+            ImageCommand::Tag(args) => args.run(to).await,
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! `port`: where published ports are reached.
+
+use crate::{connect::Endpoint, error::CliError, output, show::ports};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Which container
+    #[arg(value_name = "CONTAINER")]
+    container: String,
+    /// Only this port
+    #[arg(value_name = "PRIVATE_PORT[/PROTO]")]
+    port: Option<String>,
+}
+
+impl Args {
+    pub(super) async fn run(self, to: &Endpoint) -> Result<u8, CliError> {
+        let container = to.connect().await?.inspect(&self.container).await?;
+        let wanted = self.port.map(|port| match port.contains('/') {
+            true => port,
+            false => format!("{port}/tcp"),
+        });
+        let mut found = false;
+        for (key, bindings) in ports::bound(&container) {
+            if wanted.as_ref().is_some_and(|wanted| *wanted != key) {
+                continue;
+            }
+            for binding in bindings.into_iter().flatten() {
+                found = true;
+                let address = match binding.host_ip.contains(':') {
+                    true => format!("[{}]:{}", binding.host_ip, binding.host_port),
+                    false => format!("{}:{}", binding.host_ip, binding.host_port),
+                };
+                match wanted {
+                    Some(_) => output::line(&address)?,
+                    None => output::line(&format!("{key} -> {address}"))?,
+                }
+            }
+        }
+        match wanted {
+            Some(wanted) if !found => {
+                let who = &self.container;
+                let why = format!("no public port '{wanted}' published for {who}");
+                Err(CliError::Usage(why))
+            }
+            _ => Ok(0),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Flags that say which container it is.
+
+use base::ContainerName;
+use engine::Create;
+use workload::Isolation;
+
+use super::{FlagError, Surroundings, env::LabelFlags};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct IdentityFlags {
+    /// Assign a name to the container
+    #[arg(long, value_name = "string")]
+    name: Option<ContainerName>,
+    /// Container host name
+    #[arg(short = 'h', long, value_name = "string")]
+    hostname: Option<String>,
+    /// Container NIS domain name
+    #[arg(long, value_name = "string")]
+    domainname: Option<String>,
+    #[command(flatten)]
+    labels: LabelFlags,
+    /// What separates the container from the host (container, host, vm or wasm)
+    #[arg(long, value_name = "string")]
+    isolation: Option<Isolation>,
+    /// Set platform if server is multi-platform capable
+    #[arg(long, value_name = "string")]
+    platform: Option<String>,
+    /// Pull image before running ("always", "missing", "never")
+    #[arg(long, value_name = "string", default_value = "missing")]
+    pull: String,
+    /// Suppress the pull output
+    #[arg(short, long)]
+    quiet: bool,
+    /// Skip image verification
+    #[arg(long, hide = true)]
+    disable_content_trust: bool,
+}
+
+impl IdentityFlags {
+    pub(super) fn apply(
+        self,
+        create: &mut Create,
+        around: &dyn Surroundings,
+    ) -> Result<(), FlagError> {
+        match self.pull.as_str() {
+            "missing" | "never" => {}
+            "always" => {
+                let what = "images come from `wythe load` and `wythe import`";
+                return Err(FlagError::unbuilt("--pull always", what));
+            }
+            other => {
+                let why = "use always, missing or never";
+                return Err(FlagError::invalid("pull", other, why));
+            }
+        }
+        if let Some(platform) = self.platform.filter(|p| !is_this_platform(p)) {
+            let what = format!("this host runs {}", this_platform());
+            return Err(FlagError::unbuilt(format!("--platform {platform}"), what));
+        }
+        create.name = self.name;
+        create.hostname = self.hostname;
+        create.domainname = self.domainname;
+        create.labels = self.labels.resolve(around)?;
+        create.isolation = self.isolation.unwrap_or_default();
+        Ok(())
+    }
+}
+
+/// This host as `--platform` writes it.
+fn this_platform() -> String {
+    format!("linux/{}", architecture())
+}
+
+/// This host's architecture in Go's words.
+pub(crate) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn is_this_platform(platform: &str) -> bool {
+    let this = this_platform();
+    let native = format!("linux/{}", std::env::consts::ARCH);
+    platform == "linux"
+        || platform == this
+        || platform == native
+        || platform == architecture()
+        || platform == format!("{this}/v8")
+}

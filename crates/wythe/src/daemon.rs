@@ -1,0 +1,154 @@
+//! The daemon, and the other personalities of the program that are no client: the shims' fork
+//! server and the OCI runtime.
+//!
+//! The order of starting is the point of this file: the lock first, then the mount namespace while
+//! there is one thread, then the runtime, the engine, the socket, and the word that it is ready.
+
+use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt as _, path::Path};
+
+use api::Server;
+use engine::Engine;
+use tokio::{
+    net::UnixListener,
+    signal::unix::{SignalKind, signal},
+};
+use tracing::info;
+
+use crate::{
+    connect::{Endpoint, make_run_root},
+    error::{CliError, chain},
+    paths::Roots,
+};
+
+mod bridge;
+mod drivers;
+mod embedded;
+mod init;
+mod listener;
+mod lock;
+mod log;
+mod namespace;
+mod ready;
+
+pub(crate) use drivers::{oci, shim};
+use ready::Ready;
+
+/// Flags of `wythe daemon`; the roots and the socket are flags before the command.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where images and containers are kept
+    #[arg(long, value_name = "dir")]
+    data_root: Option<std::path::PathBuf>,
+    /// Where the socket is kept and what ends with a reboot
+    #[arg(long, value_name = "dir")]
+    run_root: Option<std::path::PathBuf>,
+    /// Socket to serve
+    #[arg(long, value_name = "path")]
+    socket: Option<std::path::PathBuf>,
+    /// Name of the default bridge
+    #[arg(long, value_name = "name")]
+    bridge: Option<net::InterfaceName>,
+    /// Leave the terminal, log to a file, and say on standard output when it serves
+    #[arg(long, hide = true)]
+    background: bool,
+}
+
+/// Serves until it is told to stop.
+pub(crate) fn run(args: Args, endpoint: &Endpoint) -> Result<u8, CliError> {
+    let background = args.background;
+    let done = start(args, endpoint);
+    if let (true, Err(error)) = (background, &done) {
+        // Whoever started it reads this, or nobody.
+        let _ = crate::output::line(&chain(error));
+    }
+    done.map(|()| 0)
+}
+
+fn start(args: Args, endpoint: &Endpoint) -> Result<(), CliError> {
+    if !rustix::process::geteuid().is_root() {
+        let why = "the daemon must be root; daemons of ordinary users are not built yet";
+        return Err(CliError::Usage(why.to_owned()));
+    }
+    let roots = Roots {
+        data: args.data_root.unwrap_or_else(|| endpoint.roots.data.clone()),
+        run: args.run_root.unwrap_or_else(|| endpoint.roots.run.clone()),
+    };
+    make_run_root(&roots.run).map_err(|error| not_made(&roots.run, error))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&roots.data)
+        .map_err(|error| not_made(&roots.data, error))?;
+    let lock = lock::take(&roots.lock())?;
+    let ready = Ready::new(args.background);
+    if args.background {
+        // Fails for the leader of a process group, which one started in the background is not.
+        let _ = rustix::process::setsid();
+    }
+    log::begin(args.background.then(|| roots.log()).as_deref(), endpoint.debug)?;
+    let shims = drivers::shim_directory(&roots);
+    let joined = namespace::enter(&shims)
+        .map_err(|error| CliError::io("enter a mount namespace for the daemon", error))?;
+    let socket = args.socket.unwrap_or_else(|| endpoint.named.clone().unwrap_or(roots.socket()));
+    let listener = listener::open(&socket)?;
+    let bridge = args.bridge.unwrap_or_else(|| bridge::name(&roots.run));
+    let mut config =
+        engine::Config::new(roots.data.clone(), roots.run.clone(), build_version().to_owned());
+    config.bridge = bridge;
+    config.embedded = embedded::images();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CliError::io("start", error))?;
+    let served = runtime.block_on(serve(config, &roots, joined, listener, ready));
+    // Threads that still wait for the kernel do not hold up the end.
+    runtime.shutdown_background();
+    drop(lock);
+    served
+}
+
+async fn serve(
+    config: engine::Config,
+    roots: &Roots,
+    joined: bool,
+    listener: listener::Listener,
+    ready: Ready,
+) -> Result<(), CliError> {
+    let drivers = drivers::open(roots, joined).await?;
+    let engine = Engine::open(config, drivers)
+        .await
+        .map_err(|error| CliError::Usage(format!("cannot open the engine: {}", chain(&error))))?;
+    let failed = |error| CliError::io("serve the socket", error);
+    let accept = UnixListener::from_std(listener.socket()?).map_err(failed)?;
+    let stop = stop_asked().map_err(failed)?;
+    let server = Server::new(engine.clone(), build_version());
+    ready.tell();
+    info!(version = build_version(), "serving");
+    let served = server.serve(accept, stop).await;
+    ready::stopping();
+    listener.remove();
+    engine.close().await;
+    info!("stopped; containers run on");
+    served.map_err(failed)
+}
+
+/// Done when the daemon is asked to stop.
+fn stop_asked() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Version of this build.
+fn build_version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}
+
+fn not_made(path: &Path, error: io::Error) -> CliError {
+    CliError::io(format!("make {}", path.display()), error)
+}

@@ -1,0 +1,128 @@
+//! Drivers: the only place where concrete ones are named.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::{fd::OwnedFd, unix::fs::MetadataExt as _, unix::process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use base::Deadline;
+use shim::{ForkServer, ShimConfig, ShimDriver};
+use tracing::warn;
+use workload::{Driver, DriverError, Isolation};
+
+use super::init;
+use crate::{
+    error::{CliError, chain},
+    output,
+    paths::Roots,
+};
+
+/// How long a fork server that is of no more use may take to end.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+
+/// Where the shims' sockets are.
+pub(super) fn shim_directory(roots: &Roots) -> PathBuf {
+    roots.run.join("shims")
+}
+
+/// The drivers of this build, in shims. `joined` says that shims of an earlier daemon are there and
+/// share our mounts.
+pub(super) async fn open(roots: &Roots, joined: bool) -> Result<Vec<Arc<dyn Driver>>, CliError> {
+    let build = build();
+    let init = init::path(roots, &build);
+    if let Err(error) = init::place(&init) {
+        warn!(%error, "--init will be refused: its program cannot be put in place");
+    }
+    let config = ShimConfig {
+        run_dir: shim_directory(roots),
+        build: build.clone(),
+        start: start_fork_server(shim_directory(roots), build, init.clone()),
+    };
+    let mut drivers: Vec<Arc<dyn Driver>> = Vec::new();
+    for isolation in [Isolation::Container, Isolation::Host] {
+        let failed = |error: &dyn std::error::Error| {
+            CliError::Usage(format!("no driver for isolation {isolation}: {}", chain(error)))
+        };
+        let local = make(isolation, &init).map_err(|error| failed(&error))?;
+        let driver = ShimDriver::new(local, config.clone()).map_err(|error| failed(&error))?;
+        if !joined && drivers.is_empty() {
+            // One that is left over lives in the mount namespace of a daemon that is gone.
+            let stopped = driver.stop_fork_server(Deadline::after(STOP_WITHIN)).await;
+            stopped.map_err(|error| failed(&error))?;
+        }
+        drivers.push(Arc::new(driver));
+    }
+    Ok(drivers)
+}
+
+/// The driver for an isolation, in this process, with the program for `--init`.
+fn make(isolation: Isolation, init: &Path) -> Result<Arc<dyn Driver>, DriverError> {
+    let _ = init::open(init);
+    let no = || DriverError::Unsupported {
+        what: format!("isolation {isolation}"),
+        why: "this build has no driver for it".to_owned(),
+    };
+    Err(no())
+}
+
+/// Names this build: of two programs of one version, the one that was built later is another.
+fn build() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    match std::fs::metadata("/proc/self/exe") {
+        Ok(exe) => format!("{version}-{:x}-{:x}", exe.mtime(), exe.mtime_nsec()),
+        Err(_) => version.to_owned(),
+    }
+}
+
+/// Starts this program again as the fork server.
+fn start_fork_server(run_dir: PathBuf, build: String, init: PathBuf) -> Arc<shim::StartForkServer> {
+    Arc::new(move |listener: OwnedFd| {
+        let status = Command::new("/proc/self/exe")
+            .arg0("wythe")
+            .arg("shim")
+            .arg(&run_dir)
+            .arg(&build)
+            .arg(&init)
+            .current_dir("/")
+            .stdin(Stdio::from(listener))
+            .stdout(Stdio::null())
+            .status()?;
+        match status.success() {
+            true => Ok(()),
+            false => Err(io::Error::other(format!("it ended with {status}"))),
+        }
+    })
+}
+
+/// `wythe shim DIRECTORY BUILD INIT`: the fork server, and in the end each shim.
+pub(crate) fn shim(args: Vec<OsString>) -> ExitCode {
+    let [_, _, run_dir, build, init] = args.as_slice() else {
+        output::complain("wythe: shim is started by the daemon");
+        return ExitCode::from(125);
+    };
+    let init = PathBuf::from(init);
+    let server = ForkServer {
+        run_dir: Path::new(run_dir).to_owned(),
+        build: build.to_string_lossy().into_owned(),
+        driver: Arc::new(move |isolation| make(isolation, &init)),
+    };
+    match server.serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(&format!("wythe: {}", chain(&error)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `wythe oci …`: the OCI runtime.
+pub(crate) fn oci(args: Vec<OsString>) -> ExitCode {
+    let _ = args;
+    output::complain("wythe: this build has no OCI runtime");
+    ExitCode::from(125)
+}

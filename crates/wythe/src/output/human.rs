@@ -1,0 +1,51 @@
+//! Sizes for people, in powers of 1000, with three significant digits.
+//!
+//! Source: docker/go-units, `HumanSizeWithPrecision`.
+
+/// `117MB`, `4.26MB`, `0B`.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    let mut scale = 1_u64;
+    let mut unit = 0;
+    while bytes / scale >= 1000 && unit + 1 < UNITS.len() {
+        scale = scale.saturating_mul(1000);
+        unit += 1;
+    }
+    // Three significant digits: as many decimals as the whole part leaves room for.
+    let decimals = match bytes / scale {
+        0..10 => 2,
+        10..100 => 1,
+        _ => 0,
+    };
+    let steps = 10_u128.pow(decimals);
+    let rounded = (u128::from(bytes) * steps * 2 / u128::from(scale)).div_ceil(2);
+    let (whole, rest) = (rounded / steps, rounded % steps);
+    let unit = UNITS.get(unit).copied().unwrap_or("EB");
+    if rest == 0 {
+        return format!("{whole}{unit}");
+    }
+    let rest = format!("{rest:0width$}", width = usize::try_from(decimals).unwrap_or(0));
+    format!("{whole}.{}{unit}", rest.trim_end_matches('0'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_three_digits() {
+        for (bytes, want) in [
+            (0, "0B"),
+            (999, "999B"),
+            (1000, "1kB"),
+            (13_256, "13.3kB"),
+            (4_261_574, "4.26MB"),
+            (4_500_000, "4.5MB"),
+            (116_953_321, "117MB"),
+            (1_094_000_000, "1.09GB"),
+            (u64::MAX, "18.4EB"),
+        ] {
+            assert_eq!(size(bytes), want, "{bytes}");
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! A container as `inspect` shows it.
+
+use std::collections::BTreeMap;
+
+use engine::{Container, ContainerState, MountKind, MountRequest, NetworkMode};
+use serde::Serialize;
+
+use super::{
+    host_config::{HostConfig, network_name},
+    ports::{self, Binding},
+    status,
+};
+use crate::time;
+
+/// Docker's `ContainerJSON`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct ContainerJson {
+    id: String,
+    created: String,
+    path: String,
+    args: Vec<String>,
+    state: State,
+    image: String,
+    resolv_conf_path: &'static str,
+    hostname_path: &'static str,
+    hosts_path: &'static str,
+    log_path: String,
+    name: String,
+    restart_count: u32,
+    driver: &'static str,
+    platform: &'static str,
+    mount_label: &'static str,
+    process_label: String,
+    app_armor_profile: String,
+    #[serde(rename = "ExecIDs")]
+    exec_ids: Option<Vec<String>>,
+    host_config: HostConfig,
+    graph_driver: GraphDriver,
+    mounts: Vec<Mount>,
+    config: Config,
+    network_settings: NetworkSettings,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct State {
+    status: &'static str,
+    running: bool,
+    paused: bool,
+    restarting: bool,
+    #[serde(rename = "OOMKilled")]
+    oom_killed: bool,
+    dead: bool,
+    pid: u32,
+    exit_code: u8,
+    error: String,
+    started_at: String,
+    finished_at: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct GraphDriver {
+    data: Option<()>,
+    name: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Mount {
+    r#type: &'static str,
+    source: String,
+    destination: String,
+    mode: String,
+    #[serde(rename = "RW")]
+    rw: bool,
+    propagation: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Config {
+    hostname: String,
+    domainname: String,
+    user: String,
+    attach_stdin: bool,
+    attach_stdout: bool,
+    attach_stderr: bool,
+    exposed_ports: BTreeMap<String, Empty>,
+    tty: bool,
+    open_stdin: bool,
+    stdin_once: bool,
+    env: Vec<String>,
+    cmd: Option<Vec<String>>,
+    image: String,
+    volumes: Option<BTreeMap<String, Empty>>,
+    working_dir: String,
+    entrypoint: Option<Vec<String>>,
+    labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stop_signal: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stop_timeout: Option<u32>,
+}
+
+/// Go's `struct{}`: `{}`.
+#[derive(Debug, Serialize)]
+struct Empty {}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct NetworkSettings {
+    bridge: &'static str,
+    #[serde(rename = "SandboxID")]
+    sandbox_id: String,
+    ports: BTreeMap<String, Option<Vec<Binding>>>,
+    gateway: String,
+    #[serde(rename = "IPAddress")]
+    ip_address: String,
+    #[serde(rename = "IPPrefixLen")]
+    ip_prefix_len: u8,
+    mac_address: String,
+    networks: BTreeMap<String, Endpoint>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Endpoint {
+    mac_address: String,
+    gateway: String,
+    #[serde(rename = "IPAddress")]
+    ip_address: String,
+    #[serde(rename = "IPPrefixLen")]
+    ip_prefix_len: u8,
+}
+
+impl ContainerJson {
+    /// The container in Docker's words.
+    pub(crate) fn of(container: &Container) -> ContainerJson {
+        let config = &container.config;
+        let words: Vec<String> =
+            config.entrypoint.iter().flatten().chain(&config.command).cloned().collect();
+        let (path, args) = match words.split_first() {
+            Some((path, args)) => (path.clone(), args.to_vec()),
+            None => (String::new(), Vec::new()),
+        };
+        let execs = container.execs.clone();
+        ContainerJson {
+            id: container.id.as_str().to_owned(),
+            created: time::rfc3339(Some(container.created)),
+            path,
+            args,
+            state: state(container),
+            image: container.image_id.clone(),
+            resolv_conf_path: "",
+            hostname_path: "",
+            hosts_path: "",
+            log_path: container.log_path.clone().unwrap_or_default(),
+            name: format!("/{}", container.name),
+            restart_count: 0,
+            driver: "erofs",
+            platform: "linux",
+            mount_label: "",
+            process_label: config.security.selinux.clone().unwrap_or_default(),
+            app_armor_profile: config.security.apparmor.clone().unwrap_or_default(),
+            exec_ids: if execs.is_empty() { None } else { Some(execs) },
+            host_config: HostConfig::of(config),
+            graph_driver: GraphDriver { data: None, name: "erofs" },
+            mounts: config.mounts.iter().map(mount).collect(),
+            config: self::config(container),
+            network_settings: network(container),
+        }
+    }
+}
+
+fn state(container: &Container) -> State {
+    let view = &container.state;
+    let paused = view.state == ContainerState::Paused;
+    State {
+        status: status::word(view.state),
+        running: paused || view.state == ContainerState::Running,
+        paused,
+        restarting: false,
+        oom_killed: view.exit.is_some_and(|exit| exit.out_of_memory),
+        dead: view.state == ContainerState::Dead,
+        pid: view.pid.unwrap_or(0),
+        exit_code: status::exit_code(view),
+        error: status::error(view),
+        started_at: time::rfc3339(view.started),
+        finished_at: time::rfc3339(view.exit.map(|exit| exit.at)),
+    }
+}
+
+fn mount(mount: &MountRequest) -> Mount {
+    let mode = if mount.read_only { "ro" } else { "" }.to_owned();
+    let destination = mount.target.display().to_string();
+    let rw = !mount.read_only;
+    match &mount.kind {
+        MountKind::Bind { source, propagation, .. } => Mount {
+            r#type: "bind",
+            source: source.display().to_string(),
+            destination,
+            mode,
+            rw,
+            propagation: propagation.clone().unwrap_or_else(|| "rprivate".to_owned()),
+        },
+        MountKind::Tmpfs { .. } => Mount {
+            r#type: "tmpfs",
+            source: String::new(),
+            destination,
+            mode,
+            rw,
+            propagation: String::new(),
+        },
+    }
+}
+
+fn config(container: &Container) -> Config {
+    let config = &container.config;
+    let command = config.command.clone();
+    let short = || container.id.short().to_owned();
+    Config {
+        hostname: config.hostname.clone().unwrap_or_else(short),
+        domainname: config.domainname.clone().unwrap_or_default(),
+        user: config.user.clone().unwrap_or_default(),
+        attach_stdin: config.stdin && config.stdin_once,
+        attach_stdout: config.stdin_once,
+        attach_stderr: config.stdin_once,
+        exposed_ports: config
+            .expose
+            .iter()
+            .map(|(port, protocol)| (ports::key(*port, *protocol), Empty {}))
+            .collect(),
+        tty: config.terminal,
+        open_stdin: config.stdin,
+        stdin_once: config.stdin_once,
+        env: config.env.clone(),
+        cmd: if command.is_empty() { None } else { Some(command) },
+        image: super::familiar(&config.image).to_owned(),
+        volumes: None,
+        working_dir: config.working_dir.clone().unwrap_or_default(),
+        entrypoint: config.entrypoint.clone(),
+        labels: config.labels.clone(),
+        stop_signal: config.stop_signal.map(|signal| signal.to_string()),
+        stop_timeout: config.stop_timeout_s,
+    }
+}
+
+fn network(container: &Container) -> NetworkSettings {
+    let view = &container.network;
+    let text = |address: Option<std::net::Ipv4Addr>| {
+        address.map(|address| address.to_string()).unwrap_or_default()
+    };
+    let (ip, gateway) = (text(view.address), text(view.gateway));
+    let mac = view.mac.clone().unwrap_or_default();
+    let endpoint = Endpoint {
+        mac_address: mac.clone(),
+        gateway: gateway.clone(),
+        ip_address: ip.clone(),
+        ip_prefix_len: view.prefix,
+    };
+    let networks = match &container.config.network {
+        NetworkMode::Container(_) => BTreeMap::new(),
+        mode @ (NetworkMode::Bridge | NetworkMode::None | NetworkMode::Host) => {
+            [(network_name(mode), endpoint)].into()
+        }
+    };
+    NetworkSettings {
+        bridge: "",
+        sandbox_id: container.id.as_str().to_owned(),
+        ports: ports::bound(container),
+        gateway,
+        ip_address: ip,
+        ip_prefix_len: view.prefix,
+        mac_address: mac,
+        networks,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::show::fixture;
+
+    #[test]
+    fn inspect_shows_dockers_json() {
+        let json = serde_json::to_string_pretty(&ContainerJson::of(&fixture::container())).unwrap();
+        insta::assert_snapshot!(json);
+    }
+}

@@ -1,0 +1,98 @@
+//! A container with something in every field, for golden tests.
+
+use std::net::Ipv4Addr;
+
+use base::{ByteSize, ContainerId, clock::Timestamp};
+use engine::{
+    Container, ContainerState, Create, MountKind, MountRequest, NetworkView, PortBinding,
+    PortRequest, Protocol, StateView,
+};
+use workload::{CpuLimits, MemorySwap};
+
+/// When the golden tests take place: the first of January 2026.
+pub(crate) const NOW: Timestamp = Timestamp(1_767_225_600_000_000_000);
+
+/// It runs.
+pub(crate) fn container() -> Container {
+    let ago = |seconds: u64| Timestamp(NOW.0 - seconds * 1_000_000_000);
+    let binding = PortBinding {
+        host_ip: Ipv4Addr::UNSPECIFIED.into(),
+        host_port: 8080,
+        container_port: 80,
+        protocol: Protocol::Tcp,
+    };
+    Container {
+        id: ContainerId::from_random([0xc0; 32]),
+        name: "web".parse().unwrap(),
+        image_id: format!("sha256:{}", "ab".repeat(32)),
+        config: create(),
+        created: ago(150),
+        state: StateView {
+            state: ContainerState::Running,
+            pid: Some(4711),
+            started: Some(ago(5)),
+            exit: None,
+            error: None,
+        },
+        network: NetworkView {
+            address: Some(Ipv4Addr::new(172, 17, 0, 2)),
+            prefix: 16,
+            gateway: Some(Ipv4Addr::new(172, 17, 0, 1)),
+            mac: Some("02:42:ac:11:00:02".to_owned()),
+            ports: vec![binding],
+        },
+        log_path: Some("/data/log".to_owned()),
+        execs: vec!["e1".to_owned()],
+    }
+}
+
+fn create() -> Create {
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let mut create = Create {
+        name: Some("web".parse().unwrap()),
+        image: "docker.io/library/web:1".to_owned(),
+        entrypoint: Some(words(&["/bin/server"])),
+        command: words(&["--port", "80"]),
+        env: words(&["PATH=/bin", "K=V"]),
+        working_dir: Some("/srv".to_owned()),
+        user: Some("www".to_owned()),
+        labels: [("tier".to_owned(), "front".to_owned())].into(),
+        stop_timeout_s: Some(3),
+        hostname: Some("web".to_owned()),
+        expose: vec![(80, Protocol::Tcp), (53, Protocol::Udp)],
+        ports: vec![PortRequest {
+            container_port: 80,
+            protocol: Protocol::Tcp,
+            host_ip: None,
+            host_port: Some(8080),
+        }],
+        mounts: vec![
+            MountRequest {
+                target: "/srv".into(),
+                kind: MountKind::Bind {
+                    source: "/srv/a-rather-long-path".into(),
+                    create: true,
+                    non_recursive: false,
+                    propagation: None,
+                },
+                read_only: true,
+            },
+            MountRequest {
+                target: "/run".into(),
+                kind: MountKind::Tmpfs {
+                    size: Some(ByteSize(1 << 20)),
+                    mode: None,
+                    options: Vec::new(),
+                },
+                read_only: false,
+            },
+        ],
+        ..Create::default()
+    };
+    create.limits.memory.limit = Some(ByteSize(256 << 20));
+    create.limits.memory.swap = Some(MemorySwap::Total(ByteSize(512 << 20)));
+    create.limits.cpu = CpuLimits::nano_cpus(500_000_000);
+    create.security.cap_add = words(&["NET_ADMIN"]);
+    create.security.no_new_privileges = true;
+    create
+}

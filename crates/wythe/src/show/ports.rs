@@ -1,0 +1,66 @@
+//! Published ports as Docker writes them.
+
+use std::collections::BTreeMap;
+
+use engine::{Container, Protocol};
+use serde::Serialize;
+
+/// Docker's word for the protocol.
+pub(crate) fn protocol(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    }
+}
+
+/// `80/tcp`.
+pub(crate) fn key(port: u16, of: Protocol) -> String {
+    format!("{port}/{}", protocol(of))
+}
+
+/// Where a published port is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Binding {
+    /// Host address.
+    pub(crate) host_ip: String,
+    /// Host port.
+    pub(crate) host_port: String,
+}
+
+/// Every exposed port of a running container, with where it is reached, or `null`.
+pub(crate) fn bound(container: &Container) -> BTreeMap<String, Option<Vec<Binding>>> {
+    let exposed = container.config.expose.iter();
+    let mut ports: BTreeMap<String, Option<Vec<Binding>>> =
+        exposed.map(|(port, protocol)| (key(*port, *protocol), None)).collect();
+    for port in &container.network.ports {
+        let binding =
+            Binding { host_ip: port.host_ip.to_string(), host_port: port.host_port.to_string() };
+        ports
+            .entry(key(port.container_port, port.protocol))
+            .or_default()
+            .get_or_insert_default()
+            .push(binding);
+    }
+    ports
+}
+
+/// `0.0.0.0:8080->80/tcp, 53/udp`: what `ps` shows.
+pub(crate) fn column(container: &Container) -> String {
+    let mut parts = Vec::new();
+    let mut ports: Vec<_> = bound(container).into_iter().collect();
+    ports.sort_by_key(|(key, _)| key.split('/').next().and_then(|port| port.parse::<u16>().ok()));
+    for (key, bindings) in ports {
+        let Some(bindings) = bindings else {
+            parts.push(key);
+            continue;
+        };
+        for Binding { host_ip, host_port } in bindings {
+            match host_ip.contains(':') {
+                true => parts.push(format!("[{host_ip}]:{host_port}->{key}")),
+                false => parts.push(format!("{host_ip}:{host_port}->{key}")),
+            }
+        }
+    }
+    parts.join(", ")
+}

@@ -1,0 +1,136 @@
+//! A container as a row of `ps`.
+
+use base::clock::Timestamp;
+use engine::{Container, MountKind};
+use serde::Serialize;
+
+use super::{ports, status};
+use crate::{output::format::Column, template::Value, time};
+
+/// The columns of `ps`.
+pub(crate) const COLUMNS: [Column; 14] = [
+    ("Command", "COMMAND"),
+    ("CreatedAt", "CREATED AT"),
+    ("ID", "CONTAINER ID"),
+    ("Image", "IMAGE"),
+    ("Labels", "LABELS"),
+    ("LocalVolumes", "LOCAL VOLUMES"),
+    ("Mounts", "MOUNTS"),
+    ("Names", "NAMES"),
+    ("Networks", "NETWORKS"),
+    ("Ports", "PORTS"),
+    ("RunningFor", "CREATED"),
+    ("Size", "SIZE"),
+    ("State", "STATE"),
+    ("Status", "STATUS"),
+];
+
+/// The table of `ps`.
+pub(crate) const TABLE: &str =
+    "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
+
+/// The fields that Docker's `ps` has, in its order.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Row {
+    command: String,
+    created_at: String,
+    #[serde(rename = "ID")]
+    id: String,
+    image: String,
+    labels: String,
+    local_volumes: String,
+    mounts: String,
+    names: String,
+    networks: String,
+    ports: String,
+    running_for: String,
+    size: String,
+    state: &'static str,
+    status: String,
+}
+
+/// The container as a row; cut short unless `no_trunc`.
+pub(crate) fn row(container: &Container, no_trunc: bool, now: Timestamp) -> Value {
+    /// Longest command and mount that a table shows.
+    const CHARS_MAX: usize = 20;
+    let cut = |text: &str| if no_trunc { text.to_owned() } else { ellipsis(text, CHARS_MAX) };
+    let config = &container.config;
+    let labels: Vec<String> =
+        config.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let mounts: Vec<String> = config
+        .mounts
+        .iter()
+        .filter_map(|mount| match &mount.kind {
+            MountKind::Bind { source, .. } => Some(cut(&source.display().to_string())),
+            MountKind::Tmpfs { .. } => None,
+        })
+        .collect();
+    let row = Row {
+        command: format!("{:?}", cut(&command(container))),
+        created_at: time::table(container.created),
+        id: if no_trunc { container.id.as_str() } else { container.id.short() }.to_owned(),
+        image: super::familiar(&config.image).to_owned(),
+        labels: labels.join(","),
+        local_volumes: "0".to_owned(),
+        mounts: mounts.join(","),
+        names: container.name.as_str().to_owned(),
+        networks: super::host_config::network_name(&config.network),
+        ports: ports::column(container),
+        running_for: time::human(time::between(container.created, now)) + " ago",
+        size: "0B".to_owned(),
+        state: status::word(container.state.state),
+        status: status::sentence(&container.state, now),
+    };
+    let mut row = Value::of(&row);
+    if let Value::Map(fields) = &mut row {
+        let labels = config.labels.iter().map(|(key, value)| (key.clone(), value.clone()));
+        fields.push(("Label".to_owned(), Value::Lookup(labels.collect())));
+    }
+    row
+}
+
+/// Entrypoint and command in one line.
+pub(crate) fn command(container: &Container) -> String {
+    let entrypoint = container.config.entrypoint.iter().flatten();
+    let words: Vec<&str> =
+        entrypoint.chain(&container.config.command).map(String::as_str).collect();
+    words.join(" ")
+}
+
+fn ellipsis(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most - 1).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        output::format::{Format, list},
+        show::fixture,
+    };
+
+    #[test]
+    fn a_container_is_a_row_as_docker_shows_it() {
+        let rows = [row(&fixture::container(), false, fixture::NOW)];
+        insta::assert_snapshot!(list(&Format::Table, TABLE, &COLUMNS, &rows).unwrap(), @r#"
+        CONTAINER ID   IMAGE     COMMAND                  CREATED         STATUS         PORTS                          NAMES
+        c0c0c0c0c0c0   web:1     "/bin/server --port …"   2 minutes ago   Up 5 seconds   53/udp, 0.0.0.0:8080->80/tcp   web
+        "#);
+        let wanted =
+            Format::parse(Some("{{.Label \"tier\"}} {{.Networks}} {{.Mounts}} {{.State}}"));
+        assert_eq!(
+            list(&wanted, TABLE, &COLUMNS, &rows).unwrap(),
+            "front bridge /srv/a-rather-long-… running\n"
+        );
+    }
+
+    #[test]
+    fn json_has_dockers_fields() {
+        let rows = [row(&fixture::container(), true, fixture::NOW)];
+        insta::assert_snapshot!(list(&Format::Json, TABLE, &COLUMNS, &rows).unwrap());
+    }
+}

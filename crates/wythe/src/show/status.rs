@@ -1,0 +1,53 @@
+//! A container's state in a sentence, as `ps` shows it.
+
+use base::clock::Timestamp;
+use engine::{ContainerState, StateView};
+use workload::ExitStatus;
+
+use crate::time;
+
+/// `Up 5 minutes`, `Exited (0) 2 hours ago`, `Created`.
+pub(crate) fn sentence(state: &StateView, now: Timestamp) -> String {
+    let up = || time::human(time::between(state.started.unwrap_or(now), now));
+    match state.state {
+        ContainerState::Created => "Created".to_owned(),
+        ContainerState::Running => format!("Up {}", up()),
+        ContainerState::Paused => format!("Up {} (Paused)", up()),
+        ContainerState::Exited => {
+            let ago = state.exit.map(|exit| time::human(time::between(exit.at, now)));
+            let code = exit_code(state);
+            ago.map_or_else(
+                || format!("Exited ({code})"),
+                |ago| format!("Exited ({code}) {ago} ago"),
+            )
+        }
+        ContainerState::Removing => "Removal In Progress".to_owned(),
+        ContainerState::Dead => "Dead".to_owned(),
+    }
+}
+
+/// Docker's word for the state.
+pub(crate) fn word(state: ContainerState) -> &'static str {
+    match state {
+        ContainerState::Created => "created",
+        ContainerState::Running => "running",
+        ContainerState::Paused => "paused",
+        ContainerState::Exited => "exited",
+        ContainerState::Removing => "removing",
+        ContainerState::Dead => "dead",
+    }
+}
+
+/// The exit code, 0 for one that has not ended.
+pub(crate) fn exit_code(state: &StateView) -> u8 {
+    state.exit.map_or(0, |exit| exit.status.shell_code())
+}
+
+/// Why it does not run, if that needs saying.
+pub(crate) fn error(state: &StateView) -> String {
+    match (&state.error, state.exit.map(|exit| exit.status)) {
+        (Some(error), _) => error.clone(),
+        (None, Some(ExitStatus::Lost)) => "the exit status was lost".to_owned(),
+        (None, _) => String::new(),
+    }
+}
