@@ -122,7 +122,5 @@ pub(crate) fn shim(args: Vec<OsString>) -> ExitCode {
 
 /// `wythe oci …`: the OCI runtime.
 pub(crate) fn oci(args: Vec<OsString>) -> ExitCode {
-    let _ = args;
-    output::complain("wythe: this build has no OCI runtime");
-    ExitCode::from(125)
+    linux::oci::main(args.into_iter().skip(2).collect())
 }
