@@ -1,5 +1,4 @@
-//! The daemon, and the other personalities of the program that are no client: the shims' fork
-//! server and the OCI runtime.
+//! The daemon, and the shims' fork server.
 //!
 //! The order of starting is the point of this file: the lock first, then the mount namespace while
 //! there is one thread, then the runtime, the engine, the socket, and the word that it is ready.
@@ -30,7 +29,7 @@ mod log;
 mod namespace;
 mod ready;
 
-pub(crate) use drivers::{oci, shim};
+pub(crate) use drivers::shim;
 use ready::Ready;
 
 /// Flags of `wythe daemon`; the roots and the socket are flags before the command.

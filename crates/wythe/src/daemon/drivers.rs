@@ -100,8 +100,8 @@ fn start_fork_server(run_dir: PathBuf, build: String, init: PathBuf) -> Arc<shim
 }
 
 /// `wythe shim DIRECTORY BUILD INIT`: the fork server, and in the end each shim.
-pub(crate) fn shim(args: Vec<OsString>) -> ExitCode {
-    let [_, _, run_dir, build, init] = args.as_slice() else {
+pub(crate) fn shim(args: &[OsString]) -> ExitCode {
+    let [run_dir, build, init] = args else {
         output::complain("wythe: shim is started by the daemon");
         return ExitCode::from(125);
     };
@@ -118,11 +118,4 @@ pub(crate) fn shim(args: Vec<OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// `wythe oci …`: the OCI runtime.
-pub(crate) fn oci(args: Vec<OsString>) -> ExitCode {
-    let _ = args;
-    output::complain("wythe: this build has no OCI runtime");
-    ExitCode::from(125)
 }
