@@ -49,8 +49,6 @@ struct State {
     root: Option<OwnedFd>,
     /// The host's `/proc`, in which `self` is this process.
     proc: Option<OwnedFd>,
-    /// `/dev/null` of the host, in this mount namespace.
-    null: Option<OwnedFd>,
     /// The container's devpts.
     devpts: Option<OwnedFd>,
     /// An empty read-only directory to mask others with.
@@ -108,7 +106,10 @@ impl Child<'_> {
     fn step(&self, state: &mut State, op: &Op) -> std::result::Result<(), End> {
         match op {
             Op::Sibling => self.sibling(),
-            Op::Execute => Err(End::Failed(self.execute(state))),
+            Op::Execute => {
+                self.say(Message::Executing, None).map_err(End::Failed)?;
+                Err(End::Failed(self.execute(state)))
+            }
             op @ (Op::DieWithParent(_)
             | Op::DefaultSignals
             | Op::Session

@@ -113,11 +113,11 @@ fn empty_directory(state: &mut State) -> Result<OwnedFd> {
     Ok(empty)
 }
 
-/// A copy of the mount of the host's null device, which was opened before anything of the
-/// container's could stand in its place.
+/// A copy of the mount of the container's null device, checked to be it: something else may have
+/// been put in its place by the image or by a mount (CVE-2025-31133).
 fn null_file(state: &State) -> Result<OwnedFd> {
-    let null = state.null.as_ref().ok_or(Errno::NODEV)?;
-    if !beneath::is_null_device(null)? {
+    let null = beneath::find(root_of(state)?, c"/dev/null")?;
+    if !beneath::is_null_device(&null)? {
         return Err(Errno::NODEV);
     }
     copy_of(null.as_fd(), c"", false)
