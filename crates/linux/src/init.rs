@@ -109,7 +109,10 @@ impl Child<'_> {
     fn step(&self, state: &mut State, op: &Op) -> std::result::Result<(), End> {
         match op {
             Op::Sibling => self.sibling(),
-            Op::Execute => Err(End::Failed(self.execute(state))),
+            Op::Execute => {
+                self.say(Message::Executing, None).map_err(End::Failed)?;
+                Err(End::Failed(self.execute(state)))
+            }
             op @ (Op::DieWithParent(_)
             | Op::DefaultSignals
             | Op::Session

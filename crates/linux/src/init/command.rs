@@ -22,7 +22,8 @@ impl Child<'_> {
         for (number, path) in self.command.candidates.iter().enumerate() {
             match runnable(path) {
                 Ok(()) => return Ok(number),
-                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(Errno::NOENT) => {}
+                Err(Errno::NOTDIR) if self.command.candidates.len() > 1 => {}
                 Err(other) => refused = other,
             }
         }

@@ -68,8 +68,7 @@ fn open_directory(path: &CStr) -> Result<OwnedFd> {
     rustix::fs::openat(CWD, path, flags, Mode::empty())
 }
 
-/// Keeps what is mounted here from appearing on the host, and opens what later operations need
-/// of the host, while its tree is still the one that paths mean.
+/// Keeps what is mounted here from appearing on the host.
 fn detach(state: &mut State) -> Result<()> {
     let tree = open_directory(c"/")?;
     let change = Change { propagation: propagation::SLAVE, recursive: true, ..Change::default() };

@@ -90,6 +90,7 @@ pub(super) fn container(
         no_pivot: wishes.no_pivot,
         no_new_keyring: wishes.no_new_keyring,
         personality: None,
+        root_is_shifted: false,
         no_make_cwd: false,
     };
     let root = prepare::Root::of(container);
@@ -330,6 +331,7 @@ impl Launch<'_> {
                 None | Some((Message::Told(Stage::Ready), _)) => return Ok(()),
                 Some((Message::Failed { op, errno }, _)) => return Err(self.failed(op, errno)),
                 Some((Message::Warned { op, errno }, _)) => self.warn(op, errno),
+                Some((Message::Executing, _)) => {}
                 Some((Message::Terminal, master)) => {
                     launched.terminal = master;
                     self.resize(launched);

@@ -11,6 +11,7 @@ use std::{
 };
 
 use base::Deadline;
+use linux::LinuxDriver;
 use shim::{ForkServer, ShimConfig, ShimDriver};
 use tracing::warn;
 use workload::{Driver, DriverError, Isolation};
@@ -62,12 +63,8 @@ pub(super) async fn open(roots: &Roots, joined: bool) -> Result<Vec<Arc<dyn Driv
 
 /// The driver for an isolation, in this process, with the program for `--init`.
 fn make(isolation: Isolation, init: &Path) -> Result<Arc<dyn Driver>, DriverError> {
-    let _ = init::open(init);
-    let no = || DriverError::Unsupported {
-        what: format!("isolation {isolation}"),
-        why: "this build has no driver for it".to_owned(),
-    };
-    Err(no())
+    let init = init::open(init).ok();
+    Ok(Arc::new(LinuxDriver::new(isolation, init)?))
 }
 
 /// Names this build: of two programs of one version, the one that was built later is another.

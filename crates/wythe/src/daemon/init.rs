@@ -35,11 +35,11 @@ pub(super) fn place(path: &Path) -> io::Result<()> {
     }
     let directory = path.parent().unwrap_or(path);
     DirBuilder::new().recursive(true).mode(0o711).create(directory)?;
-    let part = path.with_extension("part");
-    match fs::remove_file(&part) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
+    // Of earlier builds. Those that shims here still use are mounted and cannot go.
+    for old in fs::read_dir(directory)?.flatten() {
+        let _ = fs::remove_file(old.path());
     }
+    let part = path.with_extension("part");
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o555).open(&part)?;
     file.write_all(DEMO)?;
     drop(file);
