@@ -1,1 +1,37 @@
-//! Skeleton.
+//! Networks on one host: bridges, address leases, published ports, address translation, and the
+//! files that tell a container about them.
+//!
+//! Everything is done in-process over netlink; there is no child process. The interface is
+//! synchronous; its users call it from threads that may block.
+//!
+//! ```text
+//! port lease subnet interface files   pure: what was asked for, what is taken, what it is called
+//! link nft table                      pure: what to say to the kernel
+//! host reserve conntrack              says it
+//! ```
+//!
+//! Knows no containers, no images and no drivers: an endpoint is an id, an address and the
+//! namespace it ends in.
+
+mod conntrack;
+mod error;
+pub mod files;
+mod host;
+mod interface;
+mod lease;
+mod link;
+mod network;
+mod nft;
+mod port;
+mod reserve;
+mod subnet;
+mod table;
+
+pub use error::NetworkError;
+pub use host::{Attachment, Endpoint, Host, private_namespace};
+pub use interface::{InterfaceName, InterfaceNameError, Mac};
+pub use lease::{LeaseError, Leases};
+pub use network::Network;
+pub use port::{Forward, PortError, PortRange, Protocol, PublishedPort, parse_published};
+pub use reserve::{Reservation, ReserveError};
+pub use subnet::{Ipv4Net, SubnetError};

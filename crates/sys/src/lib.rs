@@ -1,1 +1,4 @@
-//! Skeleton.
+//! Linux system calls that rustix lacks.
+
+pub mod netlink;
+pub mod netns;

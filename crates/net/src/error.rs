@@ -1,0 +1,88 @@
+//! What can go wrong with a host's network stack.
+
+use std::io;
+
+use base::ErrorKind;
+use rustix::io::Errno;
+use sys::netlink::NetlinkError;
+
+use crate::InterfaceName;
+
+/// Why something about networks could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// The host's network stack cannot be spoken to.
+    #[error("cannot open the host's network stack")]
+    Open(#[source] io::Error),
+    /// No private subnet is free.
+    #[error("no subnet is free: the host has routes to all private networks")]
+    NoSubnet,
+    /// The network contradicts itself.
+    #[error("network {bridge} cannot be made: {fault}")]
+    Unusable {
+        /// Its bridge.
+        bridge: InterfaceName,
+        /// What is wrong.
+        fault: &'static str,
+    },
+    /// There is no such link, or one of another kind.
+    #[error("there is no bridge {0}")]
+    NotABridge(InterfaceName),
+    /// A network namespace could not be made.
+    #[error("cannot make a network namespace")]
+    Namespace(#[source] io::Error),
+    /// The host cannot be made to forward packets.
+    #[error("cannot turn on net.ipv4.ip_forward")]
+    Forwarding(#[source] io::Error),
+    /// The kernel refused something about links.
+    #[error("cannot {doing} {name}")]
+    Link {
+        /// What was being done.
+        doing: &'static str,
+        /// To which link, or whose.
+        name: String,
+        /// What the kernel says.
+        #[source]
+        source: NetlinkError,
+    },
+    /// The kernel refused our nftables table.
+    #[error("cannot write nftables table \"wythe\"")]
+    Table(#[source] NetlinkError),
+}
+
+impl NetworkError {
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            NetworkError::Unusable { .. } => ErrorKind::InvalidInput,
+            NetworkError::NotABridge(_) => ErrorKind::NotFound,
+            NetworkError::NoSubnet => ErrorKind::Exhausted,
+            NetworkError::Link { source, .. } | NetworkError::Table(source) => {
+                kind_of(source.errno)
+            }
+            NetworkError::Open(source)
+            | NetworkError::Namespace(source)
+            | NetworkError::Forwarding(source) => {
+                Errno::from_io_error(source).map_or(ErrorKind::Internal, kind_of)
+            }
+        }
+    }
+}
+
+pub(crate) fn kind_of(errno: Errno) -> ErrorKind {
+    match errno {
+        Errno::PERM | Errno::ACCESS | Errno::ROFS => ErrorKind::PermissionDenied,
+        Errno::OPNOTSUPP | Errno::AFNOSUPPORT => ErrorKind::Unsupported,
+        Errno::NOMEM | Errno::NOSPC | Errno::NFILE | Errno::MFILE => ErrorKind::Exhausted,
+        _ => ErrorKind::Internal,
+    }
+}
+
+/// Says what was being done when the kernel refused.
+pub(crate) fn wrong(
+    doing: &'static str,
+    name: &str,
+) -> impl FnOnce(NetlinkError) -> NetworkError + use<> {
+    let name = name.to_owned();
+    move |source| NetworkError::Link { doing, name, source }
+}

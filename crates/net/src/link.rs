@@ -1,0 +1,292 @@
+//! The rtnetlink messages in use: links, their addresses, their routes.
+//!
+//! Writes requests into a [`Batch`] and reads replies; sends nothing itself. Numbers are those of
+//! `linux/rtnetlink.h`, `linux/if_link.h`, `linux/if_addr.h` and `linux/ip.h`.
+
+use std::{
+    net::Ipv4Addr,
+    os::fd::{AsRawFd, BorrowedFd},
+};
+
+use sys::netlink::{Attributes, Batch, CREATE, DUMP, EXCLUSIVE, REPLACE, attributes};
+
+use crate::{InterfaceName, Ipv4Net, interface::Mac};
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_GETLINK: u16 = 18;
+const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+const RTM_GETADDR: u16 = 22;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_GETROUTE: u16 = 26;
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+const IFF_UP: u32 = 1;
+
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_AF_SPEC: u16 = 26;
+const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BRPORT_MODE: u16 = 4;
+const VETH_INFO_PEER: u16 = 1;
+const IFLA_INET_CONF: u16 = 1;
+const IPV4_DEVCONF_ROUTE_LOCALNET: u16 = 26;
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
+
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_BROADCAST: u16 = 4;
+
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
+const RT_TABLE_MAIN: u8 = 254;
+const RTPROT_BOOT: u8 = 3;
+const RTN_UNICAST: u8 = 1;
+
+/// The index of `lo`, in every namespace.
+pub(crate) const LOOPBACK: u32 = 1;
+
+/// Which address families of a host a link is set up for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Families {
+    /// Whether the kernel has IPv6, so that it must be told to leave a link alone.
+    pub(crate) ipv6: bool,
+}
+
+/// Makes a bridge. Its own hardware address keeps it from taking on those of its ports.
+pub(crate) fn add_bridge(batch: &mut Batch, name: &InterfaceName, mac: Mac) {
+    batch.message(RTM_NEWLINK, CREATE | EXCLUSIVE, &link_header(0, 0), |a| {
+        a.put_text(IFLA_IFNAME, name.as_str());
+        a.put(IFLA_ADDRESS, &mac.0);
+        a.nest(IFLA_LINKINFO, |a| a.put_text(IFLA_INFO_KIND, "bridge"));
+    });
+}
+
+/// Brings a bridge up.
+///
+/// `route_localnet` lets what the host sends to 127.0.0.1 leave through this link after it was
+/// forwarded to a container; what arrives for 127.0.0.0/8 from outside is dropped by our table.
+/// Without an IPv6 link-local address containers have no second, unfiltered way to the host.
+pub(crate) fn bring_bridge_up(batch: &mut Batch, index: u32, mtu: Option<u32>, families: Families) {
+    batch.message(RTM_NEWLINK, 0, &link_header(index, IFF_UP), |a| {
+        put_mtu(a, mtu);
+        a.nest(IFLA_AF_SPEC, |a| {
+            a.nest(u16::from(AF_INET), |a| {
+                a.nest(IFLA_INET_CONF, |a| {
+                    a.put(IPV4_DEVCONF_ROUTE_LOCALNET, &1_u32.to_ne_bytes());
+                });
+            });
+            no_ipv6_addresses(a, families);
+        });
+    });
+}
+
+/// A cable between a bridge and the inside of a namespace.
+pub(crate) struct Cable<'a> {
+    /// The end on the host.
+    pub(crate) host: &'a InterfaceName,
+    /// The index of the bridge it is plugged into.
+    pub(crate) bridge: u32,
+    /// The end inside.
+    pub(crate) inside: &'a InterfaceName,
+    /// The hardware address of the end inside.
+    pub(crate) mac: Mac,
+    /// Where inside is.
+    pub(crate) namespace: BorrowedFd<'a>,
+    /// Largest packet in bytes; none for the kernel's choice.
+    pub(crate) mtu: Option<u32>,
+}
+
+/// Lays a cable: one message makes both ends where they belong and plugs in the host's, which the
+/// next brings up.
+///
+/// Hairpin mode lets a frame leave by the port it came from, which a container's connection to
+/// its own published port does where `br_netfilter` translates addresses within the bridge.
+pub(crate) fn add_cable(batch: &mut Batch, cable: &Cable<'_>, families: Families) {
+    batch.message(RTM_NEWLINK, CREATE | EXCLUSIVE, &link_header(0, 0), |a| {
+        a.put_text(IFLA_IFNAME, cable.host.as_str());
+        a.put(IFLA_MASTER, &cable.bridge.to_ne_bytes());
+        put_mtu(a, cable.mtu);
+        a.nest(IFLA_LINKINFO, |a| {
+            a.put_text(IFLA_INFO_KIND, "veth");
+            a.nest(IFLA_INFO_DATA, |a| {
+                a.nest_after(VETH_INFO_PEER, &link_header(0, 0), |a| {
+                    a.put_text(IFLA_IFNAME, cable.inside.as_str());
+                    a.put(IFLA_ADDRESS, &cable.mac.0);
+                    a.put(IFLA_NET_NS_FD, &cable.namespace.as_raw_fd().to_ne_bytes());
+                    put_mtu(a, cable.mtu);
+                });
+            });
+        });
+    });
+    batch.message(RTM_NEWLINK, 0, &link_header(0, IFF_UP), |a| {
+        a.put_text(IFLA_IFNAME, cable.host.as_str());
+        a.nest(IFLA_LINKINFO, |a| {
+            a.put_text(IFLA_INFO_SLAVE_KIND, "bridge");
+            a.nest(IFLA_INFO_SLAVE_DATA, |a| a.put(IFLA_BRPORT_MODE, &[1]));
+        });
+        if families.ipv6 {
+            a.nest(IFLA_AF_SPEC, |a| no_ipv6_addresses(a, families));
+        }
+    });
+}
+
+/// Brings a link up that needs nothing else.
+pub(crate) fn bring_up(batch: &mut Batch, index: u32) {
+    batch.message(RTM_NEWLINK, 0, &link_header(index, IFF_UP), |_| ());
+}
+
+/// Removes a link; of a cable, both ends.
+pub(crate) fn remove(batch: &mut Batch, name: &str) {
+    batch.message(RTM_DELLINK, 0, &link_header(0, 0), |a| a.put_text(IFLA_IFNAME, name));
+}
+
+/// Gives a link an address, or leaves it the one it has.
+pub(crate) fn add_address(batch: &mut Batch, index: u32, address: Ipv4Addr, subnet: Ipv4Net) {
+    let header = address_header(index, subnet.prefix());
+    batch.message(RTM_NEWADDR, CREATE | REPLACE, &header, |a| {
+        a.put(IFA_LOCAL, &address.octets());
+        a.put(IFA_ADDRESS, &address.octets());
+        a.put(IFA_BROADCAST, &subnet.broadcast().octets());
+    });
+}
+
+/// Takes an address from a link.
+pub(crate) fn remove_address(batch: &mut Batch, index: u32, address: Ipv4Addr, prefix: u8) {
+    batch.message(RTM_DELADDR, 0, &address_header(index, prefix), |a| {
+        a.put(IFA_LOCAL, &address.octets());
+    });
+}
+
+/// Sends everything that has no better way through a gateway.
+pub(crate) fn add_default_route(batch: &mut Batch, index: u32, gateway: Ipv4Addr) {
+    let header = [AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, 0, RTN_UNICAST, 0, 0, 0, 0];
+    batch.message(RTM_NEWROUTE, CREATE | EXCLUSIVE, &header, |a| {
+        a.put(RTA_GATEWAY, &gateway.octets());
+        a.put(RTA_OIF, &index.to_ne_bytes());
+    });
+}
+
+/// Asks for one link.
+pub(crate) fn get(batch: &mut Batch, name: &InterfaceName) {
+    batch.message(RTM_GETLINK, 0, &link_header(0, 0), |a| a.put_text(IFLA_IFNAME, name.as_str()));
+}
+
+/// Asks for all links.
+pub(crate) fn get_all(batch: &mut Batch) {
+    batch.message(RTM_GETLINK, DUMP, &link_header(0, 0), |_| ());
+}
+
+/// Asks for all IPv4 addresses.
+pub(crate) fn get_addresses(batch: &mut Batch) {
+    batch.message(RTM_GETADDR, DUMP, &address_header(0, 0), |_| ());
+}
+
+/// Asks for all IPv4 routes.
+pub(crate) fn get_routes(batch: &mut Batch) {
+    let header = [AF_INET, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    batch.message(RTM_GETROUTE, DUMP, &header, |_| ());
+}
+
+/// What a reply says about a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    /// The index of the bridge that it is a port of.
+    pub(crate) master: Option<u32>,
+    pub(crate) is_bridge: bool,
+}
+
+impl Link {
+    /// Reads the body of an `RTM_NEWLINK`.
+    pub(crate) fn read(body: &[u8]) -> Option<Link> {
+        let index = u32_at(body, 4)?;
+        let mut link = Link { index, name: String::new(), master: None, is_bridge: false };
+        for (kind, value) in attributes(body.get(16..)?) {
+            match kind {
+                IFLA_IFNAME => link.name = text(value),
+                IFLA_MASTER => link.master = u32_at(value, 0),
+                IFLA_LINKINFO => {
+                    link.is_bridge = attributes(value)
+                        .any(|(kind, value)| kind == IFLA_INFO_KIND && text(value) == "bridge");
+                }
+                _ => {}
+            }
+        }
+        Some(link)
+    }
+}
+
+/// Reads the body of an `RTM_NEWADDR`: the link's index, the address, its prefix length.
+pub(crate) fn read_address(body: &[u8]) -> Option<(u32, Ipv4Addr, u8)> {
+    let [family, prefix, _, _] = *body.first_chunk()?;
+    let local = attributes(body.get(8..)?).find(|(kind, _)| *kind == IFA_LOCAL)?.1;
+    (family == AF_INET).then_some((u32_at(body, 4)?, address(local)?, prefix))
+}
+
+/// Reads the body of an `RTM_NEWROUTE`: where it leads, and the index of the link it leaves by.
+pub(crate) fn read_route(body: &[u8]) -> Option<(Ipv4Net, Option<u32>)> {
+    let [family, prefix] = *body.first_chunk()?;
+    let (mut to, mut link) = (Ipv4Addr::UNSPECIFIED, None);
+    for (kind, value) in attributes(body.get(12..)?) {
+        match kind {
+            RTA_DST => to = address(value)?,
+            RTA_OIF => link = u32_at(value, 0),
+            _ => {}
+        }
+    }
+    (family == AF_INET).then_some((Ipv4Net::containing(to, prefix)?, link))
+}
+
+fn no_ipv6_addresses(a: &mut Attributes<'_>, families: Families) {
+    if families.ipv6 {
+        a.nest(u16::from(AF_INET6), |a| {
+            a.put(IFLA_INET6_ADDR_GEN_MODE, &[IN6_ADDR_GEN_MODE_NONE]);
+        });
+    }
+}
+
+fn put_mtu(a: &mut Attributes<'_>, mtu: Option<u32>) {
+    if let Some(mtu) = mtu {
+        a.put(IFLA_MTU, &mtu.to_ne_bytes());
+    }
+}
+
+/// `struct ifinfomsg`: any family, the link's index (0: by name), flags to set.
+fn link_header(index: u32, up: u32) -> [u8; 16] {
+    let mut header = [0; 16];
+    for (field, value) in header.chunks_exact_mut(4).skip(1).zip([index, up, up]) {
+        field.copy_from_slice(&value.to_ne_bytes());
+    }
+    header
+}
+
+/// `struct ifaddrmsg`.
+fn address_header(index: u32, prefix: u8) -> [u8; 8] {
+    let [a, b, c, d] = index.to_ne_bytes();
+    [AF_INET, prefix, 0, 0, a, b, c, d]
+}
+
+fn text(value: &[u8]) -> String {
+    String::from_utf8_lossy(value.strip_suffix(&[0]).unwrap_or(value)).into_owned()
+}
+
+fn address(value: &[u8]) -> Option<Ipv4Addr> {
+    value.first_chunk::<4>().copied().map(Ipv4Addr::from)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().copied().map(u32::from_ne_bytes)
+}
