@@ -28,7 +28,7 @@ const DEPTH_MAX: usize = 8;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HostFacts {
     kernel: (u32, u32),
-    cap_last: u8,
+    capabilities: u64,
 }
 
 impl HostFacts {
@@ -38,18 +38,22 @@ impl HostFacts {
         let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|word| word.parse());
         let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0);
         let kernel = (next(), next());
-        // Capability 37, AUDIT_READ, is in every kernel that Rust's standard library runs on.
-        let cap_last = fs::read_to_string("/proc/sys/kernel/cap_last_cap")
+        // Source: proc_pid_status(5), CapBnd. Without it, all that every kernel has, up to
+        // AUDIT_READ.
+        let capabilities = fs::read_to_string("/proc/self/status")
             .ok()
-            .and_then(|text| text.trim().parse().ok())
-            .unwrap_or(37);
-        HostFacts { kernel, cap_last }
+            .and_then(|text| {
+                let bounding = text.lines().find_map(|line| line.strip_prefix("CapBnd:"))?;
+                u64::from_str_radix(bounding.trim(), 16).ok()
+            })
+            .unwrap_or((1 << 38) - 1);
+        HostFacts { kernel, capabilities }
     }
 
     /// What an exec needs to know.
     pub(crate) fn facts(self) -> Facts {
         let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Facts { kernel: self.kernel, cap_last: self.cap_last, hostname, ..Facts::default() }
+        Facts { kernel: self.kernel, capabilities: self.capabilities, hostname, ..Facts::default() }
     }
 }
 
@@ -292,7 +296,7 @@ mod tests {
         let facts = facts.unwrap();
         let targets: Vec<_> = facts.files.iter().map(|(target, _)| target.clone()).collect();
         assert_eq!(targets, ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"].map(PathBuf::from));
-        assert!(facts.kernel >= (3, 0) && facts.cap_last >= 37);
+        assert!(facts.kernel >= (3, 0) && facts.capabilities != 0);
     }
 
     #[test]

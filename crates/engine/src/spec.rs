@@ -34,8 +34,8 @@ const SHM_BYTES: ByteSize = ByteSize(64 << 20);
 pub(crate) struct Facts {
     /// Kernel version, major and minor.
     pub(crate) kernel: (u32, u32),
-    /// Highest capability that the kernel knows.
-    pub(crate) cap_last: u8,
+    /// Capabilities that this process has to give, by bit.
+    pub(crate) capabilities: u64,
     /// Host name of the host.
     pub(crate) hostname: String,
     /// The container's root file system.

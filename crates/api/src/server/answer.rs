@@ -59,7 +59,7 @@ pub(super) async fn answer(
     // Boxed: the futures of all requests together are large, and there is one per connection.
     let last = match Box::pin(carry_out(engine, request, fds.pop(), to)).await {
         Ok(last) => last,
-        Err(Broken::Engine(error)) => Reply::Failed(failure(engine, &error).await),
+        Err(Broken::Engine(error)) => Reply::Failed(failure(engine, &error)),
         Err(Broken::Client(error)) => return Err(error),
     };
     to.send(&last, &[]).await

@@ -22,7 +22,7 @@ pub(super) fn resolve(
     facts: &Facts,
     privileged: bool,
 ) -> Result<Security, EngineError> {
-    let capabilities = capabilities(config, facts.cap_last, privileged)?;
+    let capabilities = capabilities(config, facts.capabilities, privileged)?;
     Ok(Security {
         seccomp: filter(config, facts, privileged, &capabilities)?,
         capabilities: profile::capability_sets(capabilities),
@@ -36,10 +36,10 @@ pub(super) fn resolve(
 /// Source: moby, `oci/caps`, `TweakCapabilities`.
 fn capabilities(
     config: &Create,
-    cap_last: u8,
+    given: u64,
     privileged: bool,
 ) -> Result<BTreeSet<u8>, EngineError> {
-    let every = || (0..=cap_last).collect::<BTreeSet<_>>();
+    let every = || (0..64).filter(|number| given >> number & 1 == 1).collect::<BTreeSet<u8>>();
     if privileged {
         return Ok(every());
     }

@@ -13,7 +13,7 @@ fn id() -> ContainerId {
 fn facts() -> Facts {
     Facts {
         kernel: (6, 18),
-        cap_last: 40,
+        capabilities: (1 << 41) - 1,
         hostname: "host".to_owned(),
         root: Some(RootFs::Overlay {
             lower: vec!["/layers/b".into(), "/layers/a".into()],
