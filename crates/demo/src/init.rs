@@ -24,9 +24,10 @@ pub(crate) fn run(args: &[String]) -> u8 {
         Ok(set) => set,
         Err(error) => return crate::fail("init", error),
     };
-    // The standard library unblocks signals in the child. Its own process group keeps what the
-    // terminal sends (^C) from reaching it twice, from the terminal and from us.
-    let child = match Command::new(command).args(rest).process_group(0).spawn() {
+    // Its own process group keeps what the terminal sends (^C) from reaching it twice, from the
+    // terminal and from us.
+    let mut command_line = Command::new(command);
+    let child = match os::spawn_unblocked(command_line.args(rest).process_group(0)) {
         Ok(child) => i32::try_from(child.id()).unwrap_or(i32::MAX),
         Err(error) => {
             crate::fail("init", format_args!("exec: \"{command}\": {error}"));

@@ -5,6 +5,8 @@
 use std::{
     ffi::{c_int, c_ulong},
     io,
+    os::unix::process::CommandExt as _,
+    process::{Child, Command},
 };
 
 /// Room for the kernel's and the C library's signal set on every Linux.
@@ -36,6 +38,8 @@ unsafe extern "C" {
 
 /// Source: linux/signal.h.
 const SIG_BLOCK: c_int = 0;
+/// Source: linux/signal.h.
+const SIG_UNBLOCK: c_int = 1;
 /// Source: waitpid(2).
 const WNOHANG: c_int = 1;
 
@@ -56,6 +60,19 @@ pub(crate) fn block_signals() -> io::Result<SignalSet> {
     // SAFETY: the set was filled just above; the old one is not asked for.
     check(unsafe { sigprocmask(SIG_BLOCK, &raw const set, std::ptr::null_mut()) })?;
     Ok(set)
+}
+
+/// Starts a command with no signal blocked: a child inherits the mask of its parent.
+pub(crate) fn spawn_unblocked(command: &mut Command) -> io::Result<Child> {
+    let unblock = || {
+        let mut set = SignalSet([0; 128]);
+        // SAFETY: the set is large enough, and this is one of the calls allowed after fork.
+        check(unsafe { sigfillset(&raw mut set) })?;
+        // SAFETY: as above; the old set is not asked for.
+        check(unsafe { sigprocmask(SIG_UNBLOCK, &raw const set, std::ptr::null_mut()) })
+    };
+    // SAFETY: the closure allocates nothing and takes no lock.
+    unsafe { command.pre_exec(unblock) }.spawn()
 }
 
 /// Waits for the next blocked signal.

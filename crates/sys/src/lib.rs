@@ -4,16 +4,16 @@
 //! between clone(2) and execve(2). This crate knows no policy: it says what the kernel says.
 
 pub mod bpf;
-pub mod fork;
-pub mod loopdev;
-pub mod netlink;
-pub mod netns;
 pub mod capability;
 pub mod clone;
 pub mod exec;
+pub mod fork;
 pub mod keyring;
+pub mod loopdev;
 pub mod mount;
 pub mod namespace;
+pub mod netlink;
+pub mod netns;
 pub mod process;
 pub mod seccomp;
 pub mod signal;

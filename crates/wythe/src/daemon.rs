@@ -114,7 +114,7 @@ async fn serve(
     ready: Ready,
 ) -> Result<(), CliError> {
     let drivers = drivers::open(roots, joined).await?;
-    let engine = Engine::open(config, drivers)
+    let engine = Engine::open(config, drivers.list())
         .await
         .map_err(|error| CliError::Usage(format!("cannot open the engine: {}", chain(&error))))?;
     let failed = |error| CliError::io("serve the socket", error);
@@ -127,6 +127,7 @@ async fn serve(
     ready::stopping();
     listener.remove();
     engine.close().await;
+    drivers.stop().await;
     info!("stopped; containers run on");
     served.map_err(failed)
 }

@@ -11,7 +11,8 @@ fn the_first_command_of_the_readme_starts_a_daemon_and_reports() {
     assert!(ran.out.contains("process 1 of 1"), "{ran:?}");
     instance.remove_all();
     let pid = std::fs::read_to_string(instance.path("run/daemon.lock")).expect("it holds the lock");
-    let pid = pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
+    let pid =
+        pid.trim().parse().ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("the daemon runs");
 }
 

@@ -31,8 +31,8 @@ fn podman_runs_containers_over_wythe() {
         .arg(".")
         .status();
     assert!(tar.expect("tar runs").success());
-    // Called by a name that ends in -runtime, the program takes runc's command line.
-    std::os::unix::fs::symlink(Instance::program(), path("wythe-runtime")).expect("a link");
+    // Called by this name, the program takes runc's command line.
+    std::os::unix::fs::symlink(Instance::program(), path("wythe-oci")).expect("a link");
     fs::write(path("containers.conf"), "[containers]\ndefault_ulimits = [\"nofile=1024:1024\"]\n")
         .expect("a file");
     let podman = |args: &[&str]| {
@@ -46,7 +46,7 @@ fn podman_runs_containers_over_wythe() {
             "--events-backend",
             "none",
         ]);
-        command.arg("--runtime").arg(path("wythe-runtime")).args(args);
+        command.arg("--runtime").arg(path("wythe-oci")).args(args);
         command.env("CONTAINERS_CONF", path("containers.conf"));
         let output = command.output().expect("podman runs");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();

@@ -51,7 +51,8 @@ impl Fixture {
         }
         let id = format!("t{}-{}", std::process::id(), home.path().file_name()?.to_str()?);
         let id = id.replace('.', "");
-        let capabilities = profile::DEFAULT_CAPABILITIES.iter().filter_map(|n| profile::capability(n));
+        let capabilities =
+            profile::DEFAULT_CAPABILITIES.iter().filter_map(|n| profile::capability(n));
         Some(Fixture {
             driver: LinuxDriver::new(Isolation::Container, None).unwrap(),
             sandbox: SandboxSpec {

@@ -33,7 +33,7 @@ pub(super) fn shim_directory(roots: &Roots) -> PathBuf {
 
 /// The drivers of this build, in shims. `joined` says that shims of an earlier daemon are there and
 /// share our mounts.
-pub(super) async fn open(roots: &Roots, joined: bool) -> Result<Vec<Arc<dyn Driver>>, CliError> {
+pub(super) async fn open(roots: &Roots, joined: bool) -> Result<Drivers, CliError> {
     let build = build();
     let init = init::path(roots, &build);
     if let Err(error) = init::place(&init) {
@@ -44,7 +44,7 @@ pub(super) async fn open(roots: &Roots, joined: bool) -> Result<Vec<Arc<dyn Driv
         build: build.clone(),
         start: start_fork_server(shim_directory(roots), build, init.clone()),
     };
-    let mut drivers: Vec<Arc<dyn Driver>> = Vec::new();
+    let mut drivers: Vec<Arc<ShimDriver>> = Vec::new();
     for isolation in [Isolation::Container, Isolation::Host] {
         let failed = |error: &dyn std::error::Error| {
             CliError::Usage(format!("no driver for isolation {isolation}: {}", chain(error)))
@@ -58,7 +58,26 @@ pub(super) async fn open(roots: &Roots, joined: bool) -> Result<Vec<Arc<dyn Driv
         }
         drivers.push(Arc::new(driver));
     }
-    Ok(drivers)
+    Ok(Drivers(drivers))
+}
+
+/// The drivers of this build. Their shims share one fork server.
+pub(super) struct Drivers(Vec<Arc<ShimDriver>>);
+
+impl Drivers {
+    /// As the engine knows them.
+    pub(super) fn list(&self) -> Vec<Arc<dyn Driver>> {
+        self.0.iter().map(|driver| Arc::clone(driver) as Arc<dyn Driver>).collect()
+    }
+
+    /// Ends the fork server, which is of no use without a daemon; shims go on without it.
+    pub(super) async fn stop(&self) {
+        let Some(driver) = self.0.first() else { return };
+        if let Err(error) = driver.stop_fork_server(Deadline::after(STOP_WITHIN)).await {
+            // The next daemon tries again.
+            warn!(%error, "the fork server goes on");
+        }
+    }
 }
 
 /// The driver for an isolation, in this process, with the program for `--init`.
