@@ -33,11 +33,15 @@ fn podman_runs_containers_over_wythe() {
     assert!(tar.expect("tar runs").success());
     // Called by this name, the program takes runc's command line.
     std::os::unix::fs::symlink(Instance::program(), path("wythe-oci")).expect("a link");
-    fs::write(path("containers.conf"), "[containers]\ndefault_ulimits = [\"nofile=1024:1024\"]\n")
-        .expect("a file");
+    fs::write(
+        path("containers.conf"),
+        "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n",
+    )
+    .expect("a file");
     let podman = |args: &[&str]| {
         let mut command = Command::new(&podman);
         command.arg("--root").arg(path("store")).arg("--runroot").arg(path("run"));
+        command.arg("--tmpdir").arg(path("tmp")).stdin(std::process::Stdio::null());
         command.args([
             "--storage-driver",
             "vfs",

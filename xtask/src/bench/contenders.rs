@@ -115,7 +115,7 @@ impl Bench {
     fn podman_ready(&self) -> Result<()> {
         fs::write(
             self.path("containers.conf"),
-            "[containers]\ndefault_ulimits = [\"nofile=1024:1024\"]\n",
+            "[containers]\ndefault_ulimits = [\"nofile=1024:1024\", \"nproc=1024:1024\"]\n",
         )?;
         let tar = self.path("rootfs.tar");
         if let Some(mut import) = self.podman(&["import", &tar.to_string_lossy(), "bench"]) {
