@@ -56,5 +56,6 @@ pub(crate) fn mount_api() -> bool {
     let change = sys::mount::Change::default();
     // No change asked for: EINVAL from a kernel that knows the call, or success.
     let answer = sys::mount::set_attributes(file.as_fd(), change, None);
-    answer.err().and_then(|error| error.raw_os_error()) != Some(rustix::io::Errno::NOSYS.raw_os_error())
+    answer.err().and_then(|error| error.raw_os_error())
+        != Some(rustix::io::Errno::NOSYS.raw_os_error())
 }

@@ -19,7 +19,8 @@ use crate::report;
 pub(crate) fn write(pid: u32, map: &UserMap) -> Result<(), DriverError> {
     let put = |file: &str, text: &str| {
         let path = format!("/proc/{pid}/{file}");
-        std::fs::write(path, text).map_err(|error| DriverError::step(format!("write {file}"), &error))
+        std::fs::write(path, text)
+            .map_err(|error| DriverError::step(format!("write {file}"), &error))
     };
     // Source: user_namespaces(7), "Interaction with system calls that change process UIDs or
     // GIDs": without privileges groups can only be mapped once setgroups(2) is denied.

@@ -247,8 +247,7 @@ fn root_of(state: &State) -> Result<BorrowedFd<'_>> {
 fn set_clocks(proc: &OwnedFd, offsets: &CStr) -> Result<()> {
     write_file(proc, c"self/timens_offsets", offsets.to_bytes())?;
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let namespace =
-        rustix::fs::openat(proc, c"self/ns/time_for_children", flags, Mode::empty())?;
+    let namespace = rustix::fs::openat(proc, c"self/ns/time_for_children", flags, Mode::empty())?;
     errno(sys::namespace::enter(namespace.as_fd(), Namespaces(Namespaces::TIME)))
 }
 

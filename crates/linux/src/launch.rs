@@ -17,8 +17,7 @@ use sys::clone::{Child, Namespaces};
 use workload::DriverError;
 
 use crate::{
-    idmap,
-    init,
+    idmap, init,
     op::{Kinds, Op, Stage},
     plan::Plan,
     prepare::{self, Given},
@@ -116,7 +115,8 @@ impl Launching {
 
     /// Lets the child go on from where it waits.
     pub(crate) fn go(&self) -> Result<(), DriverError> {
-        report::go(self.channel()).map_err(|error| DriverError::step("let the child go on", &error.into()))
+        report::go(self.channel())
+            .map_err(|error| DriverError::step("let the child go on", &error.into()))
     }
 
     /// Takes what there is.
@@ -211,7 +211,8 @@ impl Launching {
     /// The child ended without a word: killed, as by a limit on memory.
     fn lost(&self) -> DriverError {
         DriverError::Step {
-            step: "start the process: it was killed on the way (is there too little memory?)".into(),
+            step: "start the process: it was killed on the way (is there too little memory?)"
+                .into(),
             errno: Errno::CHILD.raw_os_error(),
         }
     }

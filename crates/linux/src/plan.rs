@@ -17,9 +17,7 @@ use std::{ffi::CString, os::unix::ffi::OsStrExt, path::Path, path::PathBuf};
 
 use cgroups::MountView;
 use sys::{clone::Namespaces, mount::Change, seccomp::SockFilter};
-use workload::{
-    ContainerSpec, DriverError, Isolation, ProcessSpec, RootFs, SandboxSpec, UserMap,
-};
+use workload::{ContainerSpec, DriverError, Isolation, ProcessSpec, RootFs, SandboxSpec, UserMap};
 
 pub(crate) use self::{
     container::container,

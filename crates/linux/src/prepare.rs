@@ -57,7 +57,8 @@ fn one(source: &Source, given: &Given) -> std::result::Result<OwnedFd, DriverErr
         Source::Root(_) => copy("root", given.root.as_ref()),
         Source::Namespace(path) => {
             let file = File::open(path);
-            let file = file.map_err(|e| DriverError::step(format!("open {}", path.display()), &e))?;
+            let file =
+                file.map_err(|e| DriverError::step(format!("open {}", path.display()), &e))?;
             Ok(file.into())
         }
         Source::Bind { path, recursive, change, travel, idmap } => {

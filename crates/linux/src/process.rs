@@ -11,14 +11,8 @@ use cgroups::Cgroup;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use stdio::Keeper;
 use sys::clone::Child;
-use tokio::{
-    io::unix::AsyncFd,
-    sync::watch,
-    task::JoinHandle,
-};
-use workload::{
-    DriverError, Exit, ExitStatus, Pending, Process, Signal, TerminalSize,
-};
+use tokio::{io::unix::AsyncFd, sync::watch, task::JoinHandle};
+use workload::{DriverError, Exit, ExitStatus, Pending, Process, Signal, TerminalSize};
 
 use crate::descriptor;
 
@@ -48,12 +42,8 @@ impl LinuxProcess {
         let (pidfd, keeper) = (Arc::new(pidfd), Arc::new(keeper));
         let (tell, exit) = watch::channel(None);
         let kills = cgroup.oom_kills().unwrap_or(0);
-        let reaper = Reaper {
-            pidfd: Arc::clone(&pidfd),
-            keeper: Arc::clone(&keeper),
-            cgroup,
-            kills,
-        };
+        let reaper =
+            Reaper { pidfd: Arc::clone(&pidfd), keeper: Arc::clone(&keeper), cgroup, kills };
         let reaper = tokio::spawn(async move {
             let exit = reaper.run().await;
             // Nobody may be left who waits.
@@ -79,8 +69,7 @@ impl LinuxProcess {
     pub(crate) async fn ended(&self) -> Exit {
         let mut exit = self.exit.clone();
         let ended = exit.wait_for(Option::is_some).await;
-        let lost =
-            Exit { status: ExitStatus::Lost, out_of_memory: false, at: Timestamp::now() };
+        let lost = Exit { status: ExitStatus::Lost, out_of_memory: false, at: Timestamp::now() };
         // The reaper ends without a word only if the runtime is shut down.
         ended.ok().and_then(|exit| *exit).unwrap_or(lost)
     }

@@ -136,8 +136,7 @@ impl LinuxSandbox {
         terminal: Option<OwnedFd>,
     ) -> Result<Arc<dyn Process>, DriverError> {
         let id = spec.id.clone();
-        let process =
-            LinuxProcess::new(spec.id, child, keeper, terminal, self.cgroup.clone())?;
+        let process = LinuxProcess::new(spec.id, child, keeper, terminal, self.cgroup.clone())?;
         self.processes().insert(id, Entry { process: Arc::clone(&process), container });
         Ok(process as Arc<dyn Process>)
     }
@@ -243,8 +242,8 @@ impl LinuxSandbox {
             ProcessRoot::Own(_) => plan::container(input)?,
             ProcessRoot::Join(id) => {
                 let entry = self.processes().get(id).cloned();
-                let entry = entry
-                    .ok_or_else(|| DriverError::Gone { what: format!("process {id}") })?;
+                let entry =
+                    entry.ok_or_else(|| DriverError::Gone { what: format!("process {id}") })?;
                 let joined = Joined::of(self.shared.isolation, &self.spec, &entry.container);
                 plan::join(input, joined)?
             }
@@ -260,7 +259,8 @@ impl LinuxSandbox {
                 Progress::Told(_) => launching.go()?,
                 Progress::Waiting => {
                     let ready = tokio::time::timeout_at(by.instant().into(), channel.readable());
-                    let doing = || DriverError::DeadlinePassed { doing: "starting the process".into() };
+                    let doing =
+                        || DriverError::DeadlinePassed { doing: "starting the process".into() };
                     let ready = ready.await.map_err(|_| doing())?;
                     let ready = ready.map_err(|e| DriverError::step("wait for the child", &e));
                     ready?.clear_ready();
@@ -380,7 +380,9 @@ impl Sandbox for LinuxSandbox {
             let mut usage = self.cgroup.usage()?;
             let own = self.spec.network != workload::Network::Host;
             let running = self.processes().values().find_map(|entry| entry.process.running_pid());
-            if let Some(pid) = running.filter(|_| own && self.shared.isolation == Isolation::Container) {
+            if let Some(pid) =
+                running.filter(|_| own && self.shared.isolation == Isolation::Container)
+            {
                 usage.network = network::counters(pid);
             }
             Ok(usage)

@@ -11,5 +11,6 @@ pub(crate) fn resize(master: &OwnedFd, size: TerminalSize) -> Result<(), DriverE
         return Ok(());
     }
     let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
-    tcsetwinsize(master, size).map_err(|error| DriverError::step("resize the terminal", &error.into()))
+    tcsetwinsize(master, size)
+        .map_err(|error| DriverError::step("resize the terminal", &error.into()))
 }

@@ -68,7 +68,8 @@ impl Database {
 /// # Errors
 /// `Invalid` for a name that is in neither file, or an id that is too large.
 pub(crate) fn resolve(root: BorrowedFd<'_>, spec: &UserSpec) -> Result<Identity, DriverError> {
-    let database = Database { passwd: read(root, c"/etc/passwd"), group: read(root, c"/etc/group") };
+    let database =
+        Database { passwd: read(root, c"/etc/passwd"), group: read(root, c"/etc/group") };
     match spec {
         UserSpec::Ids { uid, gid, groups } => {
             let home = database.users().find(|user| user.uid == *uid).map(|user| user.home);
@@ -114,8 +115,7 @@ fn named(database: &Database, spec: &str, more: &[String]) -> Result<Identity, D
 
 fn group_id(database: &Database, name: &str) -> Result<u32, DriverError> {
     let number: Option<u32> = name.parse().ok();
-    let entry =
-        database.groups().find(|group| group.name == name || number == Some(group.gid));
+    let entry = database.groups().find(|group| group.name == name || number == Some(group.gid));
     entry.map(|group| group.gid).or(number).ok_or_else(|| missing("group", name, "group"))
 }
 
@@ -172,7 +172,8 @@ mod tests {
 
     #[test]
     fn users_and_groups_are_found_as_docker_finds_them() {
-        let ok = |uid, gid, groups: &[u32], home: &str| Ok((uid, gid, groups.to_vec(), home.into()));
+        let ok =
+            |uid, gid, groups: &[u32], home: &str| Ok((uid, gid, groups.to_vec(), home.into()));
         assert_eq!(look("", &[]), ok(0, 0, &[29], "/root"));
         assert_eq!(look("web", &[]), ok(33, 33, &[29, 46], "/var/www"));
         assert_eq!(look("33", &[]), ok(33, 33, &[29, 46], "/var/www"));

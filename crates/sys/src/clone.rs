@@ -101,8 +101,7 @@ pub fn spawn(
     }
     // SAFETY: without CLONE_VM and with no stack of its own the child is a copy, as after
     // fork(2); `args` and `pidfd` live until the call returns.
-    let pid =
-        unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
     match u32::try_from(pid) {
         Err(_) => Err(io::Error::last_os_error()),
         Ok(0) => run(child),
@@ -129,9 +128,7 @@ pub fn sibling() -> io::Result<Option<Child>> {
     let flags = CLONE_PARENT | CLONE_PIDFD;
     // SAFETY: without CLONE_VM and with no stack of its own the child is a copy, as after
     // fork(2); `pidfd` lives until the call returns.
-    let pid = unsafe {
-        libc::syscall(libc::SYS_clone, flags, 0_u64, &raw mut pidfd, 0_u64, 0_u64)
-    };
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0_u64, &raw mut pidfd, 0_u64, 0_u64) };
     match u32::try_from(pid) {
         Err(_) => Err(io::Error::last_os_error()),
         Ok(0) => Ok(None),

@@ -70,7 +70,6 @@ pub fn loopback_up() -> io::Result<()> {
     let up = libc::IFF_UP | libc::IFF_RUNNING;
     request.flags = i16::try_from(up).expect("both flags are below 2^15");
     // SAFETY: the kernel reads a `struct ifreq`, whose 40 bytes `request` has.
-    let answer =
-        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -76,8 +76,7 @@ pub fn set_limit(resource: u32, soft: u64, hard: u64) -> io::Result<()> {
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
     let old: *mut libc::rlimit64 = std::ptr::null_mut();
     // SAFETY: the new limit lives until the call returns; the old one is not asked for.
-    let answer =
-        unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, old) };
+    let answer = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, &raw const limit, old) };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

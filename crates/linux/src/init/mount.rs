@@ -100,8 +100,7 @@ fn empty_directory(state: &mut State) -> Result<OwnedFd> {
     if let Some(empty) = &state.empty {
         return copy_of(empty.as_fd(), c"", false);
     }
-    let guard =
-        attribute::READ_ONLY | attribute::NO_SUID | attribute::NO_DEV | attribute::NO_EXEC;
+    let guard = attribute::READ_ONLY | attribute::NO_SUID | attribute::NO_DEV | attribute::NO_EXEC;
     let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in [(c"nr_inodes", c"1"), (c"size", c"4096"), (c"mode", c"755")] {
         fsconfig_set_string(&context, key, value)?;

@@ -1,6 +1,9 @@
 //! What the process itself is and may: streams, limits, identity, capabilities, filters.
 
-use std::{ffi::CStr, os::fd::{AsFd, OwnedFd}};
+use std::{
+    ffi::CStr,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use rustix::{
     fs::OFlags,
@@ -33,9 +36,7 @@ impl Child<'_> {
             }
             Op::Personality(domain) => errno(process::set_personality(*domain)),
             Op::NoNewPrivileges => rustix::thread::set_no_new_privs(true),
-            Op::Seccomp { filter, flags } => {
-                errno(sys::seccomp::load(filter, *flags).map(|_| ()))
-            }
+            Op::Seccomp { filter, flags } => errno(sys::seccomp::load(filter, *flags).map(|_| ())),
             Op::Bound { keep, last } => bound(*keep, *last),
             Op::Identity { uid, gid, groups } => identity(*uid, *gid, groups.as_deref()),
             Op::Capabilities { sets, ambient } => capabilities(*sets, *ambient),
@@ -93,10 +94,11 @@ fn capabilities(sets: capability::Sets, ambient: u64) -> Result<()> {
 /// Changes to a directory inside the root and makes sure that it is inside: a descriptor that
 /// leaked, reached by `/proc/self/fd`, must not be a way out (CVE-2024-21626).
 fn change_directory(state: &State, path: &CStr) -> Result<()> {
-    let directory: OwnedFd = match beneath::open(root_of(state)?, path, OFlags::PATH | OFlags::DIRECTORY) {
-        Ok(directory) => directory,
-        other => return other.map(|_| ()),
-    };
+    let directory: OwnedFd =
+        match beneath::open(root_of(state)?, path, OFlags::PATH | OFlags::DIRECTORY) {
+            Ok(directory) => directory,
+            other => return other.map(|_| ()),
+        };
     rustix::process::fchdir(directory.as_fd())?;
     let mut buffer = [0; 4096];
     match sys::process::current_directory(&mut buffer).map(|path| path.first().copied()) {
@@ -106,4 +108,3 @@ fn change_directory(state: &State, path: &CStr) -> Result<()> {
         Err(error) => Err(super::to_errno(&error)),
     }
 }
-

@@ -71,8 +71,7 @@ fn open_directory(path: &CStr) -> Result<OwnedFd> {
 /// Keeps what is mounted here from appearing on the host.
 fn detach() -> Result<()> {
     let tree = open_directory(c"/")?;
-    let change =
-        Change { propagation: propagation::SLAVE, recursive: true, ..Change::default() };
+    let change = Change { propagation: propagation::SLAVE, recursive: true, ..Change::default() };
     errno(set_attributes(tree.as_fd(), change, None))
 }
 

@@ -32,8 +32,7 @@ impl Child<'_> {
         rustix::fs::fchown(&slave, Some(Uid::from_raw(uid)), None)?;
         if console {
             let copy = mount::copy_of(slave.as_fd(), c"", false)?;
-            let target =
-                beneath::find_or_make(root_of(state)?, c"/dev/console", Make::File)?;
+            let target = beneath::find_or_make(root_of(state)?, c"/dev/console", Make::File)?;
             mount::attach(copy.as_fd(), target.as_fd())?;
         }
         self.say(Message::Terminal, Some(master.as_fd()))?;

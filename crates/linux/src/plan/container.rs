@@ -9,8 +9,7 @@ use workload::{
 };
 
 use super::{
-    Input, Plan, Planned, Source, Table, c_path, c_string, container_of, invalid, mounts,
-    privilege,
+    Input, Plan, Planned, Source, Table, c_path, c_string, container_of, invalid, mounts, privilege,
 };
 use crate::{
     op::{Op, Stage},
@@ -112,8 +111,7 @@ pub(crate) fn container(input: Input<'_>) -> Planned<Plan> {
     let init = container.init.then(|| table.add(Source::Init));
     let command = privilege::command(input, init)?;
     ops.extend(privilege::become_command(input, hold, false)?);
-    let visits =
-        scene.visits.into_iter().map(|(source, kind)| (table.add(source), kind)).collect();
+    let visits = scene.visits.into_iter().map(|(source, kind)| (table.add(source), kind)).collect();
     let user = scene.user.filter(|map| map.join.is_none());
     Ok(Plan { table: table.0, namespaces, visits, user, ops, command })
 }
@@ -245,8 +243,7 @@ fn finish(container: &ContainerSpec) -> Planned<Vec<Op>> {
             PropagationKind::Private => propagation::PRIVATE,
             PropagationKind::Unbindable => propagation::UNBINDABLE,
         };
-        let change =
-            Change { propagation: kind, recursive: travel.recursive, ..Change::default() };
+        let change = Change { propagation: kind, recursive: travel.recursive, ..Change::default() };
         ops.push(Op::Attributes { target: c"/".to_owned(), change });
     }
     Ok(ops)

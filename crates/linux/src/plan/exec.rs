@@ -21,7 +21,8 @@ impl Joined {
         sandbox: &SandboxSpec,
         container: &ContainerSpec,
     ) -> Joined {
-        let host_root = matches!(&container.root, RootFs::Directory(path) if path.as_os_str() == "/");
+        let host_root =
+            matches!(&container.root, RootFs::Directory(path) if path.as_os_str() == "/");
         if isolation == Isolation::Host {
             return Joined(Namespaces(if host_root { 0 } else { Namespaces::MOUNT }));
         }

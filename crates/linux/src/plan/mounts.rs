@@ -113,9 +113,7 @@ fn kernel(
 
 /// Whether the terminals' group is somebody inside.
 fn has_tty_group(input: Input<'_>) -> bool {
-    let has = |range: &IdMap| {
-        range.inside <= TTY_GROUP && TTY_GROUP - range.inside < range.count
-    };
+    let has = |range: &IdMap| range.inside <= TTY_GROUP && TTY_GROUP - range.inside < range.count;
     input.sandbox.user.as_ref().is_none_or(|map| map.join.is_some() || map.gids.iter().any(has))
 }
 

@@ -204,17 +204,15 @@ fn identity(input: Input<'_>) -> Planned<Op> {
     if identity.groups.len() > GROUPS_MAX {
         return Err(invalid("groups", format!("there must be at most {GROUPS_MAX}")));
     }
-    Ok(Op::Identity {
-        uid: identity.uid,
-        gid: identity.gid,
-        groups: Some(identity.groups.clone()),
-    })
+    Ok(Op::Identity { uid: identity.uid, gid: identity.gid, groups: Some(identity.groups.clone()) })
 }
 
 fn mask(capabilities: &std::collections::BTreeSet<u8>, last: u8) -> Planned<u64> {
     capabilities.iter().try_fold(0, |mask, number| match number {
         number if *number <= last.min(63) => Ok(mask | 1 << number),
-        number => Err(unsupported("capabilities", format!("the kernel knows none of number {number}"))),
+        number => {
+            Err(unsupported("capabilities", format!("the kernel knows none of number {number}")))
+        }
     })
 }
 

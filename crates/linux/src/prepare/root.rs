@@ -64,8 +64,7 @@ fn directory(
         DriverError::step(format!("{what} root {}", path.display()), error)
     };
     let mount = tree(path, true).map_err(|error| step("bind", &error.into()))?;
-    let change =
-        Change { propagation: propagation::PRIVATE, recursive: true, ..Change::default() };
+    let change = Change { propagation: propagation::PRIVATE, recursive: true, ..Change::default() };
     set_attributes(mount.as_fd(), change, None).map_err(|error| step("detach", &error))?;
     if let Some(namespace) = namespace {
         map_ids(mount.as_fd(), namespace, true).map_err(|error| step("map ids of", &error))?;

@@ -13,8 +13,8 @@ use linux::LinuxDriver;
 use tempfile::TempDir;
 use workload::{
     ContainerSpec, Driver, DriverError, Exit, ExitStatus, Isolation, Limits, LogSpec, Materials,
-    Namespace, Network, Process, ProcessRoot, ProcessSpec, RootFs, Sandbox, SandboxSpec, Streams,
-    UserSpec, profile,
+    Namespace, Network, ProcessRoot, ProcessSpec, RootFs, Sandbox, SandboxSpec, Streams, UserSpec,
+    profile,
 };
 
 /// How long anything may take.
@@ -51,7 +51,8 @@ impl Fixture {
         }
         let id = format!("t{}-{}", std::process::id(), home.path().file_name()?.to_str()?);
         let id = id.replace('.', "");
-        let capabilities = profile::DEFAULT_CAPABILITIES.iter().filter_map(|n| profile::capability(n));
+        let capabilities =
+            profile::DEFAULT_CAPABILITIES.iter().filter_map(|n| profile::capability(n));
         Some(Fixture {
             driver: LinuxDriver::new(Isolation::Container, None).unwrap(),
             sandbox: SandboxSpec {
@@ -205,9 +206,4 @@ fn rootfs(root: &Path, busybox: &Path) {
     fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:33:33::/srv:/bin/sh\n")
         .unwrap();
     fs::write(root.join("etc/group"), "root:x:0:\nwww:x:33:\naudio:x:29:web\n").unwrap();
-}
-
-/// Waits for a process.
-pub(crate) async fn exit_of(process: &Arc<dyn Process>) -> ExitStatus {
-    process.wait().await.status
 }
