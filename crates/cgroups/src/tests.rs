@@ -6,6 +6,7 @@ use std::{
     io::{BufRead, BufReader, Read},
     os::{fd::AsRawFd, unix::process::ExitStatusExt},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -71,8 +72,11 @@ impl Drop for Fixture {
     }
 }
 
+/// A name that no other test has, in this process or another.
 fn name(test: &str) -> String {
-    format!("/wythe-test-{}/{test}", std::process::id())
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("/wythe-test-{}-{count}/{test}", std::process::id())
 }
 
 fn soon() -> Deadline {
@@ -104,7 +108,7 @@ fn processes_join_are_listed_frozen_killed_and_removed() {
         assert_eq!(pids.len(), 3, "{view}");
         assert!(pids.contains(&shell.id()), "{view}");
         assert!(matches!(
-            Cgroup::create(&hierarchy, &name(view), &Limits::default()),
+            Cgroup::create(&hierarchy, group.name().as_str(), &Limits::default()),
             Err(CgroupError::Busy { .. })
         ));
 
@@ -122,7 +126,7 @@ fn processes_join_are_listed_frozen_killed_and_removed() {
         assert_eq!(shell.wait().unwrap().signal(), Some(9), "{view}");
         group.remove(soon()).unwrap();
         assert_eq!(fixture.left(), 0, "{view}");
-        assert!(Cgroup::open(&hierarchy, &name(view)).unwrap().is_none());
+        assert!(Cgroup::open(&hierarchy, group.name().as_str()).unwrap().is_none());
         group.remove(soon()).unwrap();
     }
 }
@@ -302,9 +306,10 @@ fn a_limit_the_kernel_refuses_leaves_nothing() {
     let hierarchy = Hierarchy::detect().unwrap();
     let cpu = CpuLimits { cpus: Some("4000".into()), ..CpuLimits::default() };
     let limits = Limits { cpu, ..Limits::default() };
-    assert!(Cgroup::create(&hierarchy, &name("refused"), &limits).is_err());
-    let top = format!("wythe-test-{}", std::process::id());
-    assert!(hierarchy.slots().iter().all(|slot| !files::exists(slot, &top)));
+    let name = name("refused");
+    assert!(Cgroup::create(&hierarchy, &name, &limits).is_err());
+    let top = name.split('/').nth(1).unwrap();
+    assert!(hierarchy.slots().iter().all(|slot| !files::exists(slot, top)));
 }
 
 #[test]
