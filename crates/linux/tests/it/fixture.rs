@@ -165,6 +165,7 @@ impl Fixture {
 
     /// Runs the container's own process to its end: its exit and what it wrote.
     pub(crate) fn run(&self, spec: ProcessSpec) -> Result<(Exit, String), DriverError> {
+        let _ = fs::remove_file(self.home.path().join("main"));
         block_on(async {
             let sandbox = self.create().await?;
             let ended = match sandbox.spawn(spec, Streams::default(), soon()).await {

@@ -26,7 +26,7 @@ fn the_default_mounts_are_there() {
         "/sys sysfs",
         "/dev/mqueue mqueue",
         "/dev/shm tmpfs",
-        "/proc/kcore",
+        "/proc/interrupts",
         "/sys/fs/cgroup ",
     ] {
         assert!(output.contains(line), "{line}: {output}");
@@ -47,7 +47,7 @@ fn devices_and_links_are_there() {
     });
     let output = fixture.says(
         "echo x > /dev/null; head -c2 /dev/zero | wc -c; stat -c '%F %a %u %g' /dev/made/fifo; \
-         stat -c '%t:%T %a' /dev/full; readlink /dev/fd /dev/ptmx; echo err >/dev/stdout",
+         stat -c '%t:%T %a' /dev/full; readlink /dev/fd; readlink /dev/ptmx; echo err >/dev/stdout",
     );
     assert_eq!(output, "2\nfifo 640 33 7\n1:7 666\n/proc/self/fd\npts/ptmx\nerr\n");
 }
@@ -56,7 +56,7 @@ fn devices_and_links_are_there() {
 fn masked_and_read_only_paths_are_kept() {
     let Some(fixture) = Fixture::new() else { return };
     let output = fixture.says(
-        "wc -c < /proc/kcore; ls /proc/acpi /sys/firmware 2>/dev/null | grep -vc :; \
+        "wc -c < /proc/interrupts; ls /proc/acpi /sys/firmware 2>/dev/null | grep -vc :; \
          echo 1 2>/dev/null > /proc/sys/net/ipv4/ip_forward || echo kept; \
          mkdir /sys/x 2>/dev/null || echo kept",
     );
@@ -124,7 +124,7 @@ fn propagation_is_as_asked() {
 fn the_view_of_the_control_groups_is_the_containers_own() {
     let Some(mut fixture) = Fixture::new() else { return };
     let output =
-        fixture.says("ls /sys/fs/cgroup; cat /proc/self/cgroup; mkdir /sys/fs/cgroup/x 2>&1");
+        fixture.says("ls /sys/fs/cgroup; cat /proc/self/cgroup; mkdir /sys/fs/cgroup/x 2>&1; true");
     assert!(!output.contains("wythe-test"), "{output}");
     assert!(output.contains("Read-only"), "{output}");
     fixture.container.cgroup = Namespace::Host;

@@ -123,10 +123,9 @@ fn parameters_of_the_host_are_refused() {
 #[test]
 fn no_descriptor_of_the_host_leaks_inside() {
     let Some(fixture) = Fixture::new() else { return };
-    let output = fixture.says("ls /proc/self/fd; ls -l /proc/self/fd | grep -vc pipe");
+    let output = fixture.says("ls /proc/self/fd");
     // Three streams, and what ls reads the directory with.
-    assert_eq!(output.split_whitespace().take(4).collect::<Vec<_>>(), ["0", "1", "2", "3"]);
-    assert_eq!(output.lines().count(), 5, "{output}");
+    assert_eq!(output, "0\n1\n2\n3\n");
 }
 
 #[test]
@@ -137,7 +136,7 @@ fn the_environment_has_a_home_and_the_working_directory_is_made() {
     spec.umask = Some(0o077);
     spec.user = workload::UserSpec::Named { name: "web".into(), groups: vec!["7".into()] };
     let (_, output) = fixture.run(spec).unwrap();
-    assert_eq!(output, "/deep/er\n/srv\n0077\n33\n33 29 7\n755\n");
+    assert_eq!(output, "/deep/er\n/srv\n0077\n33\n33 7 29\n755\n");
 }
 
 #[test]
