@@ -1,7 +1,7 @@
 //! What a child says to its parent before it becomes the command, and back.
 //!
 //! ```text
-//!  child ── Warned* ── [Terminal + fd] ── [Sibling + pidfd] ── [Told ⇄ Go] ──▶ end of stream: it runs
+//!  child ── Warned* ── [Terminal + fd] ── [Sibling + pidfd] ── [Told ⇄ Go] ── Executing ──▶ end of stream: it runs
 //!     └──── Failed ──▶ end of stream
 //! ```
 //!
@@ -35,6 +35,8 @@ pub(crate) enum Message {
     Told(Stage),
     /// The master of its terminal comes along.
     Terminal,
+    /// Nothing but execve(2) is left to do.
+    Executing,
     /// From here on it is this process, whose pidfd comes along.
     Sibling { pid: u32 },
 }
@@ -49,6 +51,7 @@ impl Message {
             Message::Told(Stage::Created) => (3, 0, 0),
             Message::Told(Stage::Ready) => (3, 1, 0),
             Message::Terminal => (4, 0, 0),
+            Message::Executing => (6, 0, 0),
             Message::Sibling { pid } => (5, 0, pid.cast_signed()),
         };
         let ([a, b], [c, d, e, f]) = (u16::to_ne_bytes(op), i32::to_ne_bytes(value));
@@ -65,6 +68,7 @@ impl Message {
             (3, 1) => Some(Message::Told(Stage::Ready)),
             (4, _) => Some(Message::Terminal),
             (5, _) => Some(Message::Sibling { pid: value.cast_unsigned() }),
+            (6, _) => Some(Message::Executing),
             _ => None,
         }
     }

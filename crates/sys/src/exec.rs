@@ -29,6 +29,12 @@ impl StringArray {
     }
 }
 
+// SAFETY: the pointers lead to strings that this very value owns and never changes.
+unsafe impl Send for StringArray {}
+
+// SAFETY: as above; nothing is written through a shared reference.
+unsafe impl Sync for StringArray {}
+
 impl std::fmt::Debug for StringArray {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.strings.fmt(f)

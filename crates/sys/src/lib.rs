@@ -7,6 +7,7 @@ pub mod bpf;
 pub mod capability;
 pub mod clone;
 pub mod exec;
+pub mod fork;
 pub mod keyring;
 pub mod mount;
 pub mod namespace;

@@ -257,6 +257,20 @@ mod tests {
         }
     }
 
+    /// Logs written by an earlier build must be read by every later one.
+    #[test]
+    fn the_layout_stays_as_it_is() {
+        let mut bytes = Header { salt: 0x0102_0304, sequence: 5 }.encode();
+        encode(&mut bytes, 0x0102_0304, Timestamp(6), Stream::Output, b"a\n");
+        encode(&mut bytes, 0x0102_0304, Timestamp(7), Stream::Error, b"b");
+        encode_lost(&mut bytes, 0x0102_0304, Timestamp(8), 9);
+        let golden: &[u8] = b"wythelog\x01\0\0\0\x04\x03\x02\x01\x05\0\0\0\0\0\0\0\
+            \x02\0\0\0\x06\0\0\0\0\0\0\0\x01\0a\n\x06\x03\x02\x01\
+            \x01\0\0\0\x07\0\0\0\0\0\0\0\x02\x01b\x05\x03\x02\x01\
+            \x08\0\0\0\x08\0\0\0\0\0\0\0\x03\0\x09\0\0\0\0\0\0\0\x0c\x03\x02\x01";
+        assert_eq!(bytes, golden);
+    }
+
     #[test]
     fn a_header_reads_as_it_is_written_and_others_are_refused() {
         let header = Header { salt: SALT, sequence: 9 };

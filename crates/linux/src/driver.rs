@@ -1,0 +1,143 @@
+//! The driver: sandboxes of this process, held in its own table.
+//!
+//! It runs in a process with a single thread (the shim), because a child is made by a clone that
+//! executes our code before it becomes the command.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use base::{Deadline, SandboxId};
+use cgroups::{Cgroup, Hierarchy};
+use workload::{
+    Capabilities, Driver, DriverError, Finding, Isolation, Materials, Network, Pending, Sandbox,
+    SandboxHandle, SandboxSpec,
+};
+
+use crate::{host, plan::Facts, sandbox::LinuxSandbox};
+
+/// The container driver of one Linux host, for [`Isolation::Container`] or [`Isolation::Host`].
+#[derive(Debug)]
+pub struct LinuxDriver {
+    shared: Arc<Shared>,
+}
+
+/// What all sandboxes of a driver share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) isolation: Isolation,
+    pub(crate) hierarchy: Hierarchy,
+    pub(crate) facts: Facts,
+    pub(crate) init: Option<OwnedFd>,
+    sandboxes: Mutex<BTreeMap<SandboxId, Arc<LinuxSandbox>>>,
+}
+
+impl LinuxDriver {
+    /// A driver on this host. `init` is a small static program that, executed as
+    /// `init -- COMMAND ARGS`, reaps orphans and passes signals on; without it
+    /// [`workload::ContainerSpec::init`] is refused.
+    ///
+    /// # Errors
+    /// `Unsupported` for an isolation that is not this driver's, for a kernel before Linux 5.12,
+    /// and for a host without control groups.
+    pub fn new(isolation: Isolation, init: Option<OwnedFd>) -> Result<LinuxDriver, DriverError> {
+        if !matches!(isolation, Isolation::Container | Isolation::Host) {
+            return Err(DriverError::Unsupported {
+                what: format!("isolation {isolation}"),
+                why: "the container driver provides container and host".into(),
+            });
+        }
+        if !host::mount_api() {
+            return Err(DriverError::Unsupported {
+                what: "containers".into(),
+                why: "the kernel is older than Linux 5.12".into(),
+            });
+        }
+        let shared = Shared {
+            isolation,
+            hierarchy: Hierarchy::detect()?,
+            facts: Facts::read(),
+            init,
+            sandboxes: Mutex::new(BTreeMap::new()),
+        };
+        Ok(LinuxDriver { shared: Arc::new(shared) })
+    }
+}
+
+impl Shared {
+    fn table(&self) -> MutexGuard<'_, BTreeMap<SandboxId, Arc<LinuxSandbox>>> {
+        self.sandboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn forget(&self, id: &SandboxId) {
+        self.table().remove(id);
+    }
+}
+
+impl Driver for LinuxDriver {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            isolation: self.shared.isolation,
+            pause: true,
+            many_containers: true,
+            user_map: self.shared.isolation == Isolation::Container,
+        }
+    }
+
+    fn probe(&self) -> Pending<'_, Vec<Finding>> {
+        Box::pin(async {
+            let mut findings = host::findings();
+            findings.extend(self.shared.hierarchy.findings());
+            findings
+        })
+    }
+
+    fn create(
+        &self,
+        spec: SandboxSpec,
+        materials: Materials,
+        by: Deadline,
+    ) -> Pending<'_, Result<Arc<dyn Sandbox>, DriverError>> {
+        Box::pin(async move {
+            check(&spec, &materials, by)?;
+            let what = format!("sandbox {}", spec.id);
+            if self.shared.table().contains_key(&spec.id) {
+                return Err(DriverError::Exists { what });
+            }
+            let name = spec.cgroup.clone().unwrap_or_else(|| format!("/wythe/{}", spec.id));
+            let cgroup = Cgroup::create(&self.shared.hierarchy, &name, &spec.limits)?;
+            let id = spec.id.clone();
+            let sandbox =
+                Arc::new(LinuxSandbox::new(Arc::clone(&self.shared), spec, materials, cgroup));
+            self.shared.table().insert(id, Arc::clone(&sandbox));
+            Ok(sandbox as Arc<dyn Sandbox>)
+        })
+    }
+
+    fn recover(
+        &self,
+        handle: SandboxHandle,
+        _by: Deadline,
+    ) -> Pending<'_, Result<Option<Arc<dyn Sandbox>>, DriverError>> {
+        Box::pin(async move {
+            let found = self.shared.table().get(&handle.sandbox).cloned();
+            Ok(found.map(|sandbox| sandbox as Arc<dyn Sandbox>))
+        })
+    }
+}
+
+fn check(spec: &SandboxSpec, materials: &Materials, by: Deadline) -> Result<(), DriverError> {
+    if by.passed() {
+        return Err(DriverError::DeadlinePassed { doing: "creating the sandbox".into() });
+    }
+    let given = spec.network == Network::Given;
+    if given != materials.network.is_some() {
+        return Err(DriverError::Invalid {
+            what: "network".into(),
+            why: "a network namespace must be handed over if and only if it is given".into(),
+        });
+    }
+    Ok(())
+}

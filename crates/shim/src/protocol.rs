@@ -1,0 +1,229 @@
+//! What a client and a shim say to each other, in frames of the `wire` crate.
+//!
+//! ```text
+//! client: Hello                     server: Welcome
+//! client: Call { id: 1, Create … }  server: Answer { id: 1, … }
+//! client: Call { id: 2, Wait … }
+//! client: Call { id: 3, Usage }     server: Answer { id: 3, … }
+//!                                   server: Answer { id: 2, … }    in any order
+//! ```
+//!
+//! A connection to the fork server's socket is answered by a shim that has just been forked and
+//! holds nothing; its first call is [`Request::Create`], [`Request::Reclaim`] or
+//! [`Request::Leave`]. A connection to a shim's own socket may call everything else, as may the
+//! one that created the sandbox. Any number of clients may be connected.
+//!
+//! A shim outlives upgrades of the daemon. Fields may be added with `#[serde(default)]`; whatever
+//! else changes takes another [`PROTOCOL`].
+
+use base::ProcessId;
+use serde::{Deserialize, Serialize};
+use workload::{
+    DriverError, Exit, Isolation, Limits, ProcessSpec, SandboxHandle, SandboxSpec, Signal,
+    TerminalSize, Usage,
+};
+
+/// Version of this protocol.
+pub const PROTOCOL: u32 = 1;
+
+/// First frame of a client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The protocol it speaks.
+    pub protocol: u32,
+}
+
+/// First frame of a shim, whatever the client speaks, so that both can say what is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The protocol it speaks. If it is not the client's, the connection ends here.
+    pub protocol: u32,
+    /// The build it is of.
+    pub build: String,
+    /// Its process id on the host.
+    pub pid: u32,
+}
+
+/// A request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// The client's number for it; an answer bears the same.
+    pub id: u64,
+    /// Milliseconds left of its deadline; `None` for as long as it takes.
+    pub left_ms: Option<u64>,
+    /// What is asked.
+    pub request: Request,
+}
+
+/// The answer to a [`Call`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The call's number.
+    pub id: u64,
+    /// What came of it.
+    pub result: Result<Reply, DriverError>,
+}
+
+/// What can be asked. Descriptors that go with a request are named in their order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Makes the sandbox. Descriptor: [`workload::Materials::network`], if `network`.
+    ///
+    /// It is made whether or not the client is still there at the end: a client that was killed
+    /// has a record of its intent, and finds the sandbox by its id.
+    Create {
+        /// With which driver.
+        isolation: Isolation,
+        /// What to make.
+        spec: Box<SandboxSpec>,
+        /// Whether a network namespace comes with it.
+        network: bool,
+    },
+    /// Removes what is left of a sandbox whose shim was killed.
+    Reclaim {
+        /// Whose.
+        handle: SandboxHandle,
+    },
+    /// Ends the fork server: it is of another build, or no longer needed. Shims go on.
+    Leave,
+    /// Asks for the handle of the sandbox that this shim holds.
+    Handle,
+    /// [`workload::Sandbox::spawn`]. Descriptor: [`workload::Streams::attached`], if `attached`.
+    Spawn {
+        /// What to start.
+        spec: Box<ProcessSpec>,
+        /// Whether a socket comes with it.
+        attached: bool,
+    },
+    /// [`workload::Sandbox::process`].
+    Process {
+        /// Which.
+        process: ProcessId,
+    },
+    /// [`workload::Sandbox::forget`].
+    Forget {
+        /// Which.
+        process: ProcessId,
+    },
+    /// [`workload::Sandbox::limit`].
+    Limit {
+        /// The new limits.
+        limits: Box<Limits>,
+    },
+    /// [`workload::Sandbox::usage`].
+    Usage,
+    /// [`workload::Sandbox::host_pids`].
+    HostPids,
+    /// [`workload::Pausable::pause`].
+    Pause,
+    /// [`workload::Pausable::resume`].
+    Resume,
+    /// [`workload::Sandbox::destroy`]. The shim ends after its answer.
+    Destroy,
+    /// [`workload::Process::signal`].
+    Signal {
+        /// To whom.
+        process: ProcessId,
+        /// Which.
+        signal: Signal,
+    },
+    /// [`workload::Process::resize`].
+    Resize {
+        /// Whose terminal.
+        process: ProcessId,
+        /// The new size.
+        size: TerminalSize,
+    },
+    /// [`workload::Process::attach`]. Descriptor: the socket.
+    Attach {
+        /// To whom.
+        process: ProcessId,
+    },
+    /// [`workload::Process::wait`]. It has no deadline.
+    Wait {
+        /// For whom.
+        process: ProcessId,
+    },
+}
+
+impl Request {
+    /// How many descriptors go with it.
+    pub fn fds(&self) -> usize {
+        match self {
+            Request::Create { network: given, .. } | Request::Spawn { attached: given, .. } => {
+                usize::from(*given)
+            }
+            Request::Attach { .. } => 1,
+            Request::Reclaim { .. }
+            | Request::Leave
+            | Request::Handle
+            | Request::Process { .. }
+            | Request::Forget { .. }
+            | Request::Limit { .. }
+            | Request::Usage
+            | Request::HostPids
+            | Request::Pause
+            | Request::Resume
+            | Request::Destroy
+            | Request::Signal { .. }
+            | Request::Resize { .. }
+            | Request::Wait { .. } => 0,
+        }
+    }
+
+    /// Whether asking twice does no more than asking once, so that it may be asked again when a
+    /// connection broke before the answer.
+    pub fn is_idempotent(&self) -> bool {
+        match self {
+            Request::Create { .. }
+            | Request::Spawn { .. }
+            | Request::Signal { .. }
+            | Request::Attach { .. } => false,
+            Request::Reclaim { .. }
+            | Request::Leave
+            | Request::Handle
+            | Request::Process { .. }
+            | Request::Forget { .. }
+            | Request::Limit { .. }
+            | Request::Usage
+            | Request::HostPids
+            | Request::Pause
+            | Request::Resume
+            | Request::Destroy
+            | Request::Resize { .. }
+            | Request::Wait { .. } => true,
+        }
+    }
+}
+
+/// What can be answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// It is done.
+    Done,
+    /// The sandbox.
+    Sandbox {
+        /// How to find it again.
+        handle: SandboxHandle,
+        /// Whether it can be paused.
+        pausable: bool,
+    },
+    /// A process there is.
+    Process {
+        /// Its process id on the host, while it runs.
+        host_pid: Option<u32>,
+    },
+    /// What the sandbox has used.
+    Usage(Box<Usage>),
+    /// Host process ids.
+    HostPids(Vec<u32>),
+    /// How a process ended.
+    Exit(Exit),
+    /// The sandbox is gone; how those of its processes ended that were not forgotten.
+    Destroyed(Vec<(ProcessId, Exit)>),
+}
+
+#[cfg(test)]
+mod tests;

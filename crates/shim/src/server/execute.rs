@@ -1,0 +1,172 @@
+//! One call, carried out.
+
+use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
+
+use base::{Deadline, ProcessId};
+use tokio::sync::watch;
+use workload::{
+    DriverError, Exit, Isolation, Materials, Pausable, ProcessSpec, Sandbox, SandboxSpec, Streams,
+};
+
+use super::{Shim, State, connection::Received};
+use crate::protocol::{Reply, Request};
+
+/// How long a destroyed sandbox's processes may take to have ended.
+const EXITS: Duration = Duration::from_millis(500);
+
+pub(super) async fn execute(
+    shim: &Shim,
+    call: Received,
+    gone: watch::Receiver<bool>,
+) -> Result<Reply, DriverError> {
+    let Received { by, request, fds, .. } = call;
+    let fd = fds.into_iter().next();
+    match request {
+        Request::Create { isolation, spec, network: _ } => {
+            create(shim, isolation, *spec, fd, by).await
+        }
+        Request::Reclaim { .. } | Request::Leave => {
+            let what = "this shim's sandbox".to_owned();
+            Err(DriverError::State { what, state: "alive".to_owned() })
+        }
+        Request::Handle => {
+            let sandbox = shim.sandbox(by).await?;
+            Ok(sandbox_reply(&*sandbox))
+        }
+        Request::Spawn { spec, attached: _ } => spawn(shim, *spec, fd, by).await,
+        Request::Process { process } => {
+            shim.process(&process).map(|process| Reply::Process { host_pid: process.host_pid() })
+        }
+        Request::Forget { process } => {
+            shim.processes().remove(&process);
+            shim.sandbox(by).await?.forget(&process).await;
+            Ok(Reply::Done)
+        }
+        Request::Limit { limits } => {
+            shim.sandbox(by).await?.limit(*limits).await.map(|()| Reply::Done)
+        }
+        Request::Usage => {
+            shim.sandbox(by).await?.usage().await.map(|usage| Reply::Usage(Box::new(usage)))
+        }
+        Request::HostPids => shim.sandbox(by).await?.host_pids().await.map(Reply::HostPids),
+        Request::Pause => {
+            let sandbox = shim.sandbox(by).await?;
+            pausable(&*sandbox)?.pause(by).await.map(|()| Reply::Done)
+        }
+        Request::Resume => {
+            let sandbox = shim.sandbox(by).await?;
+            pausable(&*sandbox)?.resume(by).await.map(|()| Reply::Done)
+        }
+        Request::Destroy => destroy(shim, by).await,
+        Request::Signal { process, signal } => {
+            shim.process(&process)?.signal(signal).await.map(|()| Reply::Done)
+        }
+        Request::Resize { process, size } => {
+            shim.process(&process)?.resize(size).await.map(|()| Reply::Done)
+        }
+        Request::Attach { process } => {
+            let socket = fd.ok_or_else(|| missing("the socket to attach"))?;
+            shim.process(&process)?.attach(socket).await.map(|()| Reply::Done)
+        }
+        Request::Wait { process } => wait(shim, &process, gone).await,
+    }
+}
+
+fn missing(what: &str) -> DriverError {
+    DriverError::Invalid { what: what.to_owned(), why: "it did not come".to_owned() }
+}
+
+fn sandbox_reply(sandbox: &dyn Sandbox) -> Reply {
+    Reply::Sandbox { handle: sandbox.handle(), pausable: sandbox.pausable().is_some() }
+}
+
+fn pausable(sandbox: &dyn Sandbox) -> Result<&dyn Pausable, DriverError> {
+    sandbox.pausable().ok_or_else(|| DriverError::Unsupported {
+        what: "pause".to_owned(),
+        why: "the driver cannot".to_owned(),
+    })
+}
+
+/// Makes the sandbox this shim was forked for; a second one is refused.
+async fn create(
+    shim: &Shim,
+    isolation: Isolation,
+    spec: SandboxSpec,
+    network: Option<OwnedFd>,
+    by: Deadline,
+) -> Result<Reply, DriverError> {
+    let id = spec.id.clone();
+    let mine = matches!(&*shim.state.borrow(), State::Creating(creating) if *creating == id);
+    if !mine {
+        return Err(DriverError::Exists { what: "this shim's sandbox".to_owned() });
+    }
+    let made = match (shim.make_driver)(isolation) {
+        Ok(driver) => driver.create(spec, Materials { network }, by).await,
+        Err(error) => Err(error),
+    };
+    match made {
+        Ok(sandbox) => {
+            let reply = sandbox_reply(&*sandbox);
+            shim.state.send_replace(State::Live(sandbox));
+            Ok(reply)
+        }
+        Err(error) => {
+            shim.end(&id);
+            Err(error)
+        }
+    }
+}
+
+async fn spawn(
+    shim: &Shim,
+    spec: ProcessSpec,
+    attached: Option<OwnedFd>,
+    by: Deadline,
+) -> Result<Reply, DriverError> {
+    let sandbox = shim.sandbox(by).await?;
+    let process = sandbox.spawn(spec, Streams { attached }, by).await?;
+    let reply = Reply::Process { host_pid: process.host_pid() };
+    shim.processes().insert(process.id().clone(), process);
+    Ok(reply)
+}
+
+/// Destroys the sandbox and ends the shim. Who asks again while that is under way gets the same.
+async fn destroy(shim: &Shim, by: Deadline) -> Result<Reply, DriverError> {
+    let sandbox = match shim.sandbox(by).await {
+        Ok(sandbox) => sandbox,
+        Err(DriverError::Gone { .. }) => return Ok(Reply::Destroyed(exits(shim).await)),
+        Err(error) => return Err(error),
+    };
+    sandbox.destroy(by).await?;
+    let exits = exits(shim).await;
+    shim.end(&sandbox.handle().sandbox);
+    Ok(Reply::Destroyed(exits))
+}
+
+/// How everybody ended, so that the client can tell when the shim is gone.
+async fn exits(shim: &Shim) -> Vec<(ProcessId, Exit)> {
+    let processes: Vec<_> = shim.processes().values().map(Arc::clone).collect();
+    let by = Deadline::after(EXITS);
+    let mut exits = Vec::new();
+    for process in processes {
+        if let Ok(exit) = tokio::time::timeout_at(by.instant().into(), process.wait()).await {
+            exits.push((process.id().clone(), exit));
+        }
+    }
+    exits
+}
+
+/// Waits for a process, for as long as the client is there to hear of it.
+async fn wait(
+    shim: &Shim,
+    id: &ProcessId,
+    mut gone: watch::Receiver<bool>,
+) -> Result<Reply, DriverError> {
+    let process = shim.process(id)?;
+    tokio::select! {
+        exit = process.wait() => Ok(Reply::Exit(exit)),
+        _ = gone.wait_for(|gone| *gone) => {
+            Err(DriverError::Unreachable { why: "nobody waits any more".to_owned() })
+        }
+    }
+}
