@@ -49,9 +49,6 @@ struct State {
     root: Option<OwnedFd>,
     /// The host's `/proc`, in which `self` is this process.
     proc: Option<OwnedFd>,
-    /// A detached mount of the host's `/dev/null`, and the same once it covers something.
-    null: Option<OwnedFd>,
-    attached_null: Option<OwnedFd>,
     /// The container's devpts.
     devpts: Option<OwnedFd>,
     /// An empty read-only directory to mask others with.
@@ -110,7 +107,8 @@ impl Child<'_> {
         match op {
             Op::Sibling => self.sibling(),
             Op::Execute => {
-                self.say(Message::Executing, None).map_err(End::Failed)?;
+                // A container that was created is started when its maker has long ended.
+                let _ = self.say(Message::Executing, None);
                 Err(End::Failed(self.execute(state)))
             }
             op @ (Op::DieWithParent(_)

@@ -340,13 +340,16 @@ fn a_container_whose_maker_was_killed_can_be_deleted() {
     // The maker waits for a hook that never ends.
     bundle.change(|config| {
         config["hooks"] = json!({"createRuntime": [{
-            "path": "/bin/sh", "args": ["sh", "-c", "echo > at-hook; exec sleep 1000"],
+            "path": "/bin/sh", "args": ["sh", "-c", "echo $$ > at-hook; exec sleep 1000"],
         }]});
     });
     let mut create = bundle.command(["create", "box"]).spawn().unwrap();
-    until(|| bundle.path("at-hook").exists());
+    until(|| fs::read_to_string(bundle.path("at-hook")).is_ok_and(|text| text.ends_with('\n')));
     create.kill().unwrap();
     create.wait().unwrap();
+    let hook = fs::read_to_string(bundle.path("at-hook")).unwrap().trim().parse().unwrap();
+    let hook = rustix::process::Pid::from_raw(hook).unwrap();
+    rustix::process::kill_process(hook, rustix::process::Signal::KILL).unwrap();
     bundle.await_status("stopped");
     assert_eq!(bundle.oci(["delete", "box"]), said(0, ""));
     bundle.delete();

@@ -12,7 +12,7 @@ use rustix::{
 use sys::process;
 
 use super::{Child, State, errno, to_errno};
-use crate::op::Command;
+use crate::op::{Command, Op};
 
 impl Child<'_> {
     /// Which candidate can be run: as execvp(3), but without running it yet, so that a container
@@ -31,14 +31,17 @@ impl Child<'_> {
     }
 
     /// Leaves the command its standard streams and what is preserved for it, and this process
-    /// the channel and the init. Everything else is closed for good, not only by execve(2):
+    /// the channel, the init and what it waits at for start. Everything else is closed for good, not only by execve(2):
     /// between here and there somebody in the container may look.
     pub(super) fn close_others(&self) -> Result<()> {
         let number = |fd: BorrowedFd<'_>| fd.as_raw_fd().unsigned_abs();
         let channel = number(self.channel);
         let init = self.init()?.map_or(channel, number);
+        let start = self.start()?.map_or(channel, number);
+        let mut kept = [channel, init, start];
+        kept.sort_unstable();
         let mut first = self.command.preserve.saturating_add(3);
-        for kept in [channel.min(init), channel.max(init)] {
+        for kept in kept {
             if first < kept {
                 errno(process::close_range(first, kept - 1))?;
             }
@@ -57,6 +60,13 @@ impl Child<'_> {
             (Err(error), _) => return error,
         };
         to_errno(&error)
+    }
+
+    fn start(&self) -> Result<Option<BorrowedFd<'_>>> {
+        let mut ops = self.ops.iter();
+        let slot =
+            ops.find_map(|op| if let Op::AwaitStart(slot) = op { Some(*slot) } else { None });
+        slot.map(|slot| self.fd(slot)).transpose()
     }
 
     fn init(&self) -> Result<Option<BorrowedFd<'_>>> {

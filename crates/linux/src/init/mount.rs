@@ -112,20 +112,10 @@ fn empty_directory(state: &mut State) -> Result<OwnedFd> {
     Ok(empty)
 }
 
-/// A mount of the host's null device: the detached one that was made before anything of the
-/// container's could stand in its place, then copies of it, which must be attached to be copied.
-fn null_file(state: &mut State) -> Result<OwnedFd> {
-    if let Some(null) = &state.attached_null {
-        return copy_of(null.as_fd(), c"", false);
-    }
-    let null = state.null.take().ok_or(Errno::NODEV)?;
-    state.attached_null = Some(rustix::io::fcntl_dupfd_cloexec(&null, 3)?);
-    Ok(null)
-}
-
-/// A detached mount of the host's null device.
-pub(super) fn host_null() -> Result<OwnedFd> {
-    let null = beneath::open_host(c"/dev/null")?;
+/// A copy of the mount of the container's null device, checked to be it: something else may have
+/// been put in its place by the image or by a mount (CVE-2025-31133).
+fn null_file(state: &State) -> Result<OwnedFd> {
+    let null = beneath::find(root_of(state)?, c"/dev/null")?;
     if !beneath::is_null_device(&null)? {
         return Err(Errno::NODEV);
     }

@@ -22,7 +22,7 @@ impl Child<'_> {
     /// Operations on mounts and files.
     pub(super) fn files(&self, state: &mut State, op: &Op) -> Result<()> {
         match op {
-            Op::Detach => detach(state),
+            Op::Detach => detach(),
             Op::AttachRoot { mount, at } => self.attach_root(state, *mount, at),
             Op::OpenRoot => {
                 state.root = Some(open_directory(c"/")?);
@@ -69,12 +69,10 @@ fn open_directory(path: &CStr) -> Result<OwnedFd> {
 }
 
 /// Keeps what is mounted here from appearing on the host.
-fn detach(state: &mut State) -> Result<()> {
+fn detach() -> Result<()> {
     let tree = open_directory(c"/")?;
     let change = Change { propagation: propagation::SLAVE, recursive: true, ..Change::default() };
-    errno(set_attributes(tree.as_fd(), change, None))?;
-    state.null = mount::host_null().ok();
-    Ok(())
+    errno(set_attributes(tree.as_fd(), change, None))
 }
 
 /// Source: pivot_root(2), "pivot_root(".", ".")".

@@ -1,22 +1,18 @@
-//! The driver's core, as this command line uses it: plans, the descriptors they name, the clone,
-//! and the talk with the child until it is its command.
+//! The driver's synchronous core, as this command line uses it: what is asked of a container,
+//! put together; then the child followed until it is its command or waits for start.
 
-mod prepare;
-
-use std::os::fd::{AsFd, OwnedFd};
-
-use cgroups::Cgroup;
-use oci_spec::runtime::{Hook as OciHook, Hooks};
-use rustix::{
-    event::{PollFd, PollFlags, poll},
-    io::Errno,
-    process::{WaitId, WaitIdOptions, waitid},
-    termios::{Winsize, tcsetwinsize},
+use std::{
+    ffi::CString,
+    os::fd::{AsFd, OwnedFd},
 };
-use sys::{clone, exec::StringArray, process};
+
+use cgroups::{Cgroup, Join};
+use oci_spec::runtime::{Hook as OciHook, Hooks};
+use rustix::fs::{Mode, OFlags};
+use sys::exec::StringArray;
 use workload::{
     ContainerSpec, DriverError, Filesystem, Isolation, MountSource, ProcessRoot, ProcessSpec,
-    UserMap,
+    TerminalSize,
 };
 
 use super::{
@@ -28,10 +24,11 @@ use super::{
     status::Status,
 };
 use crate::{
-    init::Child,
-    op::{Hook, Op, Stage},
-    plan::{self, Extras, Filter, Input, Joined, Plan},
-    report::{self, Message},
+    launch::{self, Launching, Progress},
+    op::{Hook, Stage},
+    plan::{self, Extras, Facts, Input, Joined},
+    prepare::{self, Given},
+    sandbox, terminal, users,
 };
 
 /// A process that runs, or waits for start.
@@ -57,7 +54,7 @@ pub(super) struct Wishes<'a> {
 }
 
 /// Called when the environment is created, with the process id.
-pub(super) type OnCreated<'a> = &'a mut dyn FnMut(&mut Held, u32) -> Result<(), OciError>;
+pub(super) type OnCreated<'a> = &'a mut dyn FnMut(u32) -> Result<(), OciError>;
 
 /// Makes a container and its process. On failure the process is gone; the control group is
 /// left to whoever destroys the container.
@@ -66,21 +63,50 @@ pub(super) fn container(
     converted: &Converted,
     wishes: Wishes<'_>,
     held: &mut Held,
-    created: OnCreated<'_>,
+    created: &mut dyn FnMut(&mut Held, u32) -> Result<(), OciError>,
 ) -> Result<Launched, OciError> {
     let Converted { sandbox, process } = converted;
-    let hierarchy = context.hierarchy()?;
-    let name = &held.container.record.cgroup;
-    let group = if wishes.all_hierarchies {
-        Cgroup::create_in_all(hierarchy, name, &sandbox.limits)?
-    } else {
-        Cgroup::create(hierarchy, name, &sandbox.limits)?
-    };
-    let join = group.join()?;
     let container = own_container(process)?;
+    let record = &held.container.record;
+    let group = if wishes.all_hierarchies {
+        Cgroup::create_in_all(context.hierarchy()?, &record.cgroup, &sandbox.limits)?
+    } else {
+        Cgroup::create(context.hierarchy()?, &record.cgroup, &sandbox.limits)?
+    };
+    let extras = extras(&wishes, record)?;
+    let Join { into, files } = group.join()?;
+    // Its owners are what the configuration's maker made them (config.md, "Root").
+    let root = prepare::root(&container.root, None).map_err(OciError::Start)?;
+    let identity = users::resolve(root.as_fd(), &process.user).map_err(OciError::Start)?;
     let view = container.mounts.iter().any(shows_cgroups).then(|| group.mount_view());
-    let (create_hooks, start_hooks) = child_hooks(wishes.hooks, &held.container.record)?;
-    let extras = Extras {
+    let given = Given {
+        cgroup_files: files,
+        cgroup: into,
+        start: wishes.gate,
+        root: Some(root),
+        ..Given::default()
+    };
+    let filter = process.seccomp.as_ref().map(sandbox::compile).transpose();
+    let filter = filter.map_err(OciError::Start)?;
+    let input = Input {
+        isolation: Isolation::Container,
+        sandbox,
+        process,
+        identity: &identity,
+        filter: filter.as_ref(),
+        facts: &Facts::read(),
+        cgroup_files: given.cgroup_files.len(),
+        view: view.as_ref(),
+        extras: &extras,
+    };
+    let plan = plan::container(input).map_err(OciError::Start)?;
+    let launching = launch::start(plan, &given).map_err(OciError::Start)?;
+    follow(context, launching, process.terminal, &mut |pid| created(held, pid))
+}
+
+fn extras(wishes: &Wishes<'_>, record: &Record) -> Result<Extras, OciError> {
+    let (create_hooks, start_hooks) = child_hooks(wishes.hooks, record)?;
+    Ok(Extras {
         tell_created: wishes.hooks.is_some_and(has_runtime_hooks),
         hold: wishes.gate.is_some(),
         create_hooks,
@@ -89,29 +115,8 @@ pub(super) fn container(
         inherit_streams: true,
         no_pivot: wishes.no_pivot,
         no_new_keyring: wishes.no_new_keyring,
-        personality: None,
-        root_is_shifted: false,
-        no_make_cwd: false,
-    };
-    let root = prepare::Root::of(container);
-    let filter = filter(process)?;
-    let input = Input {
-        isolation: Isolation::Container,
-        sandbox,
-        process,
-        identity: &prepare::identity(process, root),
-        filter: filter.as_ref(),
-        facts: &prepare::facts(process),
-        cgroup_files: join.files.len(),
-        view: view.as_ref(),
-        extras: &extras,
-    };
-    let plan = plan::container(input).map_err(OciError::Start)?;
-    let given = prepare::Given { cgroup_files: join.files, gate: wishes.gate, target: None };
-    let table = prepare::table(&plan.table, given).map_err(OciError::Start)?;
-    let into = join.into.as_ref().map(AsFd::as_fd);
-    let launch = Launch { context, plan: &plan, table: &table, size: process.terminal };
-    launch.run(into, &mut |pid| created(held, pid))
+        ..Extras::default()
+    })
 }
 
 /// Where a process joins a container.
@@ -133,39 +138,80 @@ pub(super) fn join(
     asked: &ProcessSpec,
     place: Place<'_>,
 ) -> Result<Launched, OciError> {
-    let hierarchy = context.hierarchy()?;
-    let group = place.record.cgroup.as_str();
-    let missing = || OciError::NotRunning { id: place.record.id.to_string() };
-    let join = match place.below {
-        Some(below) => {
-            let name = format!("{group}/{}", below.trim_matches('/'));
-            let open = Cgroup::open(hierarchy, &name)?;
-            open.ok_or(OciError::NoCgroup { name })?.join()?
-        }
-        None => Cgroup::open(hierarchy, group)?.ok_or_else(missing)?.join_beside(place.pid)?,
-    };
-    let container = own_container(&converted.process)?;
-    let filter = filter(asked)?;
+    let Join { into, files } = join_group(context, &place)?;
+    let path = format!("/proc/{}/root", place.pid);
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(&path, flags, Mode::empty());
+    let root = root.map_err(OciError::io(format!("open {path}")))?;
+    let identity = users::resolve(root.as_fd(), &asked.user).map_err(OciError::Start)?;
+    let given =
+        Given { cgroup_files: files, cgroup: into, target: Some(place.pidfd), ..Given::default() };
     let extras = Extras { preserve: place.preserve, inherit_streams: true, ..Extras::default() };
+    let filter = asked.seccomp.as_ref().map(sandbox::compile).transpose();
+    let filter = filter.map_err(OciError::Start)?;
     let input = Input {
         isolation: Isolation::Container,
         sandbox: &converted.sandbox,
         process: asked,
-        identity: &prepare::identity(asked, prepare::Root::Process(place.pid)),
+        identity: &identity,
         filter: filter.as_ref(),
-        facts: &prepare::facts(asked),
-        cgroup_files: join.files.len(),
+        facts: &Facts::read(),
+        cgroup_files: given.cgroup_files.len(),
         view: None,
         extras: &extras,
     };
+    let container = own_container(&converted.process)?;
     let joined = Joined::of(Isolation::Container, &converted.sandbox, container);
     let plan = plan::join(input, joined).map_err(OciError::Start)?;
-    let target = Some(place.pidfd);
-    let given = prepare::Given { cgroup_files: join.files, gate: None, target };
-    let table = prepare::table(&plan.table, given).map_err(OciError::Start)?;
-    let into = join.into.as_ref().map(AsFd::as_fd);
-    let launch = Launch { context, plan: &plan, table: &table, size: asked.terminal };
-    launch.run(into, &mut |_| Ok(()))
+    let launching = launch::start(plan, &given).map_err(OciError::Start)?;
+    follow(context, launching, asked.terminal, &mut |_| Ok(()))
+}
+
+fn join_group(context: &Context, place: &Place<'_>) -> Result<Join, OciError> {
+    let group = place.record.cgroup.as_str();
+    let open = |name: &str| -> Result<Option<Cgroup>, OciError> {
+        Ok(Cgroup::open(context.hierarchy()?, name)?)
+    };
+    let Some(below) = place.below else {
+        let missing = || OciError::NotRunning { id: place.record.id.to_string() };
+        return Ok(open(group)?.ok_or_else(missing)?.join_beside(place.pid)?);
+    };
+    let name = format!("{group}/{}", below.trim_matches('/'));
+    match open(&name)? {
+        Some(group) => Ok(group.join()?),
+        None => Err(OciError::NoCgroup { name }),
+    }
+}
+
+/// Follows a child until it is its command, or waits for start.
+fn follow(
+    context: &Context,
+    mut launching: Launching,
+    size: Option<TerminalSize>,
+    created: OnCreated<'_>,
+) -> Result<Launched, OciError> {
+    loop {
+        match launching.wait().map_err(OciError::Start)? {
+            Progress::Running | Progress::Told(Stage::Ready) => break,
+            Progress::Told(Stage::Created) => {
+                created(launching.pid())?;
+                launching.go().map_err(OciError::Start)?;
+            }
+            Progress::Waiting => {}
+        }
+    }
+    let launched = launching.into_launched().map_err(OciError::Start)?;
+    for warning in &launched.warnings {
+        context.log.warning(warning);
+    }
+    if let (Some(master), Some(size)) = (&launched.terminal, size) {
+        terminal::resize(master, size).map_err(OciError::Start)?;
+    }
+    Ok(Launched {
+        pid: launched.child.pid,
+        pidfd: launched.child.pidfd,
+        terminal: launched.terminal,
+    })
 }
 
 fn own_container(process: &ProcessSpec) -> Result<&ContainerSpec, OciError> {
@@ -180,27 +226,6 @@ fn own_container(process: &ProcessSpec) -> Result<&ContainerSpec, OciError> {
 
 fn shows_cgroups(mount: &workload::Mount) -> bool {
     mount.source == MountSource::Kernel(Filesystem::Cgroup)
-}
-
-/// The compiled system call filter.
-fn filter(process: &ProcessSpec) -> Result<Option<Filter>, OciError> {
-    let Some(policy) = &process.seccomp else { return Ok(None) };
-    let invalid = |error: &dyn std::error::Error| {
-        OciError::Start(DriverError::Invalid { what: "seccomp".into(), why: error.to_string() })
-    };
-    let Some(arch) = seccomp::Arch::native() else {
-        let why = "the calls of this architecture are not known".into();
-        return Err(OciError::Start(DriverError::Unsupported { what: "seccomp".into(), why }));
-    };
-    let program = seccomp::compile(policy, arch).map_err(|error| invalid(&error))?;
-    let flags = seccomp::FilterFlags::of(policy).map_err(|error| invalid(&error))?;
-    let native = |i: seccomp::Instruction| sys::seccomp::SockFilter {
-        code: i.code,
-        jt: i.jt,
-        jf: i.jf,
-        k: i.k,
-    };
-    Ok(Some(Filter { program: program.into_iter().map(native).collect(), flags: flags.0 }))
 }
 
 /// Whether there is anything to run beside the child while it waits.
@@ -232,15 +257,15 @@ fn inside_hooks(
     let mut ready = Vec::new();
     for (index, hook) in given.iter().enumerate() {
         let timeout = hooks::timeout_s(hook, kind, index)?;
-        let path = prepare::c_string(hook.path().as_os_str().as_encoded_bytes())?;
+        let path = c_string(hook.path().as_os_str().as_encoded_bytes())?;
         let strings = |list: Vec<String>| -> Result<StringArray, OciError> {
             let strings: Result<_, OciError> =
-                list.iter().map(|text| prepare::c_string(text.as_bytes())).collect();
+                list.iter().map(|text| c_string(text.as_bytes())).collect();
             Ok(StringArray::new(strings?))
         };
         let own = || hook.path().display().to_string();
         let args = hook.args().clone().filter(|args| !args.is_empty());
-        let env = hook.env().clone().unwrap_or_else(prepare::own_environment);
+        let env = hook.env().clone().unwrap_or_else(own_environment);
         ready.push(Hook {
             kind,
             path,
@@ -253,158 +278,15 @@ fn inside_hooks(
     Ok(ready)
 }
 
-/// A launch with everything at hand.
-struct Launch<'a> {
-    context: &'a Context,
-    plan: &'a Plan,
-    table: &'a [OwnedFd],
-    size: Option<workload::TerminalSize>,
+/// Our own environment, for a hook without one.
+fn own_environment() -> Vec<String> {
+    let text = |(key, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some(format!("{}={}", key.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(text).collect()
 }
 
-impl Launch<'_> {
-    fn run(
-        &self,
-        into: Option<std::os::fd::BorrowedFd<'_>>,
-        created: &mut dyn FnMut(u32) -> Result<(), OciError>,
-    ) -> Result<Launched, OciError> {
-        let step = |what: &str| {
-            let what = what.to_owned();
-            move |error: std::io::Error| OciError::Start(DriverError::step(what, &error))
-        };
-        let (channel, theirs) =
-            report::channel().map_err(std::io::Error::from).map_err(step("make a channel"))?;
-        let ours =
-            prepare::visit(&self.plan.visits, self.table).map_err(step("enter a namespace"))?;
-        let child = Child {
-            ops: &self.plan.ops,
-            fds: self.table,
-            command: &self.plan.command,
-            channel: theirs.as_fd(),
-        };
-        let spawned = clone::spawn(self.plan.namespaces, into, || child.run());
-        prepare::return_to(&ours).map_err(step("return to our namespaces"))?;
-        let child = spawned.map_err(step("clone"))?;
-        drop(theirs);
-        let mut launched = Launched { pid: child.pid, pidfd: child.pidfd, terminal: None };
-        let talked = self
-            .map_ids(&launched, &channel)
-            .and_then(|()| self.talk(&mut launched, &channel, created));
-        match talked {
-            Ok(()) => Ok(launched),
-            Err(error) => {
-                end(&launched.pidfd);
-                Err(error)
-            }
-        }
-    }
-
-    /// Writes the id maps of a new user namespace, and lets the child go on.
-    fn map_ids(&self, launched: &Launched, channel: &OwnedFd) -> Result<(), OciError> {
-        let Some(map) = &self.plan.user else { return Ok(()) };
-        let write = |name: &str, text: String| {
-            let path = format!("/proc/{}/{name}", launched.pid);
-            std::fs::write(&path, text).map_err(OciError::io(format!("write {path}")))
-        };
-        let UserMap { uids, gids, .. } = map;
-        write("uid_map", prepare::map_lines(uids))?;
-        write("gid_map", prepare::map_lines(gids))?;
-        report::go(channel.as_fd()).map_err(OciError::io("let the child go on"))
-    }
-
-    /// Listens to the child until it is its command, or waits for start.
-    fn talk(
-        &self,
-        launched: &mut Launched,
-        channel: &OwnedFd,
-        created: &mut dyn FnMut(u32) -> Result<(), OciError>,
-    ) -> Result<(), OciError> {
-        let listen = |error: Errno| OciError::io("listen to the child")(error);
-        loop {
-            let message = match report::receive(channel) {
-                Err(Errno::AGAIN) => match poll(&mut [PollFd::new(channel, PollFlags::IN)], None) {
-                    Ok(_) | Err(Errno::INTR) => continue,
-                    Err(error) => return Err(listen(error)),
-                },
-                other => other.map_err(listen)?,
-            };
-            match message {
-                None | Some((Message::Told(Stage::Ready), _)) => return Ok(()),
-                Some((Message::Failed { op, errno }, _)) => return Err(self.failed(op, errno)),
-                Some((Message::Warned { op, errno }, _)) => self.warn(op, errno),
-                Some((Message::Executing, _)) => {}
-                Some((Message::Terminal, master)) => {
-                    launched.terminal = master;
-                    self.resize(launched);
-                }
-                Some((Message::Sibling { pid }, pidfd)) => {
-                    let pidfd = pidfd.ok_or_else(|| listen(Errno::BADMSG))?;
-                    // Its maker has ended.
-                    end(&launched.pidfd);
-                    (launched.pid, launched.pidfd) = (pid, pidfd);
-                }
-                Some((Message::Told(Stage::Created), _)) => {
-                    created(launched.pid)?;
-                    report::go(channel.as_fd()).map_err(listen)?;
-                }
-            }
-        }
-    }
-
-    fn resize(&self, launched: &Launched) {
-        let size = self.size.filter(|size| size.rows != 0 || size.columns != 0);
-        if let (Some(size), Some(master)) = (size, &launched.terminal) {
-            let size =
-                Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
-            // A terminal that was just made takes every size.
-            let _ = tcsetwinsize(master, size);
-        }
-    }
-
-    fn warn(&self, op: u16, errno: i32) {
-        if let Some(op) = self.plan.ops.get(usize::from(op)) {
-            let error = std::io::Error::from_raw_os_error(errno);
-            self.context.log.warning(&format!("{op}: {error}"));
-        }
-    }
-
-    /// What a failed operation means to the caller.
-    fn failed(&self, op: u16, errno: i32) -> OciError {
-        let op = self.plan.ops.get(usize::from(op));
-        let command = self.plan.command.name.clone();
-        let why = std::io::Error::from_raw_os_error(errno);
-        OciError::Start(match (op, Errno::from_raw_os_error(errno)) {
-            (Some(Op::Find), Errno::NOENT | Errno::NOTDIR) => {
-                let why = if command.contains('/') {
-                    "no such file or directory"
-                } else {
-                    "executable file not found in $PATH"
-                };
-                DriverError::CommandNotFound { command, why: why.into() }
-            }
-            (Some(Op::Find), Errno::ACCESS) => {
-                DriverError::CommandNotRunnable { command, why: "permission denied".into() }
-            }
-            (Some(Op::Find), Errno::ISDIR) => {
-                DriverError::CommandNotRunnable { command, why: "is a directory".into() }
-            }
-            (Some(Op::Find | Op::Execute), _) => {
-                DriverError::CommandNotRunnable { command, why: lower_case(&why) }
-            }
-            (Some(op), _) => DriverError::Step { step: op.to_string(), errno },
-            (None, _) => DriverError::Step { step: "start the process".into(), errno },
-        })
-    }
-}
-
-/// A kernel's message without its number, as runc's callers look for it.
-fn lower_case(error: &std::io::Error) -> String {
-    let text = error.to_string().to_lowercase();
-    text.split(" (os error").next().unwrap_or_default().to_owned()
-}
-
-/// Kills a process that is not to be, and reaps it.
-fn end(pidfd: &OwnedFd) {
-    // It may have ended by itself.
-    let _ = process::signal(pidfd.as_fd(), 9);
-    let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+/// A string for the kernel.
+fn c_string(text: &[u8]) -> Result<CString, OciError> {
+    CString::new(text).map_err(|error| OciError::io("prepare a hook")(std::io::Error::from(error)))
 }

@@ -53,11 +53,12 @@ pub(super) fn become_command(input: Input<'_>, hold: Vec<Op>, sibling: bool) -> 
     ops.push(Op::Umask(umask(process)?));
     ops.push(Op::Directory(c_path("cwd", &process.cwd)?));
     ops.extend([Op::Find, Op::DefaultSignals]);
+    // Nobody outlives its maker with the maker's descriptors, locks among them.
+    ops.push(Op::CloseOthers);
     if !sibling {
         ops.push(Op::DieWithParent(false));
     }
     ops.extend(hold);
-    ops.push(Op::CloseOthers);
     let filter = input
         .filter
         .map(|filter| Op::Seccomp { filter: filter.program.clone(), flags: filter.flags });

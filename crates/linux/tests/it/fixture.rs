@@ -13,8 +13,8 @@ use linux::LinuxDriver;
 use tempfile::TempDir;
 use workload::{
     ContainerSpec, Driver, DriverError, Exit, ExitStatus, Isolation, Limits, LogSpec, Materials,
-    Namespace, Network, Process, ProcessRoot, ProcessSpec, RootFs, Sandbox, SandboxSpec, Streams,
-    UserSpec, profile,
+    Namespace, Network, ProcessRoot, ProcessSpec, RootFs, Sandbox, SandboxSpec, Streams, UserSpec,
+    profile,
 };
 
 /// How long anything may take.
@@ -165,6 +165,7 @@ impl Fixture {
 
     /// Runs the container's own process to its end: its exit and what it wrote.
     pub(crate) fn run(&self, spec: ProcessSpec) -> Result<(Exit, String), DriverError> {
+        let _ = fs::remove_file(self.home.path().join("main"));
         block_on(async {
             let sandbox = self.create().await?;
             let ended = match sandbox.spawn(spec, Streams::default(), soon()).await {
@@ -206,9 +207,4 @@ fn rootfs(root: &Path, busybox: &Path) {
     fs::write(root.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nweb:x:33:33::/srv:/bin/sh\n")
         .unwrap();
     fs::write(root.join("etc/group"), "root:x:0:\nwww:x:33:\naudio:x:29:web\n").unwrap();
-}
-
-/// Waits for a process.
-pub(crate) async fn exit_of(process: &Arc<dyn Process>) -> ExitStatus {
-    process.wait().await.status
 }
