@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags},
+    fs::{CWD, FileType, Mode, OFlags, ResolveFlags},
     io::{Errno, Result},
 };
 
@@ -199,11 +199,6 @@ pub(crate) fn open_host(path: &CStr) -> Result<OwnedFd> {
 pub(crate) fn is_null_device(fd: &OwnedFd) -> Result<bool> {
     let (kind, device) = kind(fd)?;
     Ok(kind == FileType::CharacterDevice && device == rustix::fs::makedev(1, 3))
-}
-
-/// Whether a link, not what it points to, stands at a name.
-pub(crate) fn exists(directory: &OwnedFd, name: &CStr) -> bool {
-    rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
 
 #[cfg(test)]

@@ -155,7 +155,7 @@ impl Launching {
         loop {
             match self.advance()? {
                 Progress::Waiting => {}
-                other => return Ok(other),
+                told @ (Progress::Told(_) | Progress::Running) => return Ok(told),
             }
             let mut fds = [PollFd::new(&self.channel, PollFlags::IN)];
             match poll(&mut fds, None) {

@@ -107,8 +107,6 @@ pub(crate) struct Extras {
     pub(crate) no_new_keyring: bool,
     /// Execution domain.
     pub(crate) personality: Option<u32>,
-    /// The root file system's owners are as they must be seen already.
-    pub(crate) root_is_shifted: bool,
     /// The working directory must exist.
     pub(crate) no_make_cwd: bool,
 }

@@ -170,7 +170,12 @@ impl Process for LinuxProcess {
             }
             self.keeper.attach(socket).await.map_err(|error| match error {
                 stdio::KeeperError::Ended => self.not_running(),
-                other => DriverError::Invalid { what: "attach".into(), why: other.to_string() },
+                other @ (stdio::KeeperError::Log(_)
+                | stdio::KeeperError::Io { .. }
+                | stdio::KeeperError::NotASocket
+                | stdio::KeeperError::Full) => {
+                    DriverError::Invalid { what: "attach".into(), why: other.to_string() }
+                }
             })
         })
     }

@@ -80,6 +80,11 @@ fn runnable(path: &CStr) -> Result<()> {
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS),
         FileType::Directory => Err(Errno::ISDIR),
-        _ => Err(Errno::ACCESS),
+        FileType::Symlink
+        | FileType::Fifo
+        | FileType::Socket
+        | FileType::CharacterDevice
+        | FileType::BlockDevice
+        | FileType::Unknown => Err(Errno::ACCESS),
     }
 }

@@ -154,7 +154,13 @@ pub(super) fn directory(state: &State, path: &CStr) -> Result<()> {
     let made = beneath::find_or_make(root_of(state)?, path, Make::Directory)?;
     match beneath::kind(&made)?.0 {
         FileType::Directory => Ok(()),
-        _ => Err(Errno::NOTDIR),
+        FileType::RegularFile
+        | FileType::Symlink
+        | FileType::Fifo
+        | FileType::Socket
+        | FileType::CharacterDevice
+        | FileType::BlockDevice
+        | FileType::Unknown => Err(Errno::NOTDIR),
     }
 }
 

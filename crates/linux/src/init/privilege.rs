@@ -1,5 +1,10 @@
 //! What the process itself is and may: streams, limits, identity, capabilities, filters.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "`Child::step` lists every operation; each part is handed its own"
+)]
+
 use std::{
     ffi::CStr,
     os::fd::{AsFd, OwnedFd},
