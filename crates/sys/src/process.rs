@@ -186,3 +186,33 @@ pub fn current_directory(buffer: &mut [u8]) -> io::Result<&[u8]> {
     let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
     Ok(buffer.get(..length.saturating_sub(1)).unwrap_or_default())
 }
+
+/// Makes file systems take this thread for another user and group, with all the capabilities it
+/// has: leaving user 0 for them would put those on files out of force.
+///
+/// # Errors
+/// `EINVAL` if the kernel did not take the ids; the thread is then as it was.
+///
+/// Source: setfsuid(2), capabilities(7), "Effect of user ID changes on capabilities".
+pub fn set_file_ids(uid: u32, gid: u32) -> io::Result<()> {
+    /// No id at all: asked for, the kernel changes nothing and tells the one in force.
+    const ASK: libc::uid_t = libc::uid_t::MAX;
+    let sets = crate::capability::get()?;
+    // SAFETY: takes a number and changes this thread's credentials only.
+    let old_gid = unsafe { libc::setfsgid(gid) };
+    // SAFETY: as above.
+    let old_uid = unsafe { libc::setfsuid(uid) };
+    // SAFETY: as above.
+    let new_gid = unsafe { libc::setfsgid(ASK) };
+    // SAFETY: as above.
+    let new_uid = unsafe { libc::setfsuid(ASK) };
+    let taken = u32::try_from(new_uid) == Ok(uid) && u32::try_from(new_gid) == Ok(gid);
+    if !taken {
+        // SAFETY: as above; these were in force.
+        unsafe { libc::setfsgid(old_gid.unsigned_abs()) };
+        // SAFETY: as above.
+        unsafe { libc::setfsuid(old_uid.unsigned_abs()) };
+    }
+    crate::capability::set(sets)?;
+    if taken { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EINVAL)) }
+}

@@ -62,7 +62,7 @@ fn a_daemon_killed_under_load_leaves_records_and_host_agreeing() {
         let listed = instance.ok(&["ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.State}}"]);
         listed.lines().all(|line| {
             let (id, state) = line.split_once(' ').expect("two words");
-            !cgroups(id).is_empty() == (state == "running")
+            cgroups(id).is_empty() != (state == "running")
         })
     });
     for id in instance.ok(&["ps", "-q", "--no-trunc"]).lines() {

@@ -21,7 +21,7 @@ use rustix::{
     },
 };
 use sys::mount::{Change, propagation, set_attributes};
-use workload::{DriverError, RootFs, UserMap};
+use workload::{DriverError, IdMap, RootFs, UserMap};
 
 use super::{map_ids, tree};
 use crate::idmap;
@@ -50,7 +50,7 @@ pub(crate) fn root(
             let layers = Layers { lower, upper, work };
             match namespace {
                 None => overlay(&layers).map_err(|error| layers.step(error)),
-                Some(namespace) => shifted(&layers, namespace),
+                Some(namespace) => as_root_inside(map, || shifted(&layers, namespace)),
             }
         }
     }
@@ -157,8 +157,10 @@ fn shifted(
     let make = || {
         let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
         fsconfig_set_string(&context, c"source", c"overlay")?;
-        for layer in layers.lower {
-            fsconfig_set_fd(&context, c"lowerdir+", mapped(layer)?.as_fd())?;
+        // Held until the overlay is made: a detached mount dissolves with its last descriptor.
+        let lower = layers.lower.iter().map(|layer| mapped(layer)).collect::<Result<Vec<_>>>()?;
+        for layer in &lower {
+            fsconfig_set_fd(&context, c"lowerdir+", layer.as_fd())?;
         }
         // Both must be on one mount.
         let home = mapped(home)?;
@@ -173,6 +175,26 @@ fn shifted(
         },
         other => layers.step(other),
     })
+}
+
+/// Does something as root of the map: overlayfs makes files in its layers as whoever mounted it,
+/// and through an id map only users of the map can make any.
+fn as_root_inside<T>(
+    map: Option<&UserMap>,
+    work: impl FnOnce() -> std::result::Result<T, DriverError>,
+) -> std::result::Result<T, DriverError> {
+    let outside = |ranges: &[IdMap]| {
+        let range = ranges.iter().find(|range| range.inside == 0)?;
+        Some(range.outside)
+    };
+    let ids = map.and_then(|map| Some((outside(&map.uids)?, outside(&map.gids)?)));
+    let Some((uid, gid)) = ids else { return work() };
+    let step = |error: &std::io::Error| DriverError::step(format!("act as user {uid}"), error);
+    sys::process::set_file_ids(uid, gid).map_err(|error| step(&error))?;
+    let done = work();
+    let (own, group) = (rustix::process::geteuid(), rustix::process::getegid());
+    sys::process::set_file_ids(own.as_raw(), group.as_raw()).map_err(|error| step(&error))?;
+    done
 }
 
 fn not_beside() -> DriverError {
