@@ -3,5 +3,6 @@
 //! Knows the contract (`workload`) and no concrete driver.
 
 pub mod conformance;
+pub mod demo;
 pub mod fake;
 pub mod need;

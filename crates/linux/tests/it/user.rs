@@ -46,8 +46,8 @@ fn binds_are_shifted_where_that_is_asked() {
             propagation: None,
         });
     }
-    let output =
-        fixture.says("stat -c %u /plain /shifted; touch /shifted/made; touch /plain/no 2>&1 || true");
+    let output = fixture
+        .says("stat -c %u /plain /shifted; touch /shifted/made; touch /plain/no 2>&1 || true");
     assert_eq!(output, "65534\n0\ntouch: /plain/no: Permission denied\n");
     assert_eq!(fs::metadata(host.join("made")).unwrap().uid(), 0);
 }

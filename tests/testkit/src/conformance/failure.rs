@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use base::{Deadline, ErrorKind, ProcessId};
+use tokio::io::AsyncWriteExt as _;
 use workload::{ExitStatus, Materials, Signal, Streams};
 
 use super::{
@@ -88,6 +89,8 @@ pub(super) async fn a_killed_client_loses_nothing(b: &Bench<'_>) {
     let streams = Streams { attached: Some(theirs) };
     sandbox.spawn(spec, streams, soon()).await.expect("sh is there");
     read_until(&mut ours, "before").await;
+    // The input of one who typed ends with him.
+    ours.write_all(b"typed\n").await.expect("it reads");
     let handle = sandbox.handle();
     drop(sandbox);
 
