@@ -356,6 +356,22 @@ fn a_container_whose_maker_was_killed_can_be_deleted() {
 }
 
 #[test]
+fn a_kill_at_any_moment_leaves_what_delete_understands() {
+    let Some(bundle) = Bundle::new("exec sleep 1000") else { return };
+    bundle.own_cgroup();
+    for step in 0..40 {
+        let verb: &[&str] = if step % 2 == 0 { &["create", "box"] } else { &["run", "-d", "box"] };
+        let mut command = bundle.command(verb);
+        let mut made = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // From before its first system call to after its last.
+        std::thread::sleep(std::time::Duration::from_micros(500 * step));
+        made.kill().unwrap();
+        made.wait().unwrap();
+        bundle.delete();
+    }
+}
+
+#[test]
 fn errors_go_to_the_log_in_its_format() {
     let Some(bundle) = Bundle::new("true") else { return };
     let log = bundle.text("log");
