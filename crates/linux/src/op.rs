@@ -17,6 +17,7 @@ use sys::{
     mount::{Change, attribute, propagation},
     seccomp::SockFilter,
 };
+use workload::TerminalSize;
 
 /// A descriptor of the launch's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +125,7 @@ pub(crate) enum Op {
     BindDevice { path: CString, host: CString },
     /// Open a terminal in the container's devpts, hand its master to the parent, and make it the
     /// standard streams and, in a container of its own, `/dev/console`.
-    Terminal { console: bool, uid: u32 },
+    Terminal { console: bool, uid: u32, size: TerminalSize },
     /// Make standard input the controlling terminal of this process's session.
     ControlTerminal,
     /// Take these descriptors as standard streams.

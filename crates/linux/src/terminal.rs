@@ -10,7 +10,11 @@ pub(crate) fn resize(master: &OwnedFd, size: TerminalSize) -> Result<(), DriverE
     if size == TerminalSize::default() {
         return Ok(());
     }
-    let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
-    tcsetwinsize(master, size)
+    tcsetwinsize(master, window(size))
         .map_err(|error| DriverError::step("resize the terminal", &error.into()))
+}
+
+/// The kernel's form of a size.
+pub(crate) fn window(size: TerminalSize) -> Winsize {
+    Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 }
 }

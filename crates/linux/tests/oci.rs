@@ -19,11 +19,23 @@ use serde_json::json;
 #[test]
 fn run_answers_with_what_the_command_says_and_leaves_nothing() {
     let Some(bundle) = Bundle::new("echo hello $WORD; exit 7") else { return };
-    bundle.own_cgroup();
     bundle.change(|config| config["process"]["env"] = json!(["PATH=/bin", "WORD=world"]));
     assert_eq!(bundle.oci(["run", "box"]), said(7, "hello world\n"));
     assert_eq!(bundle.oci(["list", "-q"]), said(0, ""));
     bundle.delete();
+}
+
+#[test]
+fn a_container_without_a_cgroups_path_has_a_group_by_its_name() {
+    let Some(bundle) = Bundle::new("cat /proc/self/cgroup") else { return };
+    bundle.change(|config| drop(config["linux"].as_object_mut().unwrap().remove("cgroupsPath")));
+    let id = bundle.cgroup();
+    let ran = bundle.oci(["run", &id]);
+    assert!(ran.stdout.contains(&format!(":/wythe-oci-{id}\n")), "{ran:?}");
+    let left = std::process::Command::new("find")
+        .args(["/sys/fs/cgroup", "-maxdepth", "2", "-name", &format!("wythe-oci-{id}")])
+        .output();
+    assert_eq!(Said::from(left.unwrap()), said(0, ""));
 }
 
 #[test]
@@ -39,7 +51,6 @@ fn a_kept_container_is_there_until_it_is_deleted() {
 #[test]
 fn a_container_lives_from_create_to_delete() {
     let Some(bundle) = Bundle::new("echo started; exec sleep 1000") else { return };
-    bundle.own_cgroup();
     bundle.change(|config| config["annotations"] = json!({"org.example.key": "value"}));
     bundle.create();
     let state = bundle.state();
@@ -74,7 +85,6 @@ fn a_container_lives_from_create_to_delete() {
 #[test]
 fn a_created_container_is_deleted_without_force() {
     let Some(bundle) = Bundle::new("sleep 1000") else { return };
-    bundle.own_cgroup();
     bundle.create();
     let pid = bundle.pid();
     assert_eq!(bundle.oci(["delete", "box"]), said(0, ""));
@@ -99,7 +109,6 @@ fn signals_reach_the_command_by_name_and_number() {
 fn kill_all_reaches_every_process() {
     let script = "sleep 1000 & sleep 1000 & trap '' TERM; while :; do sleep 0.01; done";
     let Some(bundle) = Bundle::new(script) else { return };
-    bundle.own_cgroup();
     bundle.start();
     let pids = || -> Vec<u32> {
         serde_json::from_str(&bundle.oci(["ps", "-f", "json", "box"]).stdout).unwrap()
@@ -127,7 +136,6 @@ fn a_foreground_run_passes_signals_on() {
 #[test]
 fn a_detached_run_is_left_running() {
     let Some(bundle) = Bundle::new("sleep 1000") else { return };
-    bundle.own_cgroup();
     let mut run = bundle.command(["run", "-d", "--pid-file", &bundle.text("pid"), "box"]);
     assert!(run.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
     assert_eq!(bundle.status(), "running");
@@ -138,7 +146,6 @@ fn a_detached_run_is_left_running() {
 #[test]
 fn exec_joins_the_container() {
     let Some(bundle) = Bundle::new("exec sleep 1000") else { return };
-    bundle.own_cgroup();
     bundle.start();
     assert_eq!(bundle.oci(["exec", "box", "sh", "-c", "echo in; exit 4"]), said(4, "in\n"));
     assert_eq!(bundle.oci(["exec", "box", "sh", "-c", "kill -9 $$"]).code, Some(137));
@@ -159,7 +166,6 @@ fn exec_joins_the_container() {
 #[test]
 fn a_command_that_is_not_there_is_named() {
     let Some(bundle) = Bundle::new("exec sleep 1000") else { return };
-    bundle.own_cgroup();
     bundle.start();
     let missing = bundle.oci(["exec", "box", "nope"]);
     assert_eq!(missing.code, Some(255));
@@ -177,7 +183,6 @@ fn a_command_that_is_not_there_is_named() {
 #[test]
 fn a_paused_container_stands_still_until_it_is_resumed() {
     let Some(bundle) = Bundle::new("while :; do echo x; sleep 0.01; done") else { return };
-    bundle.own_cgroup();
     bundle.start();
     until(|| !bundle.output().is_empty());
     assert_eq!(bundle.oci(["pause", "box"]), said(0, ""));
@@ -203,7 +208,6 @@ fn a_paused_container_stands_still_until_it_is_resumed() {
 #[test]
 fn limits_can_be_changed() {
     let Some(bundle) = Bundle::new("exec sleep 1000") else { return };
-    bundle.own_cgroup();
     bundle.change(|config| config["linux"]["resources"]["pids"] = json!({"limit": 50}));
     bundle.start();
     let threads = "for i in 1 2 3 4 5 6 7 8 9; do sleep 0.1 & done; wait";
@@ -284,7 +288,9 @@ fn namespaces_of_another_container_can_be_joined() {
     let pid = bundle.pid();
     let join =
         |kind: &str, file: &str| json!({"type": kind, "path": format!("/proc/{pid}/ns/{file}")});
+    let group = format!("/{}-guest", bundle.cgroup());
     bundle.change(|config| {
+        config["linux"]["cgroupsPath"] = group.into();
         config["process"]["args"] = json!(["sh", "-c", "readlink /proc/self/ns/net; ps -o comm"]);
         config["linux"]["namespaces"] = json!([
             {"type": "mount"}, join("network", "net"), join("pid", "pid"), join("uts", "uts"),
@@ -301,7 +307,6 @@ fn namespaces_of_another_container_can_be_joined() {
 #[test]
 fn a_policy_of_system_calls_holds_for_the_command_and_for_who_joins() {
     let Some(bundle) = Bundle::new("exec sleep 1000") else { return };
-    bundle.own_cgroup();
     bundle.change(|config| {
         config["root"]["readonly"] = false.into();
         config["linux"]["seccomp"] = json!({
@@ -336,7 +341,6 @@ fn descriptors_are_passed_on_when_asked() {
 #[test]
 fn a_container_whose_maker_was_killed_can_be_deleted() {
     let Some(bundle) = Bundle::new("sleep 1000") else { return };
-    bundle.own_cgroup();
     // The maker waits for a hook that never ends.
     bundle.change(|config| {
         config["hooks"] = json!({"createRuntime": [{
@@ -353,6 +357,21 @@ fn a_container_whose_maker_was_killed_can_be_deleted() {
     bundle.await_status("stopped");
     assert_eq!(bundle.oci(["delete", "box"]), said(0, ""));
     bundle.delete();
+}
+
+#[test]
+fn a_kill_at_any_moment_leaves_what_delete_understands() {
+    let Some(bundle) = Bundle::new("exec sleep 1000") else { return };
+    for step in 0..40 {
+        let verb: &[&str] = if step % 2 == 0 { &["create", "box"] } else { &["run", "-d", "box"] };
+        let mut command = bundle.command(verb);
+        let mut made = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // From before its first system call to after its last.
+        std::thread::sleep(std::time::Duration::from_micros(500 * step));
+        made.kill().unwrap();
+        made.wait().unwrap();
+        bundle.delete();
+    }
 }
 
 #[test]

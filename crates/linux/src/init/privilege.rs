@@ -28,7 +28,7 @@ impl Child<'_> {
     pub(super) fn self_(&self, state: &mut State, op: &Op) -> Result<()> {
         match op {
             Op::BecomeRoot => identity(0, 0, Some(&[])),
-            Op::Terminal { console, uid } => self.terminal(state, *console, *uid),
+            Op::Terminal { console, uid, size } => self.terminal(state, *console, *uid, *size),
             Op::ControlTerminal => rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()),
             Op::Streams(slots) => self.streams(*slots),
             Op::OwnStreams(uid) => terminal::own_streams(*uid),

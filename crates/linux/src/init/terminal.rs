@@ -8,12 +8,14 @@ use rustix::{
     pty::OpenptFlags,
 };
 use sys::process;
+use workload::TerminalSize;
 
 use super::{Child, State, errno, mount, root_of};
 use crate::{
     beneath,
     op::{Make, Slot},
     report::Message,
+    terminal,
 };
 
 /// statfs(2): `DEVPTS_SUPER_MAGIC`.
@@ -23,9 +25,19 @@ const PTMX: (u32, u32) = (5, 2);
 
 impl Child<'_> {
     /// Opens a terminal in the container's own devpts, so that its name is right inside.
-    pub(super) fn terminal(&self, state: &State, console: bool, uid: u32) -> Result<()> {
+    pub(super) fn terminal(
+        &self,
+        state: &State,
+        console: bool,
+        uid: u32,
+        size: TerminalSize,
+    ) -> Result<()> {
         let master = open_master(state)?;
         rustix::pty::unlockpt(&master)?;
+        // Before anybody can ask for it.
+        if size != TerminalSize::default() {
+            rustix::termios::tcsetwinsize(&master, terminal::window(size))?;
+        }
         // By ioctl, because a path to the other end could be made to mean something else.
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;

@@ -16,6 +16,7 @@ use rustix::{
     },
     termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize},
 };
+use workload::TerminalSize;
 
 /// Bytes moved at one time: what a pipe surely takes once it is writable (`PIPE_BUF`).
 const CHUNK: usize = 4096;
@@ -31,6 +32,16 @@ pub(super) fn send(master: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     control.push(SendAncillaryMessage::ScmRights(&descriptors));
     sendmsg(&socket, &[IoSlice::new(b"/dev/ptmx")], &mut control, SendFlags::NOSIGNAL)?;
     Ok(())
+}
+
+/// The size that a container's terminal begins with: as asked for, or that of ours.
+pub(super) fn first_size(asked: TerminalSize) -> TerminalSize {
+    match tcgetwinsize(rustix::stdio::stdin()) {
+        Ok(own) if asked == TerminalSize::default() => {
+            TerminalSize { rows: own.ws_row, columns: own.ws_col }
+        }
+        _ => asked,
+    }
 }
 
 /// Our own terminal, passed on byte by byte until this is dropped.

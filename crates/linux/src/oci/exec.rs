@@ -10,7 +10,7 @@ use workload::ProcessRoot;
 use super::{
     Context,
     args::{Parsed, UsageError},
-    convert,
+    console, convert,
     error::OciError,
     foreground::Foreground,
     launch::{self, Launched, Place},
@@ -68,6 +68,9 @@ fn join(
     let root = ProcessRoot::Join(ProcessId::main());
     let name = "exec".parse().expect("it is a word");
     let mut asked = convert::process(process, name, root, seccomp)?;
+    if !arguments.has("detach") {
+        asked.terminal = asked.terminal.map(console::first_size);
+    }
     let preserve = make::preserved(arguments, &mut asked.env)?;
     let target = record.process.ok_or_else(|| container.not_running())?;
     let pidfd = target.open().map_err(OciError::io("open the container's process"))?;

@@ -12,7 +12,6 @@ use rustix::fs::{Mode, OFlags};
 use sys::exec::StringArray;
 use workload::{
     ContainerSpec, DriverError, Filesystem, Isolation, MountSource, ProcessRoot, ProcessSpec,
-    TerminalSize,
 };
 
 use super::{
@@ -28,7 +27,7 @@ use crate::{
     op::{Hook, Stage},
     plan::{self, Extras, Facts, Input, Joined},
     prepare::{self, Given},
-    sandbox, terminal, users,
+    sandbox, users,
 };
 
 /// A process that runs, or waits for start.
@@ -101,7 +100,7 @@ pub(super) fn container(
     };
     let plan = plan::container(input).map_err(OciError::Start)?;
     let launching = launch::start(plan, &given).map_err(OciError::Start)?;
-    follow(context, launching, process.terminal, &mut |pid| created(held, pid))
+    follow(context, launching, &mut |pid| created(held, pid))
 }
 
 fn extras(wishes: &Wishes<'_>, record: &Record) -> Result<Extras, OciError> {
@@ -164,7 +163,7 @@ pub(super) fn join(
     let joined = Joined::of(Isolation::Container, &converted.sandbox, container);
     let plan = plan::join(input, joined).map_err(OciError::Start)?;
     let launching = launch::start(plan, &given).map_err(OciError::Start)?;
-    follow(context, launching, asked.terminal, &mut |_| Ok(()))
+    follow(context, launching, &mut |_| Ok(()))
 }
 
 fn join_group(context: &Context, place: &Place<'_>) -> Result<Join, OciError> {
@@ -187,7 +186,6 @@ fn join_group(context: &Context, place: &Place<'_>) -> Result<Join, OciError> {
 fn follow(
     context: &Context,
     mut launching: Launching,
-    size: Option<TerminalSize>,
     created: OnCreated<'_>,
 ) -> Result<Launched, OciError> {
     loop {
@@ -203,9 +201,6 @@ fn follow(
     let launched = launching.into_launched().map_err(OciError::Start)?;
     for warning in &launched.warnings {
         context.log.warning(warning);
-    }
-    if let (Some(master), Some(size)) = (&launched.terminal, size) {
-        terminal::resize(master, size).map_err(OciError::Start)?;
     }
     Ok(Launched {
         pid: launched.child.pid,

@@ -85,6 +85,10 @@ fn make(context: &Context, arguments: &Parsed, mode: Mode) -> Result<(Held, Laun
     let socket = arguments.value("console-socket").map(Path::new);
     let terminal = bundle.converted.process.terminal.is_some();
     check_console(terminal, mode != Mode::Foreground, socket.is_some())?;
+    if mode == Mode::Foreground {
+        let size = &mut bundle.converted.process.terminal;
+        *size = size.map(console::first_size);
+    }
     let preserve = preserved(arguments, &mut bundle.converted.process.env)?;
     let cgroup = bundle.converted.sandbox.cgroup.get_or_insert_with(|| {
         // A name of our choice is read by nobody else.

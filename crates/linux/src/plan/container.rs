@@ -222,7 +222,7 @@ fn files(input: Input<'_>, container: &ContainerSpec, table: &mut Table) -> Plan
 fn terminal(input: Input<'_>, console: bool) -> Vec<Op> {
     let uid = input.identity.uid;
     match input.process.terminal {
-        Some(_) => vec![Op::Terminal { console, uid }, Op::ControlTerminal],
+        Some(size) => vec![Op::Terminal { console, uid, size }, Op::ControlTerminal],
         None => Vec::new(),
     }
 }

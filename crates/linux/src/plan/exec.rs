@@ -64,8 +64,8 @@ pub(crate) fn join(input: Input<'_>, joined: Joined) -> Planned<Plan> {
         ops.push(Op::BecomeRoot);
     }
     ops.push(Op::OpenRoot);
-    if input.process.terminal.is_some() {
-        ops.push(Op::Terminal { console: false, uid: input.identity.uid });
+    if let Some(size) = input.process.terminal {
+        ops.push(Op::Terminal { console: false, uid: input.identity.uid, size });
         ops.extend((!sibling).then_some(Op::ControlTerminal));
     }
     if !input.extras.no_make_cwd {

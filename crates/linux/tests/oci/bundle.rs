@@ -41,7 +41,10 @@ impl Bundle {
             symlink("busybox", bin.join(applet)).unwrap();
         }
         assert_eq!(bundle.oci(["spec", "-b", &bundle.text("")]), said(0, ""));
+        let group = format!("/{}", bundle.cgroup());
         bundle.change(|config| {
+            // Containers of one name run at the same time, each test's in a group of its own.
+            config["linux"]["cgroupsPath"] = group.into();
             config["process"]["terminal"] = false.into();
             config["process"]["args"] = json!(["sh", "-c", script]);
         });
@@ -120,8 +123,7 @@ impl Bundle {
         assert_eq!(groups(&self.cgroup()), Vec::<PathBuf>::new());
     }
 
-    /// A name for control groups that nobody else has: that of container `box`, once
-    /// [`Bundle::own_cgroup`] was called.
+    /// A name that nobody else has: of the container's control group, among other things.
     pub(crate) fn cgroup(&self) -> String {
         let name = self.directory.path().file_name().unwrap().to_str().unwrap();
         format!("{name}-group")
@@ -141,12 +143,6 @@ impl Bundle {
             }
             below.iter().rev().for_each(|group| drop(fs::remove_dir(group)));
         }
-    }
-
-    /// Gives the container a control group whose name nobody else has.
-    pub(crate) fn own_cgroup(&self) {
-        let path = format!("/{}", self.cgroup());
-        self.change(|config| config["linux"]["cgroupsPath"] = path.into());
     }
 }
 

@@ -57,7 +57,6 @@ fn a_console_socket_receives_the_terminal() {
     let Some(bundle) = Bundle::new("read line; echo \"got $line at $(tty)\"; stty size") else {
         return;
     };
-    bundle.own_cgroup();
     bundle.change(|config| {
         config["process"]["terminal"] = true.into();
         config["process"]["consoleSize"] = serde_json::json!({"height": 33, "width": 77});
@@ -81,7 +80,6 @@ fn a_console_socket_receives_the_terminal() {
 #[test]
 fn exec_has_a_terminal_of_its_own() {
     let Some(bundle) = Bundle::new("exec sleep 1000") else { return };
-    bundle.own_cgroup();
     bundle.start();
     let listener = UnixListener::bind(bundle.path("console")).unwrap();
     let socket = bundle.text("console");
@@ -97,7 +95,6 @@ fn a_foreground_run_relays_its_terminal_and_its_size() {
     let Some(bundle) = Bundle::new("stty size; read line; echo \"got $line\"; exit 6") else {
         return;
     };
-    bundle.own_cgroup();
     bundle.change(|config| config["process"]["terminal"] = true.into());
     let (mut master, slave) = terminal();
     let size = Winsize { ws_row: 41, ws_col: 91, ws_xpixel: 0, ws_ypixel: 0 };

@@ -42,7 +42,6 @@ fn notes(bundle: &Bundle) -> Vec<(String, String)> {
 
 fn bundle() -> Option<Bundle> {
     let bundle = Bundle::new("exec sleep 1000")?;
-    bundle.own_cgroup();
     bundle.change(|config| config["root"]["readonly"] = false.into());
     Some(bundle)
 }
