@@ -40,9 +40,8 @@ pub(crate) fn all(args: &[String]) -> Result<()> {
     let options = parse(args)?;
     ensure!(setup::is_root(), "the benchmarks run containers: root is needed");
     setup::tools()?;
-    let mounts = fs::read_to_string("/proc/self/mounts")?;
-    if mounts.contains(&format!(" {UNIFIED} cgroup2 ")) {
-        return without_unified(args);
+    if env::var_os(INSIDE).is_none() {
+        return in_namespaces(args);
     }
     run(&mut cargo(&["build", "--release", "--package", "wythe", "--locked"]))?;
     let bench = contenders::Bench::new()?;
@@ -62,16 +61,18 @@ pub(crate) fn all(args: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The second version's mount on hosts with hybrid control groups.
-const UNIFIED: &str = "/sys/fs/cgroup/unified";
+/// Set for the run that measures.
+const INSIDE: &str = "WYTHE_BENCH_INSIDE";
 
-/// Does it all again in a mount namespace without the unified hierarchy: crun refuses hybrid
-/// hosts, and so everybody is measured on the same one.
-fn without_unified(args: &[String]) -> Result<()> {
-    let script = format!("umount {UNIFIED} && exec \"$0\" bench \"$@\"");
+/// Does it all again in a network namespace, so that no bridge of ours or a peer's touches the
+/// host's network, and in a mount namespace without a second version's control groups beside the
+/// first's: crun refuses such hosts, and so everybody is measured on the same one.
+fn in_namespaces(args: &[String]) -> Result<()> {
+    let script =
+        "umount /sys/fs/cgroup/unified 2>/dev/null; ip link set lo up && exec \"$0\" bench \"$@\"";
     let mut inner = Command::new("unshare");
-    inner.args(["--mount", "sh", "-c", &script]).arg(env::current_exe()?).args(args);
-    run(&mut inner)
+    inner.args(["--mount", "--net", "sh", "-c", script]).arg(env::current_exe()?).args(args);
+    run(inner.env(INSIDE, "1"))
 }
 
 fn parse(args: &[String]) -> Result<Options> {

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::command::{quietly, run, target, which};
+use crate::command::{cargo, quietly, run, target, which};
 
 /// A program that tests call, and Debian's package that has it.
 const TOOLS: [(&str, &str); 15] = [
@@ -51,6 +51,31 @@ pub(crate) fn tools() -> Result<()> {
     let mut install = Command::new("apt-get");
     install.args(["install", "-qq", "-y", "--no-install-recommends"]).args(&missing);
     quietly(install.env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+/// The test runner that gives every test a process of its own, which tests of namespaces and of
+/// descriptors need. Where it is not installed it is built once, into the target directory.
+pub(crate) fn nextest() -> Result<PathBuf> {
+    const VERSION: &str = "0.9.143";
+    if let Some(installed) = which("cargo-nextest") {
+        return Ok(installed);
+    }
+    let root = target().join("tools");
+    let program = root.join("bin/cargo-nextest");
+    if !program.is_file() {
+        eprintln!("xtask: building cargo-nextest {VERSION}");
+        let root = root.to_string_lossy();
+        run(&mut cargo(&[
+            "install",
+            "--locked",
+            "--root",
+            &root,
+            "--version",
+            VERSION,
+            "cargo-nextest",
+        ]))?;
+    }
+    Ok(program)
 }
 
 /// A Debian root file system as a tar archive, made once and kept in the target directory.

@@ -1,9 +1,11 @@
 //! `cargo xtask test`: from a bare checkout to every test run.
 
+use std::process::Command;
+
 use anyhow::Result;
 
 use crate::{
-    command::{cargo, run, which},
+    command::{cargo, root, run},
     setup,
 };
 
@@ -13,12 +15,10 @@ pub(crate) fn all(filters: &[String]) -> Result<()> {
     let debian = setup::debian()?;
     // The program under test; `tests/it` finds it beside its own executable.
     run(&mut cargo(&["build", "--workspace", "--bins", "--locked"]))?;
-    let mut test = if which("cargo-nextest").is_some() {
-        let profile = if std::env::var_os("CI").is_some() { "ci" } else { "default" };
-        cargo(&["nextest", "run", "--workspace", "--locked", "--profile", profile])
-    } else {
-        cargo(&["test", "--workspace", "--locked", "--quiet"])
-    };
+    let profile = if std::env::var_os("CI").is_some() { "ci" } else { "default" };
+    let mut test = Command::new(setup::nextest()?);
+    test.args(["nextest", "run", "--workspace", "--locked", "--profile", profile]);
+    test.current_dir(root()).env_remove("CARGO_MANIFEST_DIR");
     if let Some(tar) = debian {
         test.env("WYTHE_TEST_DEBIAN", tar);
     }

@@ -170,7 +170,9 @@ impl Drop for Bench {
     fn drop(&mut self) {
         // What is left of a failed round does not matter any more; it is removed with the rest.
         drop(quietly(self.wythe().args(["rm", "-f", "idle"])));
-        drop(quietly(self.wythe().args(["system", "shutdown"])));
+        if let Ok(pid) = fs::read_to_string(self.path("run/daemon.lock")) {
+            drop(quietly(Command::new("kill").arg(pid.trim())));
+        }
         if let Some(mut podman) = self.podman(&["rm", "-f", "-t", "0", "-a"]) {
             drop(quietly(&mut podman));
         }
