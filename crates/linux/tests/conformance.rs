@@ -1,31 +1,21 @@
 //! The container driver passes the conformance suite.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use base::SandboxId;
 use linux::LinuxDriver;
-use tempfile::TempDir;
-use testkit::{conformance::Host, conformance_tests};
-use workload::{
-    ContainerSpec, Driver, Isolation, Limits, Namespace, Network, RootFs, SandboxHandle,
-    SandboxSpec, profile,
-};
+use testkit::{conformance::Host, conformance_tests, demo::Home};
+use workload::{ContainerSpec, Driver, Isolation, SandboxHandle, SandboxSpec};
 
 /// The driver in this process. Nobody else keeps sandboxes, so the next engine is handed the same.
 struct InProcess {
     driver: Arc<LinuxDriver>,
-    home: TempDir,
+    home: Home,
 }
 
 impl InProcess {
     fn new() -> Option<InProcess> {
-        if !testkit::need::root() {
-            return None;
-        }
-        let home = tempfile::tempdir().expect("a directory can be made");
-        let lower = home.path().join("lower");
-        fs::create_dir(&lower).expect("the directory is ours");
-        testkit::demo::fill(&lower);
+        let home = Home::new()?;
         let driver = LinuxDriver::new(Isolation::Container, None).expect("this host has it all");
         Some(InProcess { driver: Arc::new(driver), home })
     }
@@ -41,42 +31,11 @@ impl Host for InProcess {
     }
 
     fn sandbox(&self, id: &SandboxId) -> SandboxSpec {
-        SandboxSpec {
-            id: id.clone(),
-            hostname: Some("inside".into()),
-            domainname: None,
-            network: Network::None,
-            ipc: Namespace::Private,
-            uts: Namespace::Private,
-            user: None,
-            time: None,
-            sysctls: Default::default(),
-            limits: Limits { devices: Some(profile::device_rules()), ..Limits::default() },
-            cgroup: None,
-        }
+        self.home.sandbox(id)
     }
 
     fn container(&self, id: &SandboxId) -> ContainerSpec {
-        let home = self.home.path().join(id.as_str());
-        for name in ["upper", "work"] {
-            fs::create_dir_all(home.join(name)).expect("the directory is ours");
-        }
-        ContainerSpec {
-            root: RootFs::Overlay {
-                lower: vec![self.home.path().join("lower")],
-                upper: home.join("upper"),
-                work: home.join("work"),
-            },
-            read_only_root: false,
-            root_propagation: None,
-            mounts: profile::mounts(base::ByteSize(1 << 20), false),
-            devices: Vec::new(),
-            masked_paths: profile::masked_paths(),
-            read_only_paths: profile::read_only_paths(),
-            pid: Namespace::Private,
-            cgroup: Namespace::Private,
-            init: false,
-        }
+        self.home.container(id)
     }
 
     fn handle(&self, id: &SandboxId) -> SandboxHandle {
@@ -88,22 +47,8 @@ impl Host for InProcess {
     }
 
     fn residue(&self, id: &SandboxId) -> Vec<String> {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let mounts = mounts.lines().filter(|line| line.contains(id.as_str())).map(str::to_owned);
-        mounts.chain(groups(Path::new("/sys/fs/cgroup"), id.as_str(), 4)).collect()
+        self.home.residue(id)
     }
-}
-
-/// Control groups of this name, in every hierarchy.
-fn groups(dir: &Path, name: &str, depth: u32) -> Vec<String> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let dirs = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    dirs.flat_map(|entry| match entry.file_name().to_str() {
-        Some(found) if found.contains(name) => vec![entry.path().display().to_string()],
-        _ if depth > 0 => groups(&entry.path(), name, depth - 1),
-        _ => Vec::new(),
-    })
-    .collect()
 }
 
 conformance_tests!(
