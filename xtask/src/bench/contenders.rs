@@ -63,6 +63,8 @@ impl Bench {
         quietly(Command::new(&self.wythe).args(["oci", "spec"]).current_dir(self.path("bundle")))?;
         let config = self.path("bundle/config.json");
         let mut spec: serde_json::Value = serde_json::from_slice(&fs::read(&config)?)?;
+        // What the oldest of the contenders understands.
+        spec["ociVersion"] = serde_json::json!("1.0.2");
         let process = spec.get_mut("process").context("the spec has a process")?;
         process["args"] = serde_json::json!(["/bin/true"]);
         process["terminal"] = serde_json::json!(false);
