@@ -106,7 +106,7 @@ impl Driver for LinuxDriver {
             if self.shared.table().contains_key(&spec.id) {
                 return Err(DriverError::Exists { what });
             }
-            let name = spec.cgroup.clone().unwrap_or_else(|| format!("/wythe/{}", spec.id));
+            let name = spec.cgroup.clone().unwrap_or_else(|| default_group(&spec.id));
             let cgroup = Cgroup::create(&self.shared.hierarchy, &name, &spec.limits)?;
             let id = spec.id.clone();
             let sandbox =
@@ -119,13 +119,34 @@ impl Driver for LinuxDriver {
     fn recover(
         &self,
         handle: SandboxHandle,
-        _by: Deadline,
+        by: Deadline,
     ) -> Pending<'_, Result<Option<Arc<dyn Sandbox>>, DriverError>> {
         Box::pin(async move {
             let found = self.shared.table().get(&handle.sandbox).cloned();
+            if found.is_none() {
+                clear(&self.shared.hierarchy, &handle, by)?;
+            }
             Ok(found.map(|sandbox| sandbox as Arc<dyn Sandbox>))
         })
     }
+}
+
+/// The name of a sandbox's control group where its spec gives none.
+fn default_group(id: &SandboxId) -> String {
+    format!("/wythe/{id}")
+}
+
+/// Kills and removes what is left of a sandbox whose keeper was killed: nobody can tell its exit
+/// codes or reach its streams any more.
+fn clear(hierarchy: &Hierarchy, handle: &SandboxHandle, by: Deadline) -> Result<(), DriverError> {
+    let given = (!handle.token.is_empty()).then(|| handle.token.clone());
+    for name in given.into_iter().chain([default_group(&handle.sandbox)]) {
+        if let Some(group) = Cgroup::open(hierarchy, &name)? {
+            group.kill(by)?;
+            group.remove(by)?;
+        }
+    }
+    Ok(())
 }
 
 fn check(spec: &SandboxSpec, materials: &Materials, by: Deadline) -> Result<(), DriverError> {

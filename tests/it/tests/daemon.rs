@@ -74,3 +74,20 @@ fn a_daemon_killed_under_load_leaves_records_and_host_agreeing() {
     });
     assert_eq!(std::fs::read_dir(instance.path("data/containers")).map_or(0, Iterator::count), 0);
 }
+
+#[test]
+fn a_killed_shim_takes_its_container_along_and_nothing_stays() {
+    let Some(instance) = Instance::start() else { return };
+    let id = instance.ok(&["run", "-d", "--name", "orphan", "demo", "sleep", "infinity"]);
+    let pid = instance.inspect("orphan", "{{.State.Pid}}");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let shim =
+        status.lines().find_map(|line| line.strip_prefix("PPid:\t")).expect("it has a parent");
+    let shim = shim.parse().ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
+    rustix::process::kill_process(shim, rustix::process::Signal::KILL).expect("it runs");
+    wait_until("the loss is seen", || instance.inspect("orphan", "{{.State.Status}}") == "exited");
+    assert_eq!(instance.inspect("orphan", "{{.State.ExitCode}}"), "255");
+    wait_until("nothing is left of it", || cgroups(&id).is_empty());
+    instance.ok(&["start", "orphan"]);
+    assert_eq!(instance.ok(&["exec", "orphan", "echo", "again"]), "again");
+}
