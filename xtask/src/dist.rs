@@ -1,10 +1,10 @@
 //! `cargo xtask dist`: one stripped binary, linked statically, for any Linux of its architecture.
 
-use std::{fs, process::Command};
+use std::fs;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
-use crate::command::{cargo, run, target};
+use crate::command::{cargo, host_triple, run, target};
 
 pub(crate) fn build() -> Result<()> {
     let triple = host_triple()?;
@@ -29,13 +29,4 @@ pub(crate) fn build() -> Result<()> {
     let bytes = fs::metadata(&out)?.len();
     println!("{}: {:.1} MiB", out.display(), bytes as f64 / f64::from(1 << 20));
     Ok(())
-}
-
-fn host_triple() -> Result<String> {
-    let output = Command::new("rustc").arg("-vV").output().context("cannot run rustc")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    match text.lines().find_map(|line| line.strip_prefix("host: ")) {
-        Some(triple) => Ok(triple.to_owned()),
-        None => bail!("rustc -vV names no host"),
-    }
 }

@@ -1,4 +1,4 @@
-//! What a developer runs: `cargo xtask test | bench | dist`.
+//! What a developer runs: `cargo xtask test | bench | fuzz | dist`.
 //!
 //! Knows the outside of the product only: the built program, the README's commands, the peers.
 
@@ -7,6 +7,7 @@
 mod bench;
 mod command;
 mod dist;
+mod fuzz;
 mod setup;
 mod test;
 
@@ -16,6 +17,8 @@ const USAGE: &str = "\
 cargo xtask test [FILTER…]   install what the tests need, build, run every test
 cargo xtask bench [FILTER…]  measure beside the peers that are installed, print ratios
                              --rounds N (default 20), --json FILE
+cargo xtask fuzz [TARGET [FILE]]  every parser under libFuzzer, one of them, or one input
+                             --seconds N (default 60) for each; needs a C++ compiler
 cargo xtask dist             one stripped, static binary in target/dist";
 
 fn main() -> ExitCode {
@@ -27,6 +30,7 @@ fn main() -> ExitCode {
     let done = match task {
         "test" => test::all(rest),
         "bench" => bench::all(rest),
+        "fuzz" => fuzz::all(rest),
         "dist" => dist::build(),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

@@ -122,6 +122,18 @@ fn frame(out: &mut Vec<u8>, epoch: u64, change: &Change) -> io::Result<()> {
     Ok(())
 }
 
+/// Reads these bytes as a journal, and checks that writing what was read gives them again.
+pub(crate) fn check(bytes: &[u8]) {
+    let (epoch, changes, end) = parse(bytes);
+    let mut again = [&MAGIC[..], &epoch.to_le_bytes()].concat();
+    for change in &changes {
+        frame(&mut again, epoch, change).expect("it was in a journal");
+    }
+    if !changes.is_empty() {
+        assert_eq!(bytes.get(..end), Some(&again[..]), "a journal is not what was written");
+    }
+}
+
 /// Epoch, whole frames, and where they end. A file without a head is an empty journal.
 fn parse(bytes: &[u8]) -> (u64, Vec<Change>, usize) {
     let Some(mut rest) = bytes.strip_prefix(MAGIC) else { return (0, Vec::new(), 0) };
@@ -157,7 +169,11 @@ fn parse_frame(epoch: u64, bytes: &[u8]) -> Option<(Change, &[u8])> {
     let (key_length, body) = body.split_first_chunk::<2>()?;
     let (key, value) = body.split_at_checked(usize::from(u16::from_le_bytes(*key_length)))?;
     let key = String::from_utf8(key.to_vec()).ok()?;
-    let value = (*operation == PUT).then(|| value.to_vec());
+    let value = match (*operation, value) {
+        (PUT, value) => Some(value.to_vec()),
+        (DELETE, []) => None,
+        _ => return None,
+    };
     Some((Change { sequence, key, value }, rest))
 }
 

@@ -11,6 +11,8 @@ mod engine;
 mod error;
 mod execs;
 mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gather;
 mod images;
 mod journal;

@@ -17,6 +17,8 @@ mod error;
 mod exec;
 mod features;
 mod foreground;
+#[doc(hidden)]
+pub mod fuzzing;
 mod hooks;
 mod launch;
 mod lifecycle;

@@ -1,0 +1,46 @@
+//! Every parser of bytes from elsewhere, as a function that takes any bytes.
+//!
+//! The same targets run in three ways: over the seeds and thousands of mutations of them in the
+//! tests, for as long as one likes under a coverage-guided fuzzer (`cargo xtask fuzz`), and on one
+//! input that was found (`cargo xtask fuzz TARGET FILE`). A target panics when something is wrong;
+//! refusing its input is right.
+//!
+//! Only this crate knows that there is a fuzzer.
+
+mod cli;
+mod image;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+/// One parser.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name, and that of its directory of seeds.
+    pub name: &'static str,
+    /// Takes any bytes.
+    pub run: fn(&[u8]),
+}
+
+/// All of them.
+pub const TARGETS: [Target; 13] = [
+    Target { name: "tar", run: image::tar },
+    Target { name: "layer", run: image::layer },
+    Target { name: "erofs", run: image::erofs },
+    Target { name: "image-json", run: image::json },
+    Target { name: "reference", run: image::reference },
+    Target { name: "oci-config", run: text::oci_config },
+    Target { name: "seccomp", run: text::seccomp },
+    Target { name: "frame", run: text::frame },
+    Target { name: "journal", run: text::journal },
+    Target { name: "record", run: text::record },
+    Target { name: "command-line", run: cli::command_line },
+    Target { name: "run-flags", run: cli::run_flags },
+    Target { name: "format", run: cli::format },
+];
+
+/// The target of this name.
+pub fn target(name: &str) -> Option<Target> {
+    TARGETS.into_iter().find(|target| target.name == name)
+}
