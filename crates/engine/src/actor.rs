@@ -5,6 +5,7 @@
 //! goes on here, and is finished or undone.
 
 mod effects;
+mod events;
 mod execs;
 mod recover;
 mod view;
@@ -27,6 +28,7 @@ use tracing::{error, warn};
 use workload::{Driver, Exit, ExitStatus, Process, Sandbox, SandboxHandle, TerminalSize};
 
 pub(crate) use effects::{blocking, within};
+use events::Told;
 pub(crate) use view::{first_record, first_view};
 
 use crate::{
@@ -35,7 +37,7 @@ use crate::{
     error::chain,
     execs::Exec,
     networks::Attached,
-    record::Record,
+    record::{Record, Stage},
     registry::{Entry, Live, Snapshot},
     spec::Facts,
     step::{self, Answer, Ask, AskId, Cleared, Effect, Event, Phase, Resource, State},
@@ -90,6 +92,8 @@ struct Asker {
     reply: Reply,
     /// It is to be started when it is made.
     then_start: Option<StartArgs>,
+    /// What the world is told when it is done.
+    then_tell: Option<&'static str>,
 }
 
 /// What an effect came to, with what it made.
@@ -146,6 +150,7 @@ pub(crate) struct Actor {
     facts: Option<Box<Facts>>,
     handle: Option<SandboxHandle>,
     execs: BTreeMap<String, Arc<Exec>>,
+    told: Told,
 }
 
 impl Actor {
@@ -184,6 +189,7 @@ impl Actor {
             facts: None,
             handle: record.handle.clone(),
             execs: BTreeMap::new(),
+            told: Told::new(known && record.stage != Stage::Making),
             record,
         }
     }
@@ -218,10 +224,11 @@ impl Actor {
     fn message(&mut self, message: Message) -> Option<Vec<Effect>> {
         match message {
             Message::Ask { ask, args, reply } => {
-                self.ask(ask, args, Asker { reply, then_start: None })
+                let then_tell = events::done_word(&ask);
+                self.ask(ask, args, Asker { reply, then_start: None, then_tell })
             }
             Message::Run { args, reply } => {
-                let asker = Asker { reply, then_start: Some(args) };
+                let asker = Asker { reply, then_start: Some(args), then_tell: None };
                 self.ask(Ask::Make, StartArgs::default(), asker)
             }
             Message::MayExec { reply } => {
@@ -245,6 +252,10 @@ impl Actor {
         let id = AskId(self.next_ask);
         let starts = matches!(ask, Ask::Start | Ask::Restart(_));
         let runs = matches!(self.state.phase, Phase::Running { .. });
+        self.note_ask(&ask);
+        if starts && args.attach.is_some() {
+            self.tell("attach", &[]);
+        }
         match (starts, runs, args.attach) {
             (true, true, Some(socket)) if matches!(ask, Ask::Start) => self.attach_now(socket),
             (true, _, socket) => {
@@ -334,8 +345,9 @@ impl Actor {
             .map_err(|refusal| refusal.about(&self.record.name))?;
         let was_alive = self.state.alive();
         let Some(record) = self.describe(&next) else {
-            self.state = next;
+            let before = std::mem::replace(&mut self.state, next);
             self.ends += u64::from(was_alive);
+            self.tell_change(&before, self.record.network.address.is_some());
             return Ok(Some(effects));
         };
         if record != self.record {
@@ -345,14 +357,16 @@ impl Actor {
                 false => self.note(&record),
             }
         }
+        let plugged = self.record.network.address.is_some();
         self.record = record;
-        self.state = next;
+        let before = std::mem::replace(&mut self.state, next);
         self.ends += u64::from(was_alive && !self.state.alive());
         if matches!(self.state.phase, Phase::Clearing(Cleared::Failed(_)) | Phase::Removing) {
             // Whoever attached learns that nothing will come.
             self.attach.clear();
         }
         self.publish();
+        self.tell_change(&before, plugged);
         for effect in effects {
             if let Some(last) = self.execute(effect) {
                 return Ok(Some(last));
@@ -382,11 +396,14 @@ impl Actor {
         let asker = self.asks.remove(&id)?;
         match (result, asker.then_start) {
             (Ok(()), Some(args)) => {
-                let asker = Asker { reply: asker.reply, then_start: None };
+                let asker = Asker { reply: asker.reply, then_start: None, then_tell: None };
                 self.ask(Ask::Start, args, asker)
             }
-            // Nobody listens any more: that is theirs to decide.
             (result, _) => {
+                if let (Ok(()), Some(word)) = (&result, asker.then_tell) {
+                    self.tell(word, &[]);
+                }
+                // Nobody listens any more: that is theirs to decide.
                 asker.reply.send(result).ok();
                 None
             }
@@ -408,6 +425,7 @@ impl Actor {
         }
         let registry = &self.shared.registry;
         registry.rename(&self.entry.id, &self.record.name, &name)?;
+        let old = format!("/{}", self.record.name);
         let record = Record { name, ..self.record.clone() };
         if let Err(failure) = self.shared.records.put(&record) {
             // The old name has just been given up, so it is free but for a race.
@@ -416,6 +434,7 @@ impl Actor {
         }
         self.record = record;
         self.publish();
+        self.tell("rename", &[("oldName", &old)]);
         Ok(())
     }
 
@@ -437,6 +456,7 @@ impl Actor {
         self.shared.records.delete(&self.entry.id);
         self.shared.execs.forget(&self.entry.id);
         let none_left = self.shared.registry.leave(&self.entry.id, &self.record.name);
+        self.tell_end();
         let container = Arc::new(self.view());
         let ends = self.ends;
         let gone = Snapshot { container, made: true, alive: false, ends, gone: true };

@@ -1,6 +1,7 @@
 //! The handle through which everything is asked.
 
 mod containers;
+mod events;
 mod execs;
 mod images;
 mod open;
@@ -21,6 +22,7 @@ use crate::{
     Config, Container, ContainerState, EngineError, Info, Progress,
     actor::blocking,
     error::chain,
+    events::Events,
     execs::Execs,
     files::{Files, Lock},
     gather::HostFacts,
@@ -63,6 +65,7 @@ pub(crate) struct Shared {
     pub(crate) drivers: HashMap<Isolation, Arc<dyn Driver>>,
     pub(crate) registry: Registry,
     pub(crate) execs: Execs,
+    pub(crate) events: Events,
     pub(crate) files: Files,
     pub(crate) images: Arc<dyn Images>,
     pub(crate) networks: Arc<dyn Networks>,
@@ -108,6 +111,7 @@ impl Engine {
     /// Finishes what has begun and lets go of the data root. Containers go on.
     pub async fn close(&self) {
         let shared = Arc::clone(&self.inner.shared);
+        shared.tell_daemon("shutdown");
         shared.closing.send_replace(true);
         let mut actors = std::mem::take(&mut *self.inner.actors());
         let all = async { while actors.join_next().await.is_some() {} };

@@ -157,6 +157,12 @@ pub enum EngineError {
         /// The limit.
         most: usize,
     },
+    /// A listener read more slowly than events came.
+    #[error("this listener was too slow: {missed} events were lost, so it hears no more")]
+    EventsLost {
+        /// How many it can no longer be told.
+        missed: u64,
+    },
     /// The engine is closing.
     #[error("the daemon is shutting down")]
     Closed,
@@ -191,7 +197,7 @@ impl EngineError {
             EngineError::Files { .. } | EngineError::Failed { .. } => ErrorKind::Internal,
             EngineError::Records(error) => error.kind(),
             EngineError::DeadlinePassed { .. } => ErrorKind::DeadlineExceeded,
-            EngineError::TooMany { .. } => ErrorKind::Exhausted,
+            EngineError::TooMany { .. } | EngineError::EventsLost { .. } => ErrorKind::Exhausted,
             EngineError::Interrupted { .. } => ErrorKind::Unavailable,
             EngineError::Closed => ErrorKind::Unavailable,
         }

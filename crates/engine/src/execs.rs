@@ -64,6 +64,11 @@ impl Exec {
         if begun { Ok(()) } else { Err(EngineError::ExecRan(self.id.clone())) }
     }
 
+    /// An event's action about it: `exec_start: sh -c true`, as Docker writes it.
+    pub(crate) fn action(&self, word: &str) -> String {
+        format!("{word}: {}", self.config.command.join(" "))
+    }
+
     pub(crate) fn view(&self) -> ExecView {
         let state = self.state.borrow();
         let (running, pid, exit) = match &*state {

@@ -9,6 +9,7 @@ mod config;
 mod ending;
 mod engine;
 mod error;
+mod events;
 mod execs;
 mod files;
 #[doc(hidden)]
@@ -34,6 +35,9 @@ pub use config::{Config, Embedded};
 pub use ending::Ending;
 pub use engine::{Engine, OnProgress};
 pub use error::{EngineError, OpenError};
+pub use events::{
+    Attributes, Event, EventFilter, EventKind, EventQuery, EventScope, EventStream, LabelFilter,
+};
 pub use logs::LogStream;
 pub use records::RecordsError;
 pub use request::{

@@ -352,6 +352,11 @@ impl State {
         }
     }
 
+    /// Whether the exit of its last run is known, if there was one.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// Whether something is being done, whose answer will come as an event.
     pub(crate) fn in_flight(&self) -> bool {
         let spawning = matches!(self.phase, Phase::Starting { step: Starting::Spawning, .. });

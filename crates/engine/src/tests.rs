@@ -1,5 +1,6 @@
 //! The engine over a fake driver, fake images and fake networks: no root, no host.
 
+mod events;
 mod harness;
 mod images;
 mod lifecycle;

@@ -170,6 +170,8 @@ impl Actor {
     }
 
     fn signal(&mut self, signal: Signal, id: Option<AskId>) {
+        // Before it is sent: what comes of it is told later.
+        self.tell_signal(signal);
         let process = self.entry.live().process;
         let name = self.record.name.to_string();
         let work = async move {

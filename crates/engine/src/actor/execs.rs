@@ -65,6 +65,7 @@ impl Actor {
     ) {
         let result = match result {
             Ok(process) => {
+                self.tell_exec(exec, "exec_start");
                 exec.state.send_replace(ExecState::Running(Arc::clone(&process)));
                 self.watch_exec(exec, process);
                 Ok(())
@@ -78,6 +79,11 @@ impl Actor {
         reply.send(result).ok();
     }
 
+    fn tell_exec(&self, exec: &Exec, action: &str) {
+        let action = exec.action(action);
+        self.tell(&action, &[("execID", &exec.id)]);
+    }
+
     fn watch_exec(&mut self, exec: &Arc<Exec>, process: Arc<dyn Process>) {
         let exec = Arc::clone(exec);
         self.tasks.spawn(async move {
@@ -88,6 +94,8 @@ impl Actor {
 
     pub(super) fn exec_ended(&mut self, exec: &Arc<Exec>, exit: Exit) {
         exec.state.send_replace(ExecState::Ended(exit));
+        let code = exit.status.shell_code().to_string();
+        self.tell("exec_die", &[("execID", &exec.id), ("exitCode", &code)]);
         if let (Some(sandbox), Ok(process)) = (self.entry.live().sandbox, exec.id.parse()) {
             self.tasks.spawn(async move {
                 sandbox.forget(&process).await;

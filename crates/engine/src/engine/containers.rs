@@ -95,7 +95,9 @@ impl Engine {
     pub async fn attach(&self, who: &str, socket: OwnedFd) -> Result<(), EngineError> {
         let process = self.process(who)?;
         let by = Deadline::after(SHORT_WAIT);
-        within(by, "attaching", process.attach(socket)).await
+        within(by, "attaching", process.attach(socket)).await?;
+        self.tell(who, "attach", &[]);
+        Ok(())
     }
 
     /// Gives the container's terminal another size.
@@ -105,7 +107,10 @@ impl Engine {
     pub async fn resize(&self, who: &str, size: TerminalSize) -> Result<(), EngineError> {
         let process = self.process(who)?;
         let by = Deadline::after(SHORT_WAIT);
-        within(by, "resizing its terminal", process.resize(size)).await
+        within(by, "resizing its terminal", process.resize(size)).await?;
+        let (height, width) = (size.rows.to_string(), size.columns.to_string());
+        self.tell(who, "resize", &[("height", &height), ("width", &width)]);
+        Ok(())
     }
 
     /// Asks the container to end, and kills it when the time is up. One that does not run is left
@@ -234,7 +239,10 @@ impl Engine {
             .live()
             .sandbox
             .ok_or_else(|| EngineError::NotRunning(who.to_owned()))?;
-        within(Deadline::after(SHORT_WAIT), "listing processes", sandbox.host_pids()).await
+        let by = Deadline::after(SHORT_WAIT);
+        let pids = within(by, "listing processes", sandbox.host_pids()).await?;
+        self.tell(who, "top", &[]);
+        Ok(pids)
     }
 
     pub(super) fn find(&self, who: &str) -> Result<Arc<Entry>, EngineError> {
@@ -340,7 +348,8 @@ impl Engine {
             match (found, shared.config.embedded.get(plain)) {
                 (Err(EngineError::NoSuchImage(_)), Some(embedded)) => {
                     let archive = super::images::memory_file(&embedded.archive())?;
-                    shared.images.load(archive, Box::new(|_| ()))?;
+                    let changes = shared.images.load(archive, Box::new(|_| ()))?;
+                    shared.tell_loaded(&changes);
                     shared.images.find(&name)
                 }
                 (found, _) => found,

@@ -26,7 +26,9 @@ impl Engine {
         self.send(&entry, |reply| Message::MayExec { reply }).await?;
         let id = String::from(ContainerId::from_random(random()?));
         let shared = &self.inner.shared;
-        shared.execs.note(id.clone(), entry.id.clone(), exec, Timestamp::now())?;
+        let exec = shared.execs.note(id.clone(), entry.id.clone(), exec, Timestamp::now())?;
+        let action = exec.action("exec_create");
+        shared.events.container(&entry.container(), action, &[("execID", &id)]);
         Ok(id)
     }
 

@@ -22,7 +22,12 @@ impl Engine {
         import: Import,
         progress: OnProgress,
     ) -> Result<String, EngineError> {
-        self.with("importing", move |shared| shared.images.import(from, &import, progress)).await
+        self.with("importing", move |shared| {
+            let id = shared.images.import(from, &import, progress)?;
+            shared.tell_image("import", &id);
+            Ok(id)
+        })
+        .await
     }
 
     /// Loads an image archive (`docker save`'s, or an OCI layout).
@@ -30,7 +35,12 @@ impl Engine {
     /// # Errors
     /// [`EngineError`].
     pub async fn load(&self, from: File, progress: OnProgress) -> Result<Vec<Change>, EngineError> {
-        self.with("loading", move |shared| shared.images.load(from, progress)).await
+        self.with("loading", move |shared| {
+            let changes = shared.images.load(from, progress)?;
+            shared.tell_loaded(&changes);
+            Ok(changes)
+        })
+        .await
     }
 
     /// Writes images to an archive that `load` and Docker read.
@@ -38,7 +48,12 @@ impl Engine {
     /// # Errors
     /// [`EngineError::NoSuchImage`].
     pub async fn save(&self, names: Vec<String>, to: File) -> Result<(), EngineError> {
-        self.with("saving", move |shared| shared.images.save(&names, to)).await
+        self.with("saving", move |shared| {
+            shared.images.save(&names, to)?;
+            names.iter().for_each(|name| shared.tell_image("save", name));
+            Ok(())
+        })
+        .await
     }
 
     /// Gives an image one more reference.
@@ -47,7 +62,12 @@ impl Engine {
     /// [`EngineError::NoSuchImage`].
     pub async fn tag(&self, from: &str, to: &str) -> Result<(), EngineError> {
         let (from, to) = (from.to_owned(), to.to_owned());
-        self.with("tagging", move |shared| shared.images.tag(&from, &to)).await
+        self.with("tagging", move |shared| {
+            shared.images.tag(&from, &to)?;
+            shared.tell_image("tag", &to);
+            Ok(())
+        })
+        .await
     }
 
     /// Takes a reference away, and the image with its last one.
@@ -61,7 +81,10 @@ impl Engine {
     ) -> Result<Vec<Change>, EngineError> {
         let name = name.to_owned();
         self.with("removing the image", move |shared| {
-            shared.images.remove(&name, remove.force, &uses(shared))
+            let image = shared.images.find(&name).ok();
+            let changes = shared.images.remove(&name, remove.force, &uses(shared))?;
+            image.iter().for_each(|image| shared.tell_removed(image, &changes));
+            Ok(changes)
         })
         .await
     }

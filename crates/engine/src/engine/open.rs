@@ -17,6 +17,7 @@ use crate::{
     Config, EngineError, OpenError,
     actor::{Actor, MAILBOX, first_view},
     error::chain,
+    events::Events,
     execs::Execs,
     files::{self, Files},
     gather::HostFacts,
@@ -57,6 +58,7 @@ impl Engine {
         let opened = tokio::task::spawn_blocking(move || open_blocking(config, drivers, parts));
         let (shared, records) = opened.await.map_err(|_| OpenError::Failed)??;
         let actors = Mutex::new(JoinSet::new());
+        shared.tell_daemon("start");
         let engine = Engine { inner: Arc::new(Inner { shared: Arc::new(shared), actors }) };
         engine.take_over(records).await;
         Ok(engine)
@@ -128,6 +130,7 @@ fn open_blocking(
         drivers,
         registry: Registry::default(),
         execs: Execs::default(),
+        events: Events::default(),
         files,
         images,
         networks,
