@@ -8,8 +8,8 @@ use std::{
 
 use base::{ContainerName, ErrorKind};
 use engine::{
-    Change, Container, Create, Created, ExecCreate, ImageView, Import, Info, LogQuery, Progress,
-    Remove, RemoveImage, Stop, WaitFor,
+    Change, Container, Create, Created, Event, EventQuery, ExecCreate, ImageView, Import, Info,
+    LogQuery, Progress, Remove, RemoveImage, Stop, WaitFor,
 };
 use tokio::net::UnixStream;
 use wire::{Conn, WireError};
@@ -487,6 +487,39 @@ impl Client {
         let image = expect!(reply, Image)?;
         self.done().await?;
         Ok(*image)
+    }
+
+    /// Listens to what happens; [`Client::event`] hears one after the other.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn events(&mut self, query: EventQuery) -> Result<(), ClientError> {
+        self.ask(&Request::Events(Box::new(query)), &[]).await
+    }
+
+    /// The next event; `None` when there will be no more.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn event(&mut self) -> Result<Option<Event>, ClientError> {
+        let reply = self.hear().await?;
+        if reply == Reply::Done { Ok(None) } else { Ok(Some(*expect!(reply, Event)?)) }
+    }
+
+    /// Tells that one who was attached to a container has left it to itself.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn detached(&mut self, who: &str) -> Result<(), ClientError> {
+        self.order(Request::Detached { who: who.to_owned() }, &[]).await
+    }
+
+    /// Tells that one who was attached to an exec has left it to itself.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn exec_detached(&mut self, exec: &str) -> Result<(), ClientError> {
+        self.order(Request::ExecDetached { exec: exec.to_owned() }, &[]).await
     }
 
     /// The daemon in a few numbers.

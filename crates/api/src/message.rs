@@ -3,8 +3,8 @@
 
 use base::{ContainerName, ErrorKind};
 use engine::{
-    Change, Container, Create, Created, ExecCreate, ExecView, ImageView, Import, Info, LogQuery,
-    Progress, Remove, RemoveImage, Stop, WaitFor,
+    Change, Container, Create, Created, Event, EventQuery, ExecCreate, ExecView, ImageView, Import,
+    Info, LogQuery, Progress, Remove, RemoveImage, Stop, WaitFor,
 };
 use serde::{Deserialize, Serialize};
 use workload::{Exit, Signal, TerminalSize, Usage};
@@ -200,6 +200,18 @@ pub enum Request {
     },
     /// [`Reply::Info`].
     Info,
+    /// Any number of [`Reply::Event`], then [`Reply::Done`] when the time is up.
+    Events(Box<EventQuery>),
+    /// [`Reply::Done`]: one who was attached has left the container to itself.
+    Detached {
+        /// Which container.
+        who: String,
+    },
+    /// [`Reply::Done`]: one who was attached has left the exec to itself.
+    ExecDetached {
+        /// Which exec.
+        exec: String,
+    },
 }
 
 impl Request {
@@ -235,6 +247,9 @@ impl Request {
             | Request::RemoveImage { .. }
             | Request::Images
             | Request::ImageInspect { .. }
+            | Request::Events(_)
+            | Request::Detached { .. }
+            | Request::ExecDetached { .. }
             | Request::Info => 0,
         }
     }
@@ -274,6 +289,8 @@ pub enum Reply {
     Image(Box<ImageView>),
     /// The daemon in a few numbers.
     Info(Box<Info>),
+    /// Something happened.
+    Event(Box<Event>),
 }
 
 impl Reply {
@@ -284,6 +301,7 @@ impl Reply {
             | Reply::Started
             | Reply::Container(_)
             | Reply::Image(_)
+            | Reply::Event(_)
             | Reply::Progress(_) => false,
             Reply::Done
             | Reply::Failed(_)

@@ -9,6 +9,7 @@ mod completion;
 mod container;
 mod create;
 mod each;
+mod events;
 mod exec;
 mod image;
 mod images;
@@ -31,6 +32,7 @@ mod save;
 mod start;
 mod stats;
 mod stop;
+mod system;
 mod tag;
 mod top;
 mod unbuilt;
@@ -130,6 +132,11 @@ pub(crate) enum ClientCommand {
     /// Manage images
     #[command(subcommand, arg_required_else_help = true)]
     Image(image::ImageCommand),
+    /// Get real time events from the server
+    Events(events::Args),
+    /// Manage Wythe
+    #[command(subcommand, arg_required_else_help = true)]
+    System(system::SystemCommand),
     /// Display system-wide information
     Info(info::Args),
     /// Show the Wythe version information
@@ -212,6 +219,8 @@ impl ClientCommand {
             ClientCommand::Top(args) => args.run(to).await,
             ClientCommand::Stats(args) => args.run(to).await,
             ClientCommand::Image(command) => command.run(to).await,
+            ClientCommand::Events(args) => args.run(to).await,
+            ClientCommand::System(command) => command.run(to).await,
             ClientCommand::Info(args) => args.run(to).await,
             ClientCommand::Version(args) => args.run(to).await,
         }

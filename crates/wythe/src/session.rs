@@ -119,10 +119,14 @@ impl Session {
             pump::input(copy(&ours)?, plan.terminal.then(|| plan.detach.clone()), left);
         }
         let output = pump::output(ours, &plan);
+        let farewell = control.again();
         let control = control.serve(plan.terminal, plan.signals);
         tokio::select! {
             biased;
-            Ok(()) = leave => Ok(Outcome::Detached),
+            Ok(()) = leave => {
+                farewell.detached().await;
+                Ok(Outcome::Detached)
+            }
             done = both(exit, again, output) => done.map(Outcome::Exited),
             signal = control => Ok(Outcome::Interrupted(signal)),
         }

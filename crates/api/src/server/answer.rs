@@ -137,6 +137,14 @@ async fn carry_out(
             let image = Box::new(engine.image_inspect(&image).await?);
             to.send(&Reply::Image(image), &[]).await?;
         }
+        Request::Events(query) => {
+            let mut events = engine.events(*query);
+            while let Some(event) = events.next().await? {
+                to.send(&Reply::Event(Box::new(event.as_ref().clone())), &[]).await?;
+            }
+        }
+        Request::Detached { who } => engine.detached(&who)?,
+        Request::ExecDetached { exec } => engine.exec_detached(&exec)?,
         Request::Info => return Ok(Reply::Info(Box::new(engine.info()))),
     }
     Ok(Reply::Done)

@@ -12,18 +12,22 @@ impl Engine {
         shared.events.listen(query, shared.closing.subscribe())
     }
 
-    /// Takes note that one who was attached to a container, or to an exec of it, has left it to
-    /// itself.
+    /// Takes note that one who was attached to a container has left it to itself.
     ///
     /// # Errors
     /// [`EngineError::NoSuchContainer`].
-    pub fn detached(&self, who: &str, exec: Option<&str>) -> Result<(), EngineError> {
-        let container = self.inspect(who)?;
-        let events = &self.inner.shared.events;
-        match exec {
-            None => events.container(&container, "detach", &[]),
-            Some(exec) => events.container(&container, "exec_detach", &[("execID", exec)]),
-        }
+    pub fn detached(&self, who: &str) -> Result<(), EngineError> {
+        self.inner.shared.events.container(&*self.inspect(who)?, "detach", &[]);
+        Ok(())
+    }
+
+    /// Takes note that one who was attached to an exec has left it to itself.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSuchExec`].
+    pub fn exec_detached(&self, exec: &str) -> Result<(), EngineError> {
+        let exec = self.inner.shared.execs.find(exec)?;
+        self.tell(exec.container.as_str(), "exec_detach", &[("execID", &exec.id)]);
         Ok(())
     }
 

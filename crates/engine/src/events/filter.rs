@@ -35,14 +35,16 @@ pub struct EventFilter {
     pub daemons: Vec<String>,
     /// Actions: `die`; of `exec_start: true` the part before the colon is enough.
     pub actions: Vec<String>,
-    /// Kinds.
-    pub kinds: Vec<EventKind>,
+    /// Kinds, in Docker's words; some of Docker's never happen here.
+    pub kinds: Vec<String>,
     /// Labels of the actor.
     pub labels: Vec<LabelFilter>,
     /// Isolations, by name, of containers.
     pub isolations: Vec<String>,
     /// Where they come from.
     pub scopes: Vec<EventScope>,
+    /// Something of which there are no events here: plug-ins, Swarm's services, nodes, secrets.
+    pub of_nothing: bool,
 }
 
 /// A label, with a value if that matters.
@@ -73,7 +75,8 @@ impl EventFilter {
         let kind = |kind, names: &[String]| {
             names.is_empty() || (event.kind == kind && named(event, names))
         };
-        some(&self.kinds, |kind| *kind == event.kind)
+        !self.of_nothing
+            && some(&self.kinds, |kind| kind == event.kind.word())
             && some(&self.actions, |action| is_action(&event.action, action))
             && some(&self.scopes, |scope| *scope == EventScope::Local)
             && kind(EventKind::Container, &self.containers)

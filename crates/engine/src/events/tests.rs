@@ -115,12 +115,13 @@ fn filters_are_dockers() {
         (EventFilter { actions: text("exec_start"), ..none() }, true, false),
         (EventFilter { actions: text("exec"), ..none() }, false, false),
         (EventFilter { actions: vec!["die".into(), "tag".into()], ..none() }, false, true),
-        (EventFilter { kinds: vec![EventKind::Image], ..none() }, false, true),
+        (EventFilter { kinds: text("image"), ..none() }, false, true),
         (EventFilter { labels: label("tier", None), ..none() }, true, false),
         (EventFilter { labels: label("tier", Some("back")), ..none() }, false, false),
         (EventFilter { isolations: text("container"), ..none() }, true, false),
         (EventFilter { isolations: text("vm"), ..none() }, false, false),
         (EventFilter { scopes: vec![EventScope::Swarm], ..none() }, false, false),
+        (EventFilter { of_nothing: true, ..none() }, false, false),
         (EventFilter { daemons: text("host"), ..none() }, false, false),
     ] {
         assert_eq!(

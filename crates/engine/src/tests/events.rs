@@ -24,7 +24,7 @@ async fn until(stream: &mut EventStream, last: &str) -> Vec<String> {
 }
 
 fn containers() -> EventQuery {
-    let filter = EventFilter { kinds: vec![EventKind::Container], ..EventFilter::default() };
+    let filter = EventFilter { kinds: vec!["container".to_owned()], ..EventFilter::default() };
     EventQuery { filter, ..EventQuery::default() }
 }
 

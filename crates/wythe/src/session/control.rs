@@ -39,6 +39,22 @@ impl Control {
         Control { endpoint: endpoint.clone(), target, client: None }
     }
 
+    /// Another one over the same target.
+    pub(super) fn again(&self) -> Control {
+        Control::new(&self.endpoint, self.target.clone())
+    }
+
+    /// Tells that we have left the target to itself. A daemon that is away need not know.
+    pub(super) async fn detached(mut self) {
+        let target = self.target.clone();
+        let Some(client) = self.client().await else { return };
+        let told = match &target {
+            Target::Container(who) => client.detached(who).await,
+            Target::Exec(exec) => client.exec_detached(exec).await,
+        };
+        self.forget_broken(told);
+    }
+
     /// Passes on sizes and signals for as long as it is polled. Ends with the signal that ends us.
     pub(super) async fn serve(mut self, terminal: bool, signals: bool) -> u8 {
         let mut sizes = if terminal { signal(SignalKind::window_change()).ok() } else { None };

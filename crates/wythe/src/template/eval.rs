@@ -200,9 +200,21 @@ impl State {
                 known.map(|(_, value)| value.clone()).ok_or_else(undefined)?
             }
         };
-        operand.fields.iter().try_fold(base, |value, name| field(&value, name))
+        let mut value = base;
+        let mut above = "";
+        for name in &operand.fields {
+            value = match field(&value, name) {
+                Err(_) if TEXT_MAPS.contains(&above) => Value::Text(String::new()),
+                found => found?,
+            };
+            above = name;
+        }
+        Ok(value)
     }
 }
+
+/// Fields of Docker's types that are maps of text: a key that they lack is the empty text in Go.
+const TEXT_MAPS: [&str; 2] = ["Attributes", "Labels"];
 
 /// A field; one that is not there is an error that names what is.
 fn field(value: &Value, name: &str) -> Result<Value, TemplateError> {
