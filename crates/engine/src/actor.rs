@@ -162,14 +162,10 @@ impl Actor {
         record: Record,
         known: bool,
     ) -> Actor {
-        let auto_remove = record.config.auto_remove;
-        let mut state = match known {
-            true => State::recovered(record.stage, record.leftover(), auto_remove),
-            false => State::new(auto_remove),
+        let state = match known {
+            true => State::of(&record),
+            false => State::new(record.config.auto_remove, record.config.restart),
         };
-        state.started = record.started;
-        state.exit = record.exit;
-        state.error.clone_from(&record.error);
         Actor {
             shared,
             entry,
@@ -343,10 +339,10 @@ impl Actor {
     fn apply(&mut self, event: Event, asked: bool) -> Result<Option<Vec<Effect>>, EngineError> {
         let (next, effects) = step::step(&self.state, event, clock::Timestamp::now())
             .map_err(|refusal| refusal.about(&self.record.name))?;
-        let was_alive = self.state.alive();
+        let ran = self.state.runs();
         let Some(record) = self.describe(&next) else {
             let before = std::mem::replace(&mut self.state, next);
-            self.ends += u64::from(was_alive);
+            self.ends += u64::from(ran);
             self.tell_change(&before, self.record.network.address.is_some());
             return Ok(Some(effects));
         };
@@ -360,7 +356,7 @@ impl Actor {
         let plugged = self.record.network.address.is_some();
         self.record = record;
         let before = std::mem::replace(&mut self.state, next);
-        self.ends += u64::from(was_alive && !self.state.alive());
+        self.ends += u64::from(ran && !self.state.runs());
         if matches!(self.state.phase, Phase::Clearing(Cleared::Failed(_)) | Phase::Removing) {
             // Whoever attached learns that nothing will come.
             self.attach.clear();
@@ -375,6 +371,11 @@ impl Actor {
         Ok(None)
     }
 
+    /// How it last ended: known on, when it has been started again.
+    fn last_exit(&self) -> Option<Exit> {
+        self.state.exit.or_else(|| self.entry.snapshot.borrow().exit)
+    }
+
     fn note(&self, record: &Record) {
         if let Err(failure) = self.shared.records.note(record) {
             error!(container = %self.entry.id, error = chain(&failure), "it is not recorded");
@@ -387,6 +388,7 @@ impl Actor {
             made: !matches!(self.state.phase, Phase::Making),
             alive: self.state.alive(),
             ends: self.ends,
+            exit: self.last_exit(),
             gone: false,
         };
         self.entry.snapshot.send_replace(snapshot);
@@ -459,7 +461,8 @@ impl Actor {
         self.tell_end();
         let container = Arc::new(self.view());
         let ends = self.ends;
-        let gone = Snapshot { container, made: true, alive: false, ends, gone: true };
+        let exit = self.last_exit();
+        let gone = Snapshot { container, made: true, alive: false, ends, exit, gone: true };
         self.entry.snapshot.send_replace(gone);
         // Whoever is late is told at once that there is no such container.
         self.mailbox.close();

@@ -32,7 +32,8 @@ impl Ending {
     /// [`EngineError::Closed`].
     pub async fn exit(mut self) -> Result<Exit, EngineError> {
         let done = |snapshot: &Snapshot| match self.until {
-            WaitFor::NotRunning => !snapshot.alive || snapshot.gone,
+            // One that is started again has not run in between.
+            WaitFor::NotRunning => !snapshot.alive || snapshot.ends > self.ends || snapshot.gone,
             WaitFor::NextExit => snapshot.ends > self.ends || snapshot.gone,
             WaitFor::Removed => snapshot.gone,
         };
@@ -43,7 +44,7 @@ impl Ending {
                 let container = &snapshot.container;
                 let never =
                     Exit { status: ExitStatus::Code(0), out_of_memory: false, at: container.created };
-                Ok(container.state.exit.unwrap_or(never))
+                Ok(snapshot.exit.unwrap_or(never))
             }
             _ = self.closing.wait_for(|closing| *closing) => Err(EngineError::Closed),
         }

@@ -41,6 +41,9 @@ pub enum EngineError {
     /// It takes a container that is not paused.
     #[error("Container {0} is paused, unpause the container first")]
     Paused(String),
+    /// It is between two runs.
+    #[error("Container {0} is restarting, wait until the container is running")]
+    Restarting(String),
     /// It is paused already.
     #[error("Container {0} is already paused")]
     AlreadyPaused(String),
@@ -53,6 +56,12 @@ pub enum EngineError {
          removing or force remove"
     )]
     RemoveRunning(ContainerName),
+    /// Nor is one that is between two runs.
+    #[error(
+        "cannot remove container \"/{0}\": container is restarting: stop the container before \
+         removing or force remove"
+    )]
+    RemoveRestarting(ContainerName),
     /// It is being removed.
     #[error("removal of container {0} is already in progress")]
     Removing(String),
@@ -182,6 +191,8 @@ impl EngineError {
             | EngineError::AlreadyPaused(_)
             | EngineError::NotPaused(_)
             | EngineError::RemoveRunning(_)
+            | EngineError::Restarting(_)
+            | EngineError::RemoveRestarting(_)
             | EngineError::Removing(_)
             | EngineError::Busy { .. }
             | EngineError::ExecRan(_)

@@ -14,7 +14,7 @@ pub fn record(json: &[u8]) {
     let written = serde_json::to_vec(&record).expect("a record is always JSON");
     let again: Record = serde_json::from_slice(&written).expect("it was just written");
     assert_eq!(again, record, "a record changes on its way to the disk");
-    let state = State::recovered(record.stage, record.leftover(), record.config.auto_remove);
+    let state = State::of(&record);
     assert!(state.stage().is_some(), "a container that is on record is gone");
     let _ = actor::first_view(&record);
 }

@@ -25,6 +25,7 @@ mod record;
 mod records;
 mod registry;
 mod request;
+mod restart;
 mod spec;
 mod step;
 #[cfg(test)]
@@ -45,6 +46,7 @@ pub use request::{
     MountRequest, NamespaceMode, NetworkMode, PortRequest, Protocol, Remove, RemoveImage,
     SecurityOptions, Stop, UlimitRequest, WaitFor,
 };
+pub use restart::{RestartPolicy, RestartPolicyError};
 pub use view::{
     Container, ContainerState, Created, ExecView, ImageConfig, ImageHistory, ImageView, Info,
     LogEntry, LogSource, NetworkView, PortBinding, Progress, StateView,

@@ -12,6 +12,7 @@ use workload::{Signal, profile};
 
 use crate::{
     Create, EngineError, ImageConfig, MountKind, NamespaceMode, NetworkMode, PortRequest,
+    RestartPolicy,
     spec::{parse_device_rule, rlimit_number},
 };
 
@@ -40,6 +41,10 @@ pub(crate) fn plan(create: Create, image: &ImageConfig) -> Result<Plan, EngineEr
     check_network(&mut config, &mut warnings)?;
     check_mounts(&config)?;
     check_limits(&config)?;
+    if config.auto_remove && config.restart != RestartPolicy::No {
+        let why = "can't create 'AutoRemove' container with restart policy";
+        return Err(invalid("restart", why.to_owned()));
+    }
     check_security(&config)?;
     publish_exposed(&mut config);
     Ok(Plan { config, warnings })

@@ -37,6 +37,12 @@ pub(crate) struct Record {
     /// How it last ended.
     #[serde(default)]
     pub(crate) exit: Option<Exit>,
+    /// How often it was started again since its user started it.
+    #[serde(default)]
+    pub(crate) restarts: u32,
+    /// Whether its user wants it to have ended.
+    #[serde(default)]
+    pub(crate) stopped: bool,
     /// Why it could not be started, the last time.
     #[serde(default)]
     pub(crate) error: Option<String>,

@@ -10,7 +10,7 @@ use std::{
 
 use base::{ContainerId, ContainerName, Digest};
 use tokio::sync::{mpsc, watch};
-use workload::{Process, Sandbox};
+use workload::{Exit, Process, Sandbox};
 
 use crate::{Container, EngineError, actor::Message, names};
 
@@ -46,6 +46,8 @@ pub(crate) struct Snapshot {
     pub(crate) alive: bool,
     /// How often it has ended since the daemon knows it.
     pub(crate) ends: u64,
+    /// How it last ended.
+    pub(crate) exit: Option<Exit>,
     pub(crate) gone: bool,
 }
 

@@ -7,6 +7,8 @@ use base::{ByteSize, ContainerName};
 use serde::{Deserialize, Serialize};
 use workload::{Isolation, Limits, Signal, TerminalSize, UserMap};
 
+use crate::RestartPolicy;
+
 /// A container to be made. `None` and empty mean "as the image says, else the default".
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -98,6 +100,8 @@ pub struct Create {
     pub init: bool,
     /// Remove it when it has ended.
     pub auto_remove: bool,
+    /// What is done when it has ended.
+    pub restart: RestartPolicy,
     /// Its log.
     pub log: LogOptions,
 }

@@ -2,8 +2,10 @@
 //!
 //! ```text
 //!  Making ─▶ Idle ─start─▶ Starting: Preparing ─▶ Boxing ─▶ Spawning ─▶ Running ◀─pause, resume
-//!             ▲  ▲             │ any of it fails                          │ ends, or will not
-//!             │  └─────────────┴───────────▶ Clearing ◀───────────────────┘
+//!             ▲  ▲           ▲ │ any of it fails                          │ ends, or will not
+//!             │  │      timer│ └───────────▶ Clearing ◀───────────────────┘
+//!             │  ├──stop── Backoff ◀──policy──┤ │
+//!             │  └────────────────────────────┘ │
 //!          stuck                                 │ auto-remove
 //!             └──────── Dead ◀── Removing ◀──────┴── remove, from anywhere
 //!                                   └─▶ Gone
@@ -27,7 +29,11 @@ use std::{
 use base::{ContainerName, clock::Timestamp};
 use workload::{Exit, Signal};
 
-use crate::{EngineError, record::Stage};
+use crate::{
+    EngineError, RestartPolicy,
+    record::{Record, Stage},
+    restart::Restarts,
+};
 
 /// How long a killed process may take to end before its sandbox is destroyed around it.
 pub(crate) const KILL_WAIT: Duration = Duration::from_secs(10);
@@ -69,10 +75,16 @@ pub(crate) enum Ask {
     Start,
     Stop(StopPlan),
     Restart(StopPlan),
-    Kill(Signal),
+    /// `for_good` if it is to end by it, and not to be started again.
+    Kill {
+        signal: Signal,
+        for_good: bool,
+    },
     Pause,
     Resume,
-    Remove { force: bool },
+    Remove {
+        force: bool,
+    },
 }
 
 /// How a container is to be stopped.
@@ -157,6 +169,8 @@ pub(crate) enum Refusal {
     AlreadyPaused,
     NotPaused,
     RemoveRunning,
+    Restarting,
+    RemoveRestarting,
     Removing,
     Busy(&'static str),
 }
@@ -177,6 +191,7 @@ pub(crate) struct State {
     ended: bool,
     waiting: Vec<(AskId, Question)>,
     pub(crate) auto_remove: bool,
+    pub(crate) restarts: Restarts,
     pub(crate) started: Option<Timestamp>,
     pub(crate) exit: Option<Exit>,
     pub(crate) error: Option<String>,
@@ -187,8 +202,17 @@ pub(crate) struct State {
 pub(crate) enum Phase {
     Making,
     Idle,
-    Starting { step: Starting, then_stop: Option<StopPlan> },
-    Running { pid: Option<u32>, frozen: Frozen, stopping: Option<Stopping> },
+    Starting {
+        step: Starting,
+        then_stop: Option<StopPlan>,
+    },
+    Running {
+        pid: Option<u32>,
+        frozen: Frozen,
+        stopping: Option<Stopping>,
+    },
+    /// It ended, and is started again when the timer says so.
+    Backoff,
     Clearing(Cleared),
     Removing,
     Dead,
@@ -278,7 +302,7 @@ struct Next {
 
 impl State {
     /// A container that is to be made.
-    pub(crate) fn new(auto_remove: bool) -> State {
+    pub(crate) fn new(auto_remove: bool, policy: RestartPolicy) -> State {
         State {
             phase: Phase::Making,
             held: BTreeMap::new(),
@@ -289,16 +313,32 @@ impl State {
             ended: true,
             waiting: Vec::new(),
             auto_remove,
+            restarts: Restarts { policy, ..Restarts::default() },
             started: None,
             exit: None,
             error: None,
         }
     }
 
+    /// A container that the records know.
+    pub(crate) fn of(record: &Record) -> State {
+        let Record { stage, exit, started, ref error, ref config, .. } = *record;
+        let restarts = Restarts::recorded(config.restart, record.restarts, record.stopped);
+        let recovered =
+            State::recovered(stage, record.leftover(), config.auto_remove, restarts, exit);
+        State { started, error: error.clone(), ..recovered }
+    }
+
     /// A container as the records have it. It may hold everything that it held at that stage;
     /// giving back what is not there is legal. `leftover` if it does not run and something would
     /// not be given back.
-    pub(crate) fn recovered(stage: Stage, leftover: bool, auto_remove: bool) -> State {
+    fn recovered(
+        stage: Stage,
+        leftover: bool,
+        auto_remove: bool,
+        restarts: Restarts,
+        exit: Option<Exit>,
+    ) -> State {
         let everything: &[Resource] = &Resource::ALL;
         let running = |frozen| Phase::Running { pid: None, frozen, stopping: None };
         let (phase, held) = match stage {
@@ -317,14 +357,26 @@ impl State {
         };
         let ended = !matches!(phase, Phase::Running { .. });
         let held = held.iter().map(|resource| (*resource, Hold::Held)).collect();
-        State { phase, held, ended, ..State::new(auto_remove) }
+        let mut state = State {
+            phase,
+            held,
+            ended,
+            restarts,
+            exit,
+            ..State::new(auto_remove, restarts.policy)
+        };
+        let wanted = exit.is_some_and(|exit| restarts.at_daemon_start(&exit));
+        // A start that was cut short is tried again if it is the policy's to start it.
+        state.restarts.again = stage == Stage::Starting && wanted;
+        state
     }
 
     /// What the records say of it; `None` when it is gone and so is its record.
     pub(crate) fn stage(&self) -> Option<Stage> {
         Some(match &self.phase {
             Phase::Making => Stage::Making,
-            Phase::Idle => Stage::Idle,
+            // A new daemon decides anew whether it is to be started again.
+            Phase::Idle | Phase::Backoff => Stage::Idle,
             Phase::Starting { .. } => Stage::Starting,
             Phase::Running { frozen, .. } => match frozen {
                 Frozen::No => Stage::Running,
@@ -338,14 +390,37 @@ impl State {
         })
     }
 
-    /// Whether a process of it runs, or is not yet known to have ended with all it held.
+    /// Whether it runs, or will again by itself.
     pub(crate) fn alive(&self) -> bool {
+        self.runs() || self.restarting()
+    }
+
+    /// Whether it has ended and is about to run again by itself.
+    pub(crate) fn restarting(&self) -> bool {
+        match &self.phase {
+            Phase::Backoff => true,
+            Phase::Starting { .. } | Phase::Clearing(Cleared::Failed(_) | Cleared::Leftover) => {
+                self.restarts.again
+            }
+            Phase::Making
+            | Phase::Idle
+            | Phase::Running { .. }
+            | Phase::Clearing(Cleared::Ended)
+            | Phase::Removing
+            | Phase::Dead
+            | Phase::Gone => false,
+        }
+    }
+
+    /// Whether a process of it runs, or is not yet known to have ended with all it held.
+    pub(crate) fn runs(&self) -> bool {
         match &self.phase {
             Phase::Running { .. } | Phase::Clearing(Cleared::Ended) => true,
             Phase::Removing => !self.ended,
             Phase::Making
             | Phase::Idle
             | Phase::Starting { .. }
+            | Phase::Backoff
             | Phase::Clearing(_)
             | Phase::Dead
             | Phase::Gone => false,
@@ -371,9 +446,11 @@ impl State {
         match &self.phase {
             Phase::Running { frozen: Frozen::No, .. } => Ok(()),
             Phase::Running { .. } => Err(Refusal::Paused),
+            _ if self.restarting() => Err(Refusal::Restarting),
             Phase::Making
             | Phase::Idle
             | Phase::Starting { .. }
+            | Phase::Backoff
             | Phase::Clearing(_)
             | Phase::Removing
             | Phase::Dead
@@ -392,6 +469,8 @@ impl Refusal {
             Refusal::AlreadyPaused => EngineError::AlreadyPaused(text()),
             Refusal::NotPaused => EngineError::NotPaused(text()),
             Refusal::RemoveRunning => EngineError::RemoveRunning(name.clone()),
+            Refusal::Restarting => EngineError::Restarting(text()),
+            Refusal::RemoveRestarting => EngineError::RemoveRestarting(name.clone()),
             Refusal::Removing => EngineError::Removing(text()),
             Refusal::Busy(state) => EngineError::Busy { name: text(), state },
         }

@@ -6,3 +6,4 @@ mod images;
 mod lifecycle;
 mod logs;
 mod recovery;
+mod restart;

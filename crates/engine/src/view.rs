@@ -48,6 +48,9 @@ pub struct StateView {
     pub exit: Option<Exit>,
     /// Why it could not be started, the last time.
     pub error: Option<String>,
+    /// How often it was started again since its user started it.
+    #[serde(default)]
+    pub restarts: u32,
 }
 
 /// Docker's words for a container's state.
@@ -60,6 +63,8 @@ pub enum ContainerState {
     Running,
     /// Runs, but stopped in its tracks.
     Paused,
+    /// Ended, and about to run again.
+    Restarting,
     /// Ended.
     Exited,
     /// Being removed.

@@ -8,6 +8,7 @@ use engine::Create;
 
 mod env;
 mod identity;
+mod lifecycle;
 mod logging;
 mod mount;
 mod namespaces;
@@ -48,6 +49,8 @@ pub(crate) struct Flags {
     namespaces: namespaces::NamespaceFlags,
     #[command(flatten)]
     logging: logging::LogFlags,
+    #[command(flatten)]
+    lifecycle: lifecycle::LifecycleFlags,
     #[command(flatten)]
     unbuilt: unbuilt::UnbuiltFlags,
     /// Write the container ID to the file
@@ -129,6 +132,7 @@ impl Flags {
         self.security.apply(&mut create, around)?;
         self.namespaces.apply(&mut create)?;
         self.logging.apply(&mut create)?;
+        self.lifecycle.apply(&mut create)?;
         Ok(create)
     }
 

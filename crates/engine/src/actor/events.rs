@@ -54,7 +54,7 @@ fn news(before: &State, after: &State) -> Vec<News> {
     if !before.has_ended() && after.has_ended() {
         news.push(News::Died);
     }
-    if before.alive() && !after.alive() {
+    if before.runs() && !after.runs() {
         news.push(News::AllGivenBack);
     }
     news
@@ -141,6 +141,6 @@ pub(super) fn done_word(ask: &Ask) -> Option<&'static str> {
         Ask::Pause => Some("pause"),
         Ask::Resume => Some("unpause"),
         Ask::Restart(_) => Some("restart"),
-        Ask::Make | Ask::Start | Ask::Stop(_) | Ask::Kill(_) | Ask::Remove { .. } => None,
+        Ask::Make | Ask::Start | Ask::Stop(_) | Ask::Kill { .. } | Ask::Remove { .. } => None,
     }
 }

@@ -21,6 +21,8 @@ impl Actor {
             stage: next.stage()?,
             started: next.started,
             exit: next.exit,
+            restarts: next.restarts.count,
+            stopped: next.restarts.stopped,
             error: next.error.clone(),
             network: if holds(Resource::Network) {
                 self.network.clone()
@@ -43,14 +45,16 @@ impl Actor {
                 Phase::Making
                 | Phase::Idle
                 | Phase::Starting { .. }
+                | Phase::Backoff
                 | Phase::Clearing(_)
                 | Phase::Removing
                 | Phase::Dead
                 | Phase::Gone => None,
             },
             started: self.state.started,
-            exit: self.state.exit.filter(|_| !self.state.alive()),
+            exit: self.state.exit.filter(|_| !self.state.runs()),
             error: self.state.error.clone(),
+            restarts: self.state.restarts.count,
         };
         let log_path = (!self.record.config.log.none).then(|| log.display().to_string());
         container(&self.record, state, log_path, self.execs.keys().cloned().collect())
@@ -75,6 +79,7 @@ pub(crate) fn first_view(record: &Record) -> Container {
         started: record.started,
         exit: record.exit,
         error: record.error.clone(),
+        restarts: record.restarts,
     };
     container(record, state, None, Vec::new())
 }
@@ -103,6 +108,9 @@ fn idle_word(ended: bool) -> ContainerState {
 }
 
 fn state_word(state: &State) -> ContainerState {
+    if state.restarting() {
+        return ContainerState::Restarting;
+    }
     match &state.phase {
         Phase::Running { frozen: Frozen::No | Frozen::Pausing, .. } => ContainerState::Running,
         Phase::Running { frozen: Frozen::Yes | Frozen::Resuming, .. } => ContainerState::Paused,
@@ -110,6 +118,7 @@ fn state_word(state: &State) -> ContainerState {
         Phase::Clearing(Cleared::Ended) => ContainerState::Running,
         Phase::Making
         | Phase::Idle
+        | Phase::Backoff
         | Phase::Starting { .. }
         | Phase::Clearing(Cleared::Failed(_) | Cleared::Leftover) => {
             idle_word(state.exit.is_some())
@@ -138,6 +147,8 @@ pub(crate) fn first_record(
         stage: Stage::Making,
         started: None,
         exit: None,
+        restarts: 0,
+        stopped: false,
         error: None,
         network: NetworkView::default(),
         handle: None,

@@ -130,7 +130,8 @@ impl Engine {
     /// [`EngineError::NotRunning`].
     pub async fn kill(&self, who: &str, signal: Signal) -> Result<(), EngineError> {
         let entry = self.find(who)?;
-        self.ask(&entry, Ask::Kill(signal), StartArgs::default()).await
+        let for_good = ends_it(entry.container().config.stop_signal, signal);
+        self.ask(&entry, Ask::Kill { signal, for_good }, StartArgs::default()).await
     }
 
     /// Stops the container in its tracks.
@@ -329,7 +330,8 @@ impl Engine {
             let first = first_record(id.clone(), name, image_id, layers.clone(), config, now);
             let container = Arc::new(first_view(&first));
             record = Some(first);
-            let snapshot = Snapshot { container, made: false, alive: false, ends: 0, gone: false };
+            let snapshot =
+                Snapshot { container, made: false, alive: false, ends: 0, exit: None, gone: false };
             Entry::new(id.clone(), layers, sender, snapshot)
         })?;
         let record = record.expect("whoever is entered has a record");
@@ -367,6 +369,12 @@ fn stop_plan(entry: &Entry, stop: Stop) -> StopPlan {
         signal: stop.signal.or(config.stop_signal).unwrap_or(Signal::TERM),
         grace: stop.grace.unwrap_or(Some(own.unwrap_or(STOP_GRACE))),
     }
+}
+
+/// Whether whoever sends this wants the container to end, so that no policy starts it again.
+fn ends_it(own: Option<Signal>, signal: Signal) -> bool {
+    let asks = ["INT", "QUIT", "TERM", "KILL"].into_iter().filter_map(Signal::parse);
+    own == Some(signal) || asks.into_iter().any(|ask| ask == signal)
 }
 
 /// Isolation `host` has a control group and nothing else: every namespace is the host's.

@@ -75,6 +75,7 @@ impl Engine {
                 made: record.stage != Stage::Making,
                 alive: false,
                 ends: 0,
+                exit: record.exit,
                 gone: false,
             };
             let entry = |_| Entry::new(record.id.clone(), record.layers.clone(), sender, snapshot);

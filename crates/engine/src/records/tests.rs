@@ -18,6 +18,8 @@ fn record(byte: u8, name: &str) -> Record {
         created: clock::Timestamp(1_700_000_000_000_000_000),
         stage: Stage::Idle,
         started: None,
+        restarts: 0,
+        stopped: false,
         exit: None,
         error: None,
         network: crate::NetworkView::default(),

@@ -14,7 +14,7 @@ impl Next {
             Ask::Start => self.start(id),
             Ask::Stop(plan) => self.stop(id, plan),
             Ask::Restart(plan) => self.restart(id, plan),
-            Ask::Kill(signal) => self.kill(id, signal),
+            Ask::Kill { signal, for_good } => self.kill(id, signal, for_good),
             Ask::Pause => self.pause(id),
             Ask::Resume => self.resume(id),
             Ask::Remove { force } => self.remove(id, force),
@@ -39,10 +39,13 @@ impl Next {
             }
             Phase::Running { .. } => return Err(Refusal::Paused),
             // It is being started, or will be when all is given back.
-            Phase::Starting { .. } | Phase::Clearing(_) => self.wait(id, Question::Start),
-            Phase::Idle => {
+            Phase::Starting { .. } | Phase::Clearing(_) => {
+                self.state.restarts.user_starts();
                 self.wait(id, Question::Start);
-                self.begin_start();
+            }
+            Phase::Idle | Phase::Backoff => {
+                self.wait(id, Question::Start);
+                self.begin_user_start();
             }
         }
         Ok(())
@@ -52,13 +55,25 @@ impl Next {
         match &mut self.state.phase {
             Phase::Making => return Err(Refusal::Busy("being made")),
             Phase::Removing | Phase::Gone => return Err(Refusal::Removing),
-            Phase::Idle | Phase::Dead => self.effects.push(Effect::Answer(id, Answer::Done)),
+            Phase::Idle | Phase::Dead => {
+                self.state.restarts.user_stops();
+                self.effects.push(Effect::Answer(id, Answer::Done));
+            }
+            Phase::Backoff => {
+                self.end_backoff();
+                self.effects.push(Effect::Answer(id, Answer::Done));
+            }
             Phase::Starting { then_stop, .. } => {
                 *then_stop = Some(plan);
+                self.state.restarts.user_stops();
                 self.wait(id, Question::Stop);
             }
-            Phase::Clearing(_) => self.wait(id, Question::Stop),
+            Phase::Clearing(_) => {
+                self.state.restarts.user_stops();
+                self.wait(id, Question::Stop);
+            }
             Phase::Running { .. } => {
+                self.state.restarts.user_stops();
                 self.wait(id, Question::Stop);
                 self.begin_stop(plan);
             }
@@ -75,8 +90,19 @@ impl Next {
         self.start(id)
     }
 
-    fn kill(&mut self, id: AskId, signal: Signal) -> Result<(), Refusal> {
+    fn kill(&mut self, id: AskId, signal: Signal, for_good: bool) -> Result<(), Refusal> {
+        if matches!(self.state.phase, Phase::Backoff) && for_good {
+            self.end_backoff();
+            self.effects.push(Effect::Answer(id, Answer::Done));
+            return Ok(());
+        }
+        if self.state.restarting() {
+            return Err(Refusal::Restarting);
+        }
         let Phase::Running { .. } = self.state.phase else { return Err(Refusal::NotRunning) };
+        if for_good {
+            self.state.restarts.user_stops();
+        }
         self.wait(id, Question::Kill);
         self.effects.push(Effect::Signal(signal, Some(id)));
         if signal == Signal::KILL {
@@ -87,6 +113,9 @@ impl Next {
 
     fn pause(&mut self, id: AskId) -> Result<(), Refusal> {
         let run = self.state.run;
+        if self.state.restarting() {
+            return Err(Refusal::Restarting);
+        }
         let Phase::Running { frozen, stopping, .. } = &mut self.state.phase else {
             return Err(Refusal::NotRunning);
         };
@@ -123,8 +152,10 @@ impl Next {
             Phase::Making => return Err(Refusal::Busy("being made")),
             Phase::Removing | Phase::Gone => return Err(Refusal::Removing),
             Phase::Running { .. } if !force => return Err(Refusal::RemoveRunning),
+            _ if !force && self.state.restarting() => return Err(Refusal::RemoveRestarting),
             Phase::Starting { .. } if !force => return Err(Refusal::Busy("being started")),
             Phase::Running { .. }
+            | Phase::Backoff
             | Phase::Starting { .. }
             | Phase::Idle
             | Phase::Clearing(_)
@@ -133,6 +164,22 @@ impl Next {
         self.wait(id, Question::Remove);
         self.begin_remove();
         Ok(())
+    }
+
+    /// Its user starts it, which ends any row of restarts.
+    pub(super) fn begin_user_start(&mut self) {
+        if matches!(self.state.phase, Phase::Backoff) {
+            self.effects.push(Effect::NoTimer);
+        }
+        self.state.restarts.user_starts();
+        self.begin_start();
+    }
+
+    /// It is not started again after all.
+    fn end_backoff(&mut self) {
+        self.state.restarts.user_stops();
+        self.state.phase = Phase::Idle;
+        self.effects.push(Effect::NoTimer);
     }
 
     pub(super) fn begin_start(&mut self) {
@@ -173,7 +220,7 @@ impl Next {
     }
 
     pub(super) fn begin_remove(&mut self) {
-        if matches!(self.state.phase, Phase::Running { .. }) {
+        if matches!(self.state.phase, Phase::Running { .. } | Phase::Backoff) {
             self.effects.push(Effect::NoTimer);
         }
         // A process that is still being started is waited for: see `clear`.

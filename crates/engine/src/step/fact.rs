@@ -1,5 +1,7 @@
 //! What has happened: never refused.
 
+use std::time::Duration;
+
 use workload::{Exit, ExitStatus, Signal};
 
 use super::{
@@ -34,7 +36,7 @@ impl Next {
                 Starting::Spawning => {}
             },
             Phase::Clearing(_) | Phase::Removing => self.clear(),
-            Phase::Idle | Phase::Running { .. } | Phase::Dead | Phase::Gone => {}
+            Phase::Idle | Phase::Backoff | Phase::Running { .. } | Phase::Dead | Phase::Gone => {}
         }
     }
 
@@ -51,7 +53,7 @@ impl Next {
             }
             Phase::Starting { .. } => self.fail_start(error),
             Phase::Clearing(_) | Phase::Removing => self.clear(),
-            Phase::Idle | Phase::Running { .. } | Phase::Dead | Phase::Gone => {}
+            Phase::Idle | Phase::Backoff | Phase::Running { .. } | Phase::Dead | Phase::Gone => {}
         }
     }
 
@@ -73,6 +75,7 @@ impl Next {
     pub(super) fn spawned(&mut self, run: Run, pid: Option<u32>) {
         self.state.spawning = false;
         self.state.ended = false;
+        self.state.restarts.again = false;
         if let Phase::Starting { then_stop, .. } = self.state.phase {
             self.state.phase = Phase::Running { pid, frozen: Frozen::No, stopping: None };
             self.state.started = Some(self.now);
@@ -136,6 +139,10 @@ impl Next {
     }
 
     pub(super) fn time_up(&mut self) {
+        if matches!(self.state.phase, Phase::Backoff) {
+            self.begin_again();
+            return;
+        }
         let Phase::Running { stopping: Some(stopping), .. } = &mut self.state.phase else {
             return;
         };
@@ -173,9 +180,15 @@ impl Next {
                 self.clear();
             }
             (Phase::Clearing(_) | Phase::Removing, _) => self.clear(),
+            (Phase::Idle, _) => {
+                let exit = self.state.exit.as_ref();
+                if exit.is_some_and(|exit| self.state.restarts.at_daemon_start(exit)) {
+                    self.begin_again();
+                }
+            }
             (
                 Phase::Making
-                | Phase::Idle
+                | Phase::Backoff
                 | Phase::Starting { .. }
                 | Phase::Dead
                 | Phase::Gone
@@ -268,16 +281,47 @@ impl Next {
                 self.answer_all(Question::Start, &Answer::Failed(error));
                 if auto_remove {
                     self.begin_remove();
+                } else {
+                    self.not_started();
                 }
             }
             (Cleared::Leftover, Some(trouble)) => {
                 self.answer_all(Question::Start, &Answer::Failed(trouble));
+                self.not_started();
             }
             (Cleared::Leftover, None) => self.begin_start(),
-            (Cleared::Ended, _) if self.awaits(Question::Start) => self.begin_start(),
+            (Cleared::Ended, _) if self.awaits(Question::Start) => self.begin_user_start(),
             (Cleared::Ended, _) if auto_remove => self.begin_remove(),
-            (Cleared::Ended, _) => {}
+            (Cleared::Ended, _) => {
+                let exit = self.state.exit;
+                let began = self.state.started.map_or(0, |started| started.0);
+                let ended = exit.map_or(0, |exit| exit.at.0);
+                let ran = Duration::from_nanos(ended.saturating_sub(began));
+                let next = self.state.restarts.next(exit.as_ref(), ran);
+                self.back_off(next);
+            }
         }
+    }
+
+    /// A start came to nothing: one that was not the user's is tried again.
+    fn not_started(&mut self) {
+        if self.state.restarts.again {
+            let next = self.state.restarts.next(None, Duration::ZERO);
+            self.back_off(next);
+        }
+    }
+
+    fn back_off(&mut self, next: Option<Duration>) {
+        if let Some(delay) = next {
+            self.state.phase = Phase::Backoff;
+            self.effects.push(Effect::Timer(delay));
+        }
+    }
+
+    /// It is started again by itself.
+    fn begin_again(&mut self) {
+        self.state.restarts.again = true;
+        self.begin_start();
     }
 
     /// All is given back, or something would not be.

@@ -28,9 +28,9 @@ struct World {
 }
 
 impl World {
-    fn new(auto_remove: bool) -> World {
+    fn new(auto_remove: bool, policy: RestartPolicy) -> World {
         World {
-            state: State::new(auto_remove),
+            state: State::new(auto_remove, policy),
             here: BTreeSet::new(),
             under_way: Vec::new(),
             process: None,
@@ -155,8 +155,12 @@ impl World {
     }
 
     fn end(&mut self) {
+        self.end_with(0);
+    }
+
+    fn end_with(&mut self, code: u8) {
         if let Some(run) = self.process {
-            let exit = Exit { status: ExitStatus::Code(0), out_of_memory: false, at: NOW };
+            let exit = Exit { status: ExitStatus::Code(code), out_of_memory: false, at: NOW };
             self.event(Event::Ended(run, exit)).expect("a fact is never refused");
         }
     }
@@ -179,7 +183,11 @@ impl World {
     }
 
     fn running() -> World {
-        let mut world = World::new(false);
+        World::running_with(RestartPolicy::No)
+    }
+
+    fn running_with(policy: RestartPolicy) -> World {
+        let mut world = World::new(false, policy);
         world.ask(Ask::Make);
         world.settle();
         world.ask(Ask::Start);
@@ -189,11 +197,16 @@ impl World {
     }
 }
 
+/// Effects that may still be under way when the run they belong to is over.
+fn loose(effect: &Effect) -> bool {
+    matches!(effect, Effect::Signal(..) | Effect::Pause(_) | Effect::Resume(_))
+}
+
 #[derive(Clone, Debug)]
 enum Move {
     Ask(Ask),
     Finish(usize, bool, bool),
-    End,
+    End(u8),
     TimeUp,
 }
 
@@ -204,7 +217,8 @@ fn asks() -> impl Strategy<Value = Ask> {
         3 => Just(Ask::Start),
         2 => plan.clone().prop_map(Ask::Stop),
         1 => plan.prop_map(Ask::Restart),
-        1 => prop_oneof![Just(Signal::TERM), Just(Signal::KILL)].prop_map(Ask::Kill),
+        1 => (prop_oneof![Just(Signal::TERM), Just(Signal::KILL)], any::<bool>())
+            .prop_map(|(signal, for_good)| Ask::Kill { signal, for_good }),
         1 => Just(Ask::Pause),
         1 => Just(Ask::Resume),
         1 => any::<bool>().prop_map(|force| Ask::Remove { force }),
@@ -216,8 +230,20 @@ fn moves() -> impl Strategy<Value = Move> {
         3 => asks().prop_map(Move::Ask),
         6 => (any::<usize>(), prop::bool::weighted(0.8), any::<bool>())
             .prop_map(|(which, well, left)| Move::Finish(which, well, left)),
-        1 => Just(Move::End),
+        1 => prop_oneof![Just(0), Just(1)].prop_map(Move::End),
         1 => Just(Move::TimeUp),
+    ]
+}
+
+/// Whether it removes itself, and its restart policy: never both.
+fn kinds() -> impl Strategy<Value = (bool, RestartPolicy)> {
+    prop_oneof![
+        Just((true, RestartPolicy::No)),
+        Just((false, RestartPolicy::No)),
+        Just((false, RestartPolicy::Always)),
+        Just((false, RestartPolicy::UnlessStopped)),
+        Just((false, RestartPolicy::OnFailure { most: None })),
+        Just((false, RestartPolicy::OnFailure { most: Some(2) })),
     ]
 }
 
@@ -226,18 +252,23 @@ proptest! {
 
     #[test]
     fn every_resource_is_given_back_once_and_everyone_is_answered_once(
-        auto_remove in any::<bool>(),
+        (auto_remove, policy) in kinds(),
         moves in prop::collection::vec(moves(), 0..60),
     ) {
-        let mut world = World::new(auto_remove);
+        let mut world = World::new(auto_remove, policy);
         world.ask(Ask::Make);
         for one in moves {
             match one {
                 Move::Ask(ask) => { world.ask(ask); }
                 Move::Finish(which, well, left) => world.finish(which, well, left),
-                Move::End => world.end(),
+                Move::End(code) => world.end_with(code),
                 Move::TimeUp => world.time_up(),
             }
+            // What waits to be started again has a timer, and nothing of a run but what would not
+            // go.
+            let backoff = matches!(world.state.phase, Phase::Backoff);
+            prop_assert!(!backoff || world.timer, "nothing starts it again");
+            prop_assert!(!backoff || world.under_way.iter().all(loose), "{:?}", world.under_way);
             let gone = matches!(world.state.phase, Phase::Gone);
             prop_assert!(!gone || world.here.is_empty(), "gone, but {:?} is left", world.here);
         }
@@ -252,15 +283,16 @@ proptest! {
 
     #[test]
     fn a_stop_with_a_grace_always_ends(
+        (_, policy) in kinds(),
         before in prop::collection::vec(moves(), 0..30),
     ) {
-        let mut world = World::running();
+        let mut world = World::running_with(policy);
         for one in before {
             match one {
                 Move::Ask(Ask::Restart(_) | Ask::Start) | Move::TimeUp => {}
                 Move::Ask(ask) => { world.ask(ask); }
                 Move::Finish(which, well, left) => world.finish(which, well, left),
-                Move::End => world.end(),
+                Move::End(code) => world.end_with(code),
             }
         }
         world.settle();
@@ -272,24 +304,25 @@ proptest! {
             world.time_up();
         }
         world.settle();
-        let running = matches!(world.state.phase, Phase::Running { .. });
+        let running = matches!(world.state.phase, Phase::Running { .. } | Phase::Backoff);
         prop_assert!(!running, "{:?}", world.state);
         prop_assert!(!world.open.contains(&id));
+        prop_assert!(!world.timer, "it would be started again");
     }
 
     #[test]
     fn a_killed_daemon_finds_its_way_from_every_stage(
-        auto_remove in any::<bool>(),
+        (auto_remove, policy) in kinds(),
         moves in prop::collection::vec(moves(), 0..40),
         alive in any::<bool>(),
     ) {
-        let mut world = World::new(auto_remove);
+        let mut world = World::new(auto_remove, policy);
         world.ask(Ask::Make);
         for one in moves {
             match one {
                 Move::Ask(ask) => { world.ask(ask); }
                 Move::Finish(which, well, left) => world.finish(which, well, left),
-                Move::End => world.end(),
+                Move::End(code) => world.end_with(code),
                 Move::TimeUp => world.time_up(),
             }
         }
@@ -299,10 +332,13 @@ proptest! {
         let process = world.process.filter(|_| alive);
         // What the old daemon had under way may have come to pass or not; the new one assumes
         // the worst, which the world shows by everything being there.
-        let state = State::recovered(stage, leftover, auto_remove);
+        let old = &world.state;
+        let Restarts { count, stopped, .. } = old.restarts;
+        let restarts = Restarts::recorded(policy, count, stopped);
+        let state = State::recovered(stage, leftover, auto_remove, restarts, old.exit);
         let here = state.held.keys().copied().collect();
         let running = matches!(state.phase, Phase::Running { .. });
-        let mut world = World { state, here, ..World::new(auto_remove) };
+        let mut world = World { state, here, ..World::new(auto_remove, policy) };
         let found = match (running, process) {
             (true, Some(_)) => {
                 world.process = Some(Run(0));
@@ -322,7 +358,7 @@ proptest! {
 
 #[test]
 fn network_and_root_are_made_ready_side_by_side() {
-    let mut world = World::new(false);
+    let mut world = World::new(false, RestartPolicy::No);
     world.ask(Ask::Make);
     world.settle();
     world.ask(Ask::Start);
@@ -331,7 +367,7 @@ fn network_and_root_are_made_ready_side_by_side() {
 
 #[test]
 fn a_start_that_fails_gives_everything_back_and_says_why() {
-    let mut world = World::new(false);
+    let mut world = World::new(false, RestartPolicy::No);
     world.ask(Ask::Make);
     world.settle();
     let start = world.ask(Ask::Start);
@@ -373,6 +409,74 @@ fn what_is_not_legal_is_refused() {
     assert_eq!(world.state.may_exec(), Err(Refusal::Paused));
     world.end();
     world.settle();
-    assert_eq!(refused(&world, Ask::Kill(Signal::TERM)), Some(Refusal::NotRunning));
+    assert_eq!(
+        refused(&world, Ask::Kill { signal: Signal::TERM, for_good: true }),
+        Some(Refusal::NotRunning)
+    );
     assert_eq!(world.state.may_exec(), Err(Refusal::NotRunning));
+}
+
+#[test]
+fn one_that_ends_is_started_again_and_a_stop_cancels_it() {
+    let mut world = World::running_with(RestartPolicy::Always);
+    for count in 1..4 {
+        world.end();
+        world.settle();
+        assert!(matches!(world.state.phase, Phase::Backoff) && world.state.alive());
+        assert_eq!((world.state.restarts.count, world.state.stage()), (count, Some(Stage::Idle)));
+        assert_eq!(world.here.iter().collect::<Vec<_>>(), [&Resource::Directory]);
+        assert_eq!(world.state.may_exec(), Err(Refusal::Restarting));
+        world.time_up();
+        assert!(world.state.restarting(), "it is being started");
+        world.settle();
+        assert_eq!(world.state.stage(), Some(Stage::Running));
+    }
+    world.end();
+    world.settle();
+    let plan = StopPlan { signal: Signal::TERM, grace: None };
+    world.ask(Ask::Stop(plan));
+    assert!(matches!(world.state.phase, Phase::Idle) && !world.timer && world.open.is_empty());
+}
+
+#[test]
+fn a_restart_that_fails_is_tried_again_a_users_start_is_not() {
+    let mut world = World::running_with(RestartPolicy::UnlessStopped);
+    world.end();
+    world.settle();
+    world.time_up();
+    world.finish(0, false, false);
+    world.settle();
+    assert!(matches!(world.state.phase, Phase::Backoff) && world.timer);
+    assert!(world.state.error.is_some());
+    let start = world.ask(Ask::Start);
+    world.finish(0, false, false);
+    world.settle();
+    assert!(matches!(world.state.phase, Phase::Idle) && !world.timer);
+    assert_eq!(world.answered.last().unwrap().0, start);
+}
+
+#[test]
+fn a_new_daemon_starts_what_its_policy_says() {
+    use RestartPolicy::{Always, No, OnFailure, UnlessStopped};
+    let most = Some(3);
+    for (policy, code, stopped, starts) in [
+        (No, 1, false, false),
+        (Always, 0, false, true),
+        (Always, 0, true, true),
+        (UnlessStopped, 0, false, true),
+        (UnlessStopped, 0, true, false),
+        (OnFailure { most }, 0, false, false),
+        (OnFailure { most }, 1, false, true),
+        (OnFailure { most }, 1, true, false),
+    ] {
+        let exit = Exit { status: ExitStatus::Code(code), out_of_memory: false, at: NOW };
+        let restarts = Restarts::recorded(policy, 0, stopped);
+        let state = State::recovered(Stage::Idle, false, false, restarts, Some(exit));
+        let mut world =
+            World { state, here: [Resource::Directory].into(), ..World::new(false, policy) };
+        world.event(Event::Recovered(Found::NotSought)).unwrap();
+        world.settle();
+        let runs = world.state.stage() == Some(Stage::Running);
+        assert_eq!(runs, starts, "{policy:?} {code} {stopped}");
+    }
 }

@@ -183,7 +183,7 @@ async fn killed_after(milliseconds: u64, auto_remove: bool) {
                 container.state.pid.is_some() && world.fake.sandboxes().len() == 1
             }
             ContainerState::Paused => world.fake.sandboxes().len() == 1,
-            ContainerState::Created | ContainerState::Exited => {
+            ContainerState::Created | ContainerState::Exited | ContainerState::Restarting => {
                 world.fake.sandboxes().is_empty() && world.networks.plugged().is_empty()
             }
             ContainerState::Removing | ContainerState::Dead => false,

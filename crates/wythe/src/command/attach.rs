@@ -45,6 +45,11 @@ impl Args {
             ContainerState::Paused => {
                 return refuse("you cannot attach to a paused container, unpause it first");
             }
+            ContainerState::Restarting => {
+                return refuse(
+                    "you cannot attach to a restarting container, wait until it is running",
+                );
+            }
             ContainerState::Created
             | ContainerState::Exited
             | ContainerState::Removing

@@ -81,7 +81,9 @@ impl Args {
         let bounds = filters.bounds(&containers)?;
         containers.retain(|container| {
             let runs = match container.state.state {
-                ContainerState::Running | ContainerState::Paused => true,
+                ContainerState::Running | ContainerState::Paused | ContainerState::Restarting => {
+                    true
+                }
                 ContainerState::Created
                 | ContainerState::Exited
                 | ContainerState::Removing

@@ -32,9 +32,6 @@ const UNBUILT: &[(&str, bool, &str)] = &[
     ("volumes-from", true, "volumes"),
 ];
 
-/// Restart policies are known by their value: `no` is what every container has.
-const RESTART: &str = "restart";
-
 /// The first of them that was typed.
 #[derive(Debug, Default)]
 pub(super) struct UnbuiltFlags(Option<(String, &'static str)>);
@@ -52,10 +49,6 @@ impl clap::FromArgMatches for UnbuiltFlags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<UnbuiltFlags, Error> {
         let typed =
             |name: &str| matches.value_source(name) == Some(clap::parser::ValueSource::CommandLine);
-        let restart = matches.get_one::<String>(RESTART).filter(|policy| *policy != "no");
-        if let Some(policy) = restart {
-            return Ok(UnbuiltFlags(Some((format!("--restart {policy}"), "restart policies"))));
-        }
         let first = UNBUILT.iter().find(|(name, _, _)| typed(name));
         Ok(UnbuiltFlags(first.map(|(name, _, what)| (format!("--{name}"), *what))))
     }
@@ -68,16 +61,11 @@ impl clap::FromArgMatches for UnbuiltFlags {
 
 impl clap::Args for UnbuiltFlags {
     fn augment_args(command: Command) -> Command {
-        let restart = Arg::new(RESTART)
-            .long(RESTART)
-            .value_name("string")
-            .default_value("no")
-            .help("Restart policy to apply when a container exits (only \"no\" is built)");
         let flag = |&(name, takes_value, what): &(&'static str, bool, &'static str)| {
             let action = if takes_value { ArgAction::Append } else { ArgAction::SetTrue };
             Arg::new(name).long(name).action(action).hide(true).help(format!("Not built: {what}"))
         };
-        command.arg(restart).args(UNBUILT.iter().map(flag))
+        command.args(UNBUILT.iter().map(flag))
     }
 
     fn augment_args_for_update(command: Command) -> Command {

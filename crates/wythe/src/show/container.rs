@@ -158,7 +158,7 @@ impl ContainerJson {
             hosts_path: "",
             log_path: container.log_path.clone().unwrap_or_default(),
             name: format!("/{}", container.name),
-            restart_count: 0,
+            restart_count: container.state.restarts,
             driver: "erofs",
             platform: "linux",
             mount_label: "",
@@ -177,11 +177,13 @@ impl ContainerJson {
 fn state(container: &Container) -> State {
     let view = &container.state;
     let paused = view.state == ContainerState::Paused;
+    // Docker: what restarts is running too.
+    let restarting = view.state == ContainerState::Restarting;
     State {
         status: status::word(view.state),
-        running: paused || view.state == ContainerState::Running,
+        running: paused || restarting || view.state == ContainerState::Running,
         paused,
-        restarting: false,
+        restarting,
         oom_killed: view.exit.is_some_and(|exit| exit.out_of_memory),
         dead: view.state == ContainerState::Dead,
         pid: view.pid.unwrap_or(0),

@@ -33,6 +33,7 @@ pub(crate) fn container() -> Container {
             started: Some(ago(5)),
             exit: None,
             error: None,
+            restarts: 0,
         },
         network: NetworkView {
             address: Some(Ipv4Addr::new(172, 17, 0, 2)),

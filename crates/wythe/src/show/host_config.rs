@@ -138,7 +138,7 @@ impl HostConfig {
             log_config: log_config(create),
             network_mode: network_name(&create.network),
             port_bindings: port_bindings(create),
-            restart_policy: RestartPolicy { name: "no", maximum_retry_count: 0 },
+            restart_policy: restart_policy(create.restart),
             auto_remove: create.auto_remove,
             volume_driver: "",
             volumes_from: None,
@@ -202,6 +202,16 @@ impl HostConfig {
             readonly_paths: if open { Vec::new() } else { profile::READ_ONLY_PATHS.to_vec() },
         }
     }
+}
+
+fn restart_policy(policy: engine::RestartPolicy) -> RestartPolicy {
+    let most = match policy {
+        engine::RestartPolicy::OnFailure { most } => most,
+        engine::RestartPolicy::No
+        | engine::RestartPolicy::Always
+        | engine::RestartPolicy::UnlessStopped => None,
+    };
+    RestartPolicy { name: policy.name(), maximum_retry_count: most.unwrap_or(0) }
 }
 
 /// Docker's word for a network mode.

@@ -13,16 +13,18 @@ pub(crate) fn sentence(state: &StateView, now: Timestamp) -> String {
         ContainerState::Created => "Created".to_owned(),
         ContainerState::Running => format!("Up {}", up()),
         ContainerState::Paused => format!("Up {} (Paused)", up()),
-        ContainerState::Exited => {
-            let ago = state.exit.map(|exit| time::human(time::between(exit.at, now)));
-            let code = exit_code(state);
-            ago.map_or_else(
-                || format!("Exited ({code})"),
-                |ago| format!("Exited ({code}) {ago} ago"),
-            )
-        }
+        ContainerState::Exited => ended("Exited", state, now),
+        ContainerState::Restarting => ended("Restarting", state, now),
         ContainerState::Removing => "Removal In Progress".to_owned(),
         ContainerState::Dead => "Dead".to_owned(),
+    }
+}
+
+fn ended(word: &str, state: &StateView, now: Timestamp) -> String {
+    let code = exit_code(state);
+    match state.exit.map(|exit| time::human(time::between(exit.at, now))) {
+        Some(ago) => format!("{word} ({code}) {ago} ago"),
+        None => format!("{word} ({code})"),
     }
 }
 
@@ -32,6 +34,7 @@ pub(crate) fn word(state: ContainerState) -> &'static str {
         ContainerState::Created => "created",
         ContainerState::Running => "running",
         ContainerState::Paused => "paused",
+        ContainerState::Restarting => "restarting",
         ContainerState::Exited => "exited",
         ContainerState::Removing => "removing",
         ContainerState::Dead => "dead",

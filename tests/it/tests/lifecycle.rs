@@ -1,0 +1,67 @@
+//! What happens over a container's life: restarts, health, new limits, waiting.
+
+use it::{Instance, wait_until};
+
+#[test]
+fn one_that_fails_is_started_again_until_it_has_failed_often_enough() {
+    let Some(instance) = Instance::start() else { return };
+    let all = ["run", "-d", "--network", "none", "--name", "job", "--restart", "on-failure:2"];
+    let command = ["demo", "sh", "-c", "echo again; exit 3"];
+    instance.ok(&[&all[..], &command].concat());
+    wait_until("it gives up", || {
+        instance.inspect("job", "{{.State.Status}} {{.RestartCount}}") == "exited 2"
+    });
+    assert_eq!(instance.ok(&["logs", "job"]), "again\nagain\nagain");
+    assert_eq!(instance.inspect("job", "{{.State.ExitCode}}"), "3");
+    let policy =
+        "{{.HostConfig.RestartPolicy.Name}} {{.HostConfig.RestartPolicy.MaximumRetryCount}}";
+    assert_eq!(instance.inspect("job", policy), "on-failure 2");
+}
+
+#[test]
+fn a_container_between_two_runs_says_so_and_is_stopped_for_good() {
+    let Some(instance) = Instance::start() else { return };
+    let all = ["run", "-d", "--network", "none", "--name", "web", "--restart", "always"];
+    instance.ok(&[&all[..], &["demo", "sh", "-c", "exit 1"]].concat());
+    wait_until("it has a row of failures", || {
+        let listed =
+            instance.ok(&["ps", "--format", "{{.Status}}", "--filter", "status=restarting"]);
+        listed.starts_with("Restarting (1) ") && listed.ends_with(" ago")
+    });
+    // Its next attempt is far enough away by now.
+    wait_until("it has waited longer", || {
+        let count = instance.inspect("web", "{{.RestartCount}}").parse::<u32>().unwrap_or(0);
+        count > 4 && instance.inspect("web", "{{.State.Restarting}}") == "true"
+    });
+    let refused = instance.run(&["rm", "web"]);
+    assert!(refused.err.contains("container is restarting: stop the container"), "{refused:?}");
+    let refused = instance.run(&["exec", "web", "true"]);
+    assert!(refused.err.contains("is restarting, wait until"), "{refused:?}");
+    instance.ok(&["stop", "web"]);
+    assert_eq!(instance.inspect("web", "{{.State.Status}} {{.State.Running}}"), "exited false");
+    let both = instance.run(&["run", "--rm", "--restart", "always", "demo"]);
+    assert!(both.err.contains("cannot specify both --restart and --rm"), "{both:?}");
+}
+
+#[test]
+fn a_killed_daemon_and_a_new_one_start_what_the_policy_says() {
+    let Some(mut instance) = Instance::start() else { return };
+    let run = |instance: &Instance, name: &str, policy: &str| {
+        let all = ["run", "-d", "--init", "--network", "none", "--name", name, "--restart", policy];
+        instance.ok(&[&all[..], &["demo", "sleep", "infinity"]].concat());
+    };
+    run(&instance, "kept", "unless-stopped");
+    run(&instance, "stopped", "unless-stopped");
+    run(&instance, "always", "always");
+    instance.ok(&["stop", "stopped", "always"]);
+    let before = instance.inspect("kept", "{{.State.Pid}}");
+    instance.kill_daemon();
+    // It ends while nobody looks.
+    let pid = before.parse().ok().and_then(rustix::process::Pid::from_raw).expect("a process id");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it runs");
+    instance.start_daemon();
+    let status = |name: &str| instance.inspect(name, "{{.State.Status}}");
+    wait_until("both run", || status("kept") == "running" && status("always") == "running");
+    assert_ne!(instance.inspect("kept", "{{.State.Pid}}"), before);
+    assert_eq!(status("stopped"), "exited");
+}
