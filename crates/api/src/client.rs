@@ -8,8 +8,8 @@ use std::{
 
 use base::{ContainerName, ErrorKind};
 use engine::{
-    Change, Container, Create, Created, Event, EventQuery, ExecCreate, ImageView, Import, Info,
-    LogQuery, Progress, Remove, RemoveImage, Stop, WaitFor,
+    Change, Container, Create, Created, Diagnosis, Event, EventQuery, ExecCreate, ImageView,
+    Import, Info, LogQuery, Progress, Remove, RemoveImage, Stop, WaitFor,
 };
 use tokio::net::UnixStream;
 use wire::{Conn, WireError};
@@ -520,6 +520,14 @@ impl Client {
     /// [`ClientError`].
     pub async fn exec_detached(&mut self, exec: &str) -> Result<(), ClientError> {
         self.order(Request::ExecDetached { exec: exec.to_owned() }, &[]).await
+    }
+
+    /// What is wrong with the host and with what the daemon has on it.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn doctor(&mut self, repair: bool) -> Result<Diagnosis, ClientError> {
+        Ok(*expect!(self.call(Request::Doctor { repair }, &[]).await?, Diagnosis)?)
     }
 
     /// The daemon in a few numbers.

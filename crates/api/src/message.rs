@@ -3,8 +3,8 @@
 
 use base::{ContainerName, ErrorKind};
 use engine::{
-    Change, Container, Create, Created, Event, EventQuery, ExecCreate, ExecView, ImageView, Import,
-    Info, LogQuery, Progress, Remove, RemoveImage, Stop, WaitFor,
+    Change, Container, Create, Created, Diagnosis, Event, EventQuery, ExecCreate, ExecView,
+    ImageView, Import, Info, LogQuery, Progress, Remove, RemoveImage, Stop, WaitFor,
 };
 use serde::{Deserialize, Serialize};
 use workload::{Exit, Signal, TerminalSize, Usage};
@@ -212,6 +212,11 @@ pub enum Request {
         /// Which exec.
         exec: String,
     },
+    /// [`Reply::Diagnosis`].
+    Doctor {
+        /// Clear away what is left over.
+        repair: bool,
+    },
 }
 
 impl Request {
@@ -250,7 +255,8 @@ impl Request {
             | Request::Events(_)
             | Request::Detached { .. }
             | Request::ExecDetached { .. }
-            | Request::Info => 0,
+            | Request::Info
+            | Request::Doctor { .. } => 0,
         }
     }
 }
@@ -291,6 +297,8 @@ pub enum Reply {
     Info(Box<Info>),
     /// Something happened.
     Event(Box<Event>),
+    /// What is wrong, and what is left over.
+    Diagnosis(Box<Diagnosis>),
 }
 
 impl Reply {
@@ -312,7 +320,8 @@ impl Reply {
             | Reply::Pids(_)
             | Reply::Name(_)
             | Reply::Changes(_)
-            | Reply::Info(_) => true,
+            | Reply::Info(_)
+            | Reply::Diagnosis(_) => true,
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::{io, os::fd::OwnedFd};
 
 use rustix::{
-    fs::{Mode, OFlags},
+    fs::{FileType, Mode, OFlags},
     io::Errno,
 };
 
@@ -37,6 +37,25 @@ pub(crate) fn read(slot: &Slot, path: &str) -> Result<Option<String>, CgroupErro
         Err(Errno::NODEV) => Ok(None),
         Err(error) => Err(failed(slot, "read", path, error)),
     }
+}
+
+/// The names of the groups directly below one; none if it is not there.
+pub(crate) fn directories(slot: &Slot, path: &str) -> Result<Vec<String>, CgroupError> {
+    let Some(fd) = open(slot, path, OFlags::RDONLY | OFlags::DIRECTORY)? else {
+        return Ok(Vec::new());
+    };
+    let list = || -> Result<Vec<String>, Errno> {
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::new(fd)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy();
+            if entry.file_type() == FileType::Directory && name != "." && name != ".." {
+                names.push(name.into_owned());
+            }
+        }
+        Ok(names)
+    };
+    list().map_err(|error| failed(slot, "list", path, error))
 }
 
 /// All of an open file, from its beginning.

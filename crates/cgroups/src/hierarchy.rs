@@ -2,7 +2,7 @@
 
 mod mounts;
 
-use std::{fs, os::fd::OwnedFd, sync::Arc};
+use std::{collections::BTreeSet, fs, os::fd::OwnedFd, sync::Arc};
 
 use rustix::fs::{Mode, OFlags};
 use workload::Finding;
@@ -86,7 +86,7 @@ impl Hierarchy {
             let subject = format!("cgroup {}", mounted.point.display());
             match open_slot(mounted) {
                 Ok(slot) => slots.push(slot),
-                Err(detail) => unusable.push(Finding { subject, works: false, detail }),
+                Err(detail) => unusable.push(Finding { subject, works: false, detail, mend: None }),
             }
         }
         if slots.is_empty() {
@@ -118,16 +118,32 @@ impl Hierarchy {
             subject: "cgroup layout".into(),
             works: true,
             detail: format!("{:?}", self.layout()).to_lowercase(),
+            mend: None,
         };
         let controllers = Controller::ALL.into_iter().map(|controller| {
             let (works, detail) = place(controller);
-            Finding {
-                subject: format!("cgroup controller {}", controller.v1_name()),
-                works,
-                detail,
-            }
+            let mend = (!works).then(|| {
+                format!(
+                    "boot without cgroup_disable={} and with its hierarchy mounted",
+                    controller.v1_name()
+                )
+            });
+            let subject = format!("cgroup controller {}", controller.v1_name());
+            Finding { subject, works, detail, mend }
         });
         std::iter::once(layout).chain(controllers).chain(self.0.unusable.iter().cloned()).collect()
+    }
+
+    /// The groups directly below this one, by their last names, in any hierarchy.
+    ///
+    /// # Errors
+    /// If a hierarchy cannot be read.
+    pub fn below(&self, name: &GroupName) -> Result<BTreeSet<String>, CgroupError> {
+        let mut names = BTreeSet::new();
+        for slot in self.slots() {
+            names.extend(files::directories(slot, name.as_str())?);
+        }
+        Ok(names)
     }
 
     /// Removes groups of this name (a shared parent such as `/wythe`) wherever they are empty.

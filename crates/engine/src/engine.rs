@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use images::uses;
 #[cfg(test)]
 pub(crate) use open::Parts;
 use tokio::{sync::watch, task::JoinSet};
@@ -77,6 +78,10 @@ pub(crate) struct Shared {
 }
 
 impl Engine {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
     /// Every container, oldest first.
     pub fn list(&self) -> Vec<Arc<Container>> {
         self.inner.shared.registry.list()

@@ -134,19 +134,28 @@ impl Files {
     }
 
     /// Removes directories that no record speaks of, and the trash.
-    pub(crate) fn remove_orphans(&self, known: &BTreeSet<&str>) -> io::Result<()> {
-        let nobody = BTreeSet::new();
-        for (directory, known) in
-            [(&self.containers, known), (&self.run, known), (&self.trash, &nobody)]
-        {
-            for entry in fs::read_dir(directory)? {
-                let entry = entry?;
-                if !entry.file_name().to_str().is_some_and(|name| known.contains(name)) {
-                    erase(&entry.path());
-                }
-            }
+    pub(crate) fn remove_orphans(&self, known: &BTreeSet<String>) -> io::Result<()> {
+        for path in self.orphans(|| known.clone())? {
+            erase(&path);
         }
         Ok(())
+    }
+
+    /// Directories that no record speaks of, and what is in the trash. `known` is asked when all
+    /// has been seen, so that what is made meanwhile is not taken for nobody's.
+    pub(crate) fn orphans(
+        &self,
+        known: impl FnOnce() -> BTreeSet<String>,
+    ) -> io::Result<Vec<PathBuf>> {
+        let mut seen = list(&self.containers)?;
+        seen.extend(list(&self.run)?);
+        let known = known();
+        seen.retain(|path| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            !name.is_some_and(|name| known.contains(name))
+        });
+        seen.extend(list(&self.trash)?);
+        Ok(seen)
     }
 
     /// A container's root over these layers, top first.
@@ -186,15 +195,23 @@ fn gone(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
+fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    fs::read_dir(directory)?.map(|entry| Ok(entry?.path())).collect()
+}
+
 fn erase(path: &Path) {
-    let erased = match fs::symlink_metadata(path).map(|metadata| metadata.is_dir()) {
+    if let Err(error) = remove(path) {
+        warn!(path = %path.display(), %error, "something that is nobody's cannot be removed");
+    }
+}
+
+/// Removes a file, or a directory with all there is in it; links are removed, never followed.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    gone(match fs::symlink_metadata(path).map(|metadata| metadata.is_dir()) {
         Ok(true) => fs::remove_dir_all(path),
         Ok(false) => fs::remove_file(path),
         Err(error) => Err(error),
-    };
-    if let Err(error) = gone(erased) {
-        warn!(path = %path.display(), %error, "something that is nobody's cannot be removed");
-    }
+    })
 }
 
 /// Names what failed.
@@ -243,7 +260,7 @@ mod tests {
             files.write(&id(byte), "hosts", "").unwrap();
         }
         files.discard(&id(3)).unwrap();
-        files.remove_orphans(&[id(1).as_str()].into()).unwrap();
+        files.remove_orphans(&[id(1).to_string()].into()).unwrap();
         assert!(files.directory(&id(1)).exists());
         assert!(!files.directory(&id(2)).exists() && !files.own(&id(2)).exists());
         assert_eq!(fs::read_dir(dir.path().join("trash")).unwrap().count(), 0);

@@ -5,6 +5,7 @@ mod store;
 use std::{fmt::Debug, fs::File, path::PathBuf};
 
 use base::{ContainerId, Digest};
+use workload::Finding;
 
 use crate::{Change, EngineError, ImageView, Import, engine::OnProgress};
 
@@ -99,4 +100,13 @@ pub(crate) trait Images: Debug + Send + Sync {
     /// # Errors
     /// If the store cannot be read.
     fn collect(&self, uses: &[ImageUse]) -> Result<(), EngineError>;
+
+    /// What this host can do with layers, and what is wrong with the store.
+    fn findings(&self) -> Vec<Finding>;
+
+    /// Files that neither an image nor one of these containers needs.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    fn strays(&self, uses: &[ImageUse]) -> Result<Vec<PathBuf>, EngineError>;
 }

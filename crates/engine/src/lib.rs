@@ -6,6 +6,7 @@
 
 mod actor;
 mod config;
+mod doctor;
 mod ending;
 mod engine;
 mod error;
@@ -33,6 +34,7 @@ mod tests;
 mod view;
 
 pub use config::{Config, Embedded};
+pub use doctor::{Diagnosis, Leftover, Outcome};
 pub use ending::Ending;
 pub use engine::{Engine, OnProgress};
 pub use error::{EngineError, OpenError};

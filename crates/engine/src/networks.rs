@@ -19,8 +19,11 @@ use net::{
     PublishedPort, Reservation,
 };
 use tracing::warn;
+use workload::Finding;
 
-use crate::{EngineError, NetworkView, PortBinding, PortRequest, Protocol, config::BRIDGE};
+use crate::{
+    EngineError, NetworkView, PortBinding, PortRequest, Protocol, config::BRIDGE, error::chain,
+};
 
 /// A container's place on the default bridge.
 #[derive(Debug)]
@@ -50,6 +53,21 @@ pub(crate) trait Networks: Debug + Send + Sync {
     /// # Errors
     /// [`EngineError::Network`].
     fn adopt(&self, plugged: &[(ContainerId, NetworkView)]) -> Result<(), EngineError>;
+
+    /// Cables that are plugged in and nobody's.
+    ///
+    /// # Errors
+    /// [`EngineError::Network`].
+    fn strays(&self) -> Result<Vec<InterfaceName>, EngineError>;
+
+    /// Removes one of them.
+    ///
+    /// # Errors
+    /// [`EngineError::Network`].
+    fn remove_stray(&self, cable: &InterfaceName) -> Result<(), EngineError>;
+
+    /// Whether containers can be plugged in on this host.
+    fn finding(&self) -> Finding;
 
     /// Leaves the host as it was, if nothing is plugged in.
     ///
@@ -236,6 +254,35 @@ impl Networks for HostNetworks {
         }
         state.up = Some(Up { network, leases });
         publish(host, &state)
+    }
+
+    fn strays(&self) -> Result<Vec<InterfaceName>, EngineError> {
+        let cables = self.host()?.cables(&self.bridge)?;
+        // Whoever is plugged in has been noted before it is there.
+        let state = self.lock();
+        let ours = |cable: &InterfaceName| {
+            state.plugged.keys().any(|id| InterfaceName::of_endpoint(id.as_str()) == *cable)
+        };
+        Ok(cables.into_iter().filter(|cable| !ours(cable)).collect())
+    }
+
+    fn remove_stray(&self, cable: &InterfaceName) -> Result<(), EngineError> {
+        Ok(self.host()?.remove_cable(cable)?)
+    }
+
+    fn finding(&self) -> Finding {
+        let tried = self.host().and_then(|host| Ok(host.try_rules()?));
+        let subject = "network".to_owned();
+        match tried {
+            Ok(()) => {
+                let detail = format!("nftables takes our rules; the bridge is {}", self.bridge);
+                Finding { subject, works: true, detail, mend: None }
+            }
+            Err(failure) => {
+                let mend = "run as root on a kernel with nf_tables and nft_nat".to_owned();
+                Finding { subject, works: false, detail: chain(&failure), mend: Some(mend) }
+            }
+        }
     }
 
     fn remove_unused(&self) -> Result<(), EngineError> {

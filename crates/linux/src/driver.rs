@@ -10,10 +10,10 @@ use std::{
 };
 
 use base::{Deadline, SandboxId};
-use cgroups::{Cgroup, Hierarchy};
+use cgroups::{Cgroup, GroupName, Hierarchy};
 use workload::{
     Capabilities, Driver, DriverError, Finding, Isolation, Materials, Network, Pending, Sandbox,
-    SandboxHandle, SandboxSpec,
+    SandboxHandle, SandboxSpec, Trace,
 };
 
 use crate::{host, plan::Facts, sandbox::LinuxSandbox};
@@ -31,18 +31,26 @@ pub(crate) struct Shared {
     pub(crate) hierarchy: Hierarchy,
     pub(crate) facts: Facts,
     pub(crate) init: Option<OwnedFd>,
+    /// Below which group sandboxes have theirs, where their specs name none.
+    group: GroupName,
     sandboxes: Mutex<BTreeMap<SandboxId, Arc<LinuxSandbox>>>,
 }
 
 impl LinuxDriver {
     /// A driver on this host. `init` is a small static program that, executed as
     /// `init -- COMMAND ARGS`, reaps orphans and passes signals on; without it
-    /// [`workload::ContainerSpec::init`] is refused.
+    /// [`workload::ContainerSpec::init`] is refused. `group` is the control group below which
+    /// sandboxes have theirs, such as `/wythe`, unless their specs name one; it is this driver's
+    /// alone.
     ///
     /// # Errors
-    /// `Unsupported` for an isolation that is not this driver's, for a kernel before Linux 5.12,
+    /// `Invalid` for a name that no group can have, `Unsupported` for an isolation that is not this driver's, for a kernel before Linux 5.12,
     /// and for a host without control groups.
-    pub fn new(isolation: Isolation, init: Option<OwnedFd>) -> Result<LinuxDriver, DriverError> {
+    pub fn new(
+        isolation: Isolation,
+        init: Option<OwnedFd>,
+        group: &str,
+    ) -> Result<LinuxDriver, DriverError> {
         if !matches!(isolation, Isolation::Container | Isolation::Host) {
             return Err(DriverError::Unsupported {
                 what: format!("isolation {isolation}"),
@@ -60,9 +68,15 @@ impl LinuxDriver {
             hierarchy: Hierarchy::detect()?,
             facts: Facts::read(),
             init,
+            group: group.parse()?,
             sandboxes: Mutex::new(BTreeMap::new()),
         };
         Ok(LinuxDriver { shared: Arc::new(shared) })
+    }
+
+    /// Removes the control group that all sandboxes stood in, if none does.
+    pub fn prune(&self) {
+        self.shared.hierarchy.prune(&self.shared.group);
     }
 }
 
@@ -73,6 +87,25 @@ impl Shared {
 
     pub(crate) fn forget(&self, id: &SandboxId) {
         self.table().remove(id);
+    }
+
+    /// The name of a sandbox's control group where its spec gives none.
+    fn default_group(&self, id: &SandboxId) -> String {
+        format!("{}/{id}", self.group)
+    }
+
+    /// Control groups below ours that bear a sandbox's name.
+    fn traces(&self) -> Result<Vec<Trace>, DriverError> {
+        let names = self.hierarchy.below(&self.group)?;
+        let sandboxes = names.iter().filter_map(|name| name.parse::<SandboxId>().ok());
+        Ok(sandboxes
+            .map(|sandbox| {
+                let token = self.default_group(&sandbox);
+                let what = format!("control group {token}");
+                let handle = SandboxHandle { isolation: self.isolation, sandbox, token };
+                Trace { handle, what }
+            })
+            .collect())
     }
 }
 
@@ -94,6 +127,10 @@ impl Driver for LinuxDriver {
         })
     }
 
+    fn traces(&self) -> Pending<'_, Result<Vec<Trace>, DriverError>> {
+        Box::pin(async { self.shared.traces() })
+    }
+
     fn create(
         &self,
         spec: SandboxSpec,
@@ -106,7 +143,7 @@ impl Driver for LinuxDriver {
             if self.shared.table().contains_key(&spec.id) {
                 return Err(DriverError::Exists { what });
             }
-            let name = spec.cgroup.clone().unwrap_or_else(|| default_group(&spec.id));
+            let name = spec.cgroup.clone().unwrap_or_else(|| self.shared.default_group(&spec.id));
             let cgroup = Cgroup::create(&self.shared.hierarchy, &name, &spec.limits)?;
             let id = spec.id.clone();
             let sandbox =
@@ -124,24 +161,19 @@ impl Driver for LinuxDriver {
         Box::pin(async move {
             let found = self.shared.table().get(&handle.sandbox).cloned();
             if found.is_none() {
-                clear(&self.shared.hierarchy, &handle, by)?;
+                clear(&self.shared, &handle, by)?;
             }
             Ok(found.map(|sandbox| sandbox as Arc<dyn Sandbox>))
         })
     }
 }
 
-/// The name of a sandbox's control group where its spec gives none.
-fn default_group(id: &SandboxId) -> String {
-    format!("/wythe/{id}")
-}
-
 /// Kills and removes what is left of a sandbox whose keeper was killed: nobody can tell its exit
 /// codes or reach its streams any more.
-fn clear(hierarchy: &Hierarchy, handle: &SandboxHandle, by: Deadline) -> Result<(), DriverError> {
+fn clear(shared: &Shared, handle: &SandboxHandle, by: Deadline) -> Result<(), DriverError> {
     let given = (!handle.token.is_empty()).then(|| handle.token.clone());
-    for name in given.into_iter().chain([default_group(&handle.sandbox)]) {
-        if let Some(group) = Cgroup::open(hierarchy, &name)? {
+    for name in given.into_iter().chain([shared.default_group(&handle.sandbox)]) {
+        if let Some(group) = Cgroup::open(&shared.hierarchy, &name)? {
             group.kill(by)?;
             group.remove(by)?;
         }

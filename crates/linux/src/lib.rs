@@ -34,3 +34,4 @@ mod terminal;
 mod users;
 
 pub use driver::LinuxDriver;
+pub use host::findings;

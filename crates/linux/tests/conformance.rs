@@ -16,7 +16,8 @@ struct InProcess {
 impl InProcess {
     fn new() -> Option<InProcess> {
         let home = Home::new()?;
-        let driver = LinuxDriver::new(Isolation::Container, None).expect("this host has it all");
+        let driver = LinuxDriver::new(Isolation::Container, None, "/wythe-test")
+            .expect("this host has it all");
         Some(InProcess { driver: Arc::new(driver), home })
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     conntrack::{self, Flow},
     error::{NetworkError, wrong},
     link::{self, Cable, Families, Link},
+    nft::Transaction,
     reserve, subnet,
     table::{self, Entry},
 };
@@ -40,7 +41,7 @@ pub struct Host {
 
 /// Our nftables table, and the socket for it.
 #[derive(Debug)]
-struct Table {
+pub(crate) struct Table {
     name: String,
     socket: Socket,
     /// What it says; none if another process wrote it last.
@@ -241,7 +242,7 @@ impl Host {
         .map_err(wrong("lay cable", name.as_str()))
     }
 
-    fn unplug(&self, name: &InterfaceName) -> Result<(), NetlinkError> {
+    pub(crate) fn unplug(&self, name: &InterfaceName) -> Result<(), NetlinkError> {
         let mut batch = Batch::default();
         link::remove(&mut batch, name.as_str());
         gone(self.links().execute(batch))
@@ -361,11 +362,11 @@ impl Host {
         }
     }
 
-    fn link(&self, name: &InterfaceName) -> Result<Option<Link>, NetworkError> {
+    pub(crate) fn link(&self, name: &InterfaceName) -> Result<Option<Link>, NetworkError> {
         find(&mut self.links(), name).map_err(wrong("look up", name.as_str()))
     }
 
-    fn collect<T>(
+    pub(crate) fn collect<T>(
         &self,
         batch: Batch,
         read: impl Fn(&[u8]) -> Option<T>,
@@ -385,12 +386,21 @@ impl Host {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    pub(crate) fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Table {
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Carries out a transaction on a table that is not this one.
+    pub(crate) fn converse(&mut self, transaction: Transaction<'_>) -> Result<(), NetlinkError> {
+        self.socket.execute(transaction.finish())
+    }
+
     fn remove(&mut self) -> Result<(), NetlinkError> {
         self.says = None;
         self.socket.execute(table::remove(&self.name).finish())

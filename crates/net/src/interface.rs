@@ -36,7 +36,7 @@ impl InterfaceName {
     /// The same endpoint has the same name after a restart, so that what a killed daemon left can
     /// be found. 48 bits of FNV-1a: ids are random, so a thousand endpoints meet with a chance of
     /// 1 in 5 × 10^8.
-    pub(crate) fn of_endpoint(id: &str) -> InterfaceName {
+    pub fn of_endpoint(id: &str) -> InterfaceName {
         const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
         const PRIME: u64 = 0x0100_0000_01b3;
         let hash = id.bytes().fold(OFFSET, |hash, b| (hash ^ u64::from(b)).wrapping_mul(PRIME));

@@ -13,6 +13,7 @@
 //! Knows no containers, no images and no drivers: an endpoint is an id, an address and the
 //! namespace it ends in.
 
+mod check;
 mod conntrack;
 mod error;
 pub mod files;

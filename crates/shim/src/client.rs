@@ -13,7 +13,7 @@ use std::{fmt, io, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 use base::Deadline;
 use workload::{
     Capabilities, Driver, DriverError, Finding, Materials, Pending, Sandbox, SandboxHandle,
-    SandboxSpec,
+    SandboxSpec, Trace,
 };
 
 use self::{connection::CallError, sandbox::ShimSandbox, shims::Shims};
@@ -149,6 +149,16 @@ impl Driver for ShimDriver {
 
     fn probe(&self) -> Pending<'_, Vec<Finding>> {
         self.local.probe()
+    }
+
+    /// Sockets of shims, whether somebody listens there or not, and what `local` sees.
+    fn traces(&self) -> Pending<'_, Result<Vec<Trace>, DriverError>> {
+        Box::pin(async {
+            let isolation = self.local.capabilities().isolation;
+            let mut traces = self.shims.traces(isolation)?;
+            traces.extend(self.local.traces().await?);
+            Ok(traces)
+        })
     }
 
     fn create(

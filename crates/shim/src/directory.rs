@@ -19,6 +19,8 @@ use workload::DriverError;
 
 /// Name of the fork server's socket. Sandboxes' sockets end in `.sock`.
 const FORK_SERVER: &str = "fork-server";
+/// What the name of a sandbox's socket ends with.
+const SANDBOX_SUFFIX: &str = ".sock";
 
 /// Permission bits of the directory: who gets in is root to every sandbox.
 const DIRECTORY_MODE: u32 = 0o700;
@@ -98,7 +100,7 @@ impl Socket {
     fn name(&self) -> String {
         match self {
             Socket::ForkServer => FORK_SERVER.to_owned(),
-            Socket::Sandbox(id) => format!("{id}.sock"),
+            Socket::Sandbox(id) => format!("{id}{SANDBOX_SUFFIX}"),
         }
     }
 }
@@ -175,6 +177,22 @@ impl Directory {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(self.failed("remove", socket)(error.into())),
         }
+    }
+
+    /// The sandboxes whose sockets are here.
+    pub(crate) fn sandboxes(&self) -> Result<Vec<SandboxId>, DirectoryError> {
+        let failed = |error: Errno| DirectoryError::Io {
+            doing: "list directory",
+            path: self.path.clone(),
+            source: error.into(),
+        };
+        let mut sandboxes = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.fd).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_string_lossy();
+            sandboxes.extend(name.strip_suffix(SANDBOX_SUFFIX).and_then(|id| id.parse().ok()));
+        }
+        Ok(sandboxes)
     }
 
     fn address(&self, name: &str) -> PathBuf {

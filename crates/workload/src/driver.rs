@@ -23,6 +23,13 @@ pub trait Driver: Debug + Send + Sync {
     /// Looks at the host and says what works and what does not, for `doctor` and for errors.
     fn probe(&self) -> Pending<'_, Vec<Finding>>;
 
+    /// What there is on this host of sandboxes that this driver made, whoever made it do so and
+    /// whether they run, for `doctor` to find what nobody knows of.
+    ///
+    /// # Errors
+    /// [`DriverError::Step`] if the host cannot be looked at.
+    fn traces(&self) -> Pending<'_, Result<Vec<Trace>, DriverError>>;
+
     /// Makes a sandbox in which nothing runs yet.
     ///
     /// # Errors
@@ -174,6 +181,18 @@ pub struct Finding {
     pub works: bool,
     /// What was found, in a sentence.
     pub detail: String,
+    /// What would make it work, where something is missing that people want.
+    #[serde(default)]
+    pub mend: Option<String>,
+}
+
+/// Something of a sandbox that is on this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trace {
+    /// Whose; [`Driver::recover`] finds or clears it.
+    pub handle: SandboxHandle,
+    /// What it is: "shim", "control group /wythe/…".
+    pub what: String,
 }
 
 /// What it takes to find a sandbox again, after its maker was killed or upgraded.

@@ -26,7 +26,7 @@ pub use container::{
     Propagation, PropagationKind, RootFs, Tmpfs, UserMap,
 };
 pub use driver::{
-    Capabilities, Driver, Finding, Pausable, Pending, Process, Sandbox, SandboxHandle,
+    Capabilities, Driver, Finding, Pausable, Pending, Process, Sandbox, SandboxHandle, Trace,
 };
 pub use error::DriverError;
 pub use limits::{

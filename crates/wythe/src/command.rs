@@ -8,6 +8,7 @@ mod attach;
 mod completion;
 mod container;
 mod create;
+mod doctor;
 mod each;
 mod events;
 mod exec;
@@ -139,6 +140,8 @@ pub(crate) enum ClientCommand {
     System(system::SystemCommand),
     /// Display system-wide information
     Info(info::Args),
+    /// Look for what is wrong with this host, and for what a crash left
+    Doctor(doctor::Args),
     /// Show the Wythe version information
     Version(version::Args),
 }
@@ -222,6 +225,7 @@ impl ClientCommand {
             ClientCommand::Events(args) => args.run(to).await,
             ClientCommand::System(command) => command.run(to).await,
             ClientCommand::Info(args) => args.run(to).await,
+            ClientCommand::Doctor(args) => args.run(to).await,
             ClientCommand::Version(args) => args.run(to).await,
         }
     }

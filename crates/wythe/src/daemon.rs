@@ -19,10 +19,10 @@ use crate::{
     paths::Roots,
 };
 
-mod bridge;
 mod drivers;
 mod embedded;
 mod init;
+mod instance;
 mod listener;
 mod lock;
 mod log;
@@ -90,7 +90,7 @@ fn start(args: Args, endpoint: &Endpoint) -> Result<(), CliError> {
         .map_err(|error| CliError::io("enter a mount namespace for the daemon", error))?;
     let socket = args.socket.unwrap_or_else(|| endpoint.named.clone().unwrap_or(roots.socket()));
     let listener = listener::open(&socket)?;
-    let bridge = args.bridge.unwrap_or_else(|| bridge::name(&roots.run));
+    let bridge = args.bridge.unwrap_or_else(|| instance::bridge(&roots.run));
     let mut config =
         engine::Config::new(roots.data.clone(), roots.run.clone(), build_version().to_owned());
     config.bridge = bridge;

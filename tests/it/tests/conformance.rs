@@ -47,7 +47,8 @@ impl Shims {
     }
 
     fn shims(&self) -> ShimDriver {
-        let local = LinuxDriver::new(Isolation::Container, None).expect("this host has it all");
+        let local = LinuxDriver::new(Isolation::Container, None, "/wythe-test")
+            .expect("this host has it all");
         ShimDriver::new(Arc::new(local), self.config.clone()).expect("the directory is ours")
     }
 }

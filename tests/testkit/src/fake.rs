@@ -35,7 +35,7 @@ use std::{
 use base::{Deadline, SandboxId};
 use workload::{
     Capabilities, Driver, DriverError, Exit, ExitStatus, Finding, Isolation, Materials, Pending,
-    ProcessSpec, Sandbox, SandboxHandle, SandboxSpec,
+    ProcessSpec, Sandbox, SandboxHandle, SandboxSpec, Trace,
 };
 
 use fault::Faults;
@@ -171,8 +171,19 @@ impl Driver for Fake {
             subject: "fake".to_owned(),
             works: true,
             detail: "it is all in memory".to_owned(),
+            mend: None,
         };
         Box::pin(async move { vec![finding] })
+    }
+
+    fn traces(&self) -> Pending<'_, Result<Vec<Trace>, DriverError>> {
+        let isolation = self.host.isolation;
+        let ids: Vec<_> = locked(&self.host.sandboxes).keys().cloned().collect();
+        let trace = move |sandbox: SandboxId| Trace {
+            what: format!("sandbox {sandbox}"),
+            handle: SandboxHandle { isolation, sandbox, token: String::new() },
+        };
+        Box::pin(async move { Ok(ids.into_iter().map(trace).collect()) })
     }
 
     fn create(

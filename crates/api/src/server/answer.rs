@@ -145,6 +145,9 @@ async fn carry_out(
         }
         Request::Detached { who } => engine.detached(&who)?,
         Request::ExecDetached { exec } => engine.exec_detached(&exec)?,
+        Request::Doctor { repair } => {
+            return Ok(Reply::Diagnosis(Box::new(engine.doctor(repair).await?)));
+        }
         Request::Info => return Ok(Reply::Info(Box::new(engine.info()))),
     }
     Ok(Reply::Done)

@@ -128,7 +128,7 @@ impl Engine {
 }
 
 /// Which containers use which image and layers.
-fn uses(shared: &Shared) -> Vec<ImageUse> {
+pub(crate) fn uses(shared: &Shared) -> Vec<ImageUse> {
     shared
         .registry
         .entries()

@@ -119,7 +119,7 @@ fn open_blocking(
     found.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
     let Parts { images, networks } = parts(&config)?;
 
-    let known: BTreeSet<_> = found.iter().map(|record| record.id.as_str()).collect();
+    let known: BTreeSet<_> = found.iter().map(|record| record.id.to_string()).collect();
     if let Err(failure) = files.remove_orphans(&known) {
         warn!(error = %failure, "orphans cannot be looked for");
     }

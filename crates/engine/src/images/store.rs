@@ -7,10 +7,12 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use base::{ContainerId, Digest, ErrorKind, clock::Timestamp};
+use base::{ByteSize, ContainerId, Digest, ErrorKind, clock::Timestamp};
 use image::{
-    ContainerUse, Load, Loaded, Options, Platform, Reference, Removed, ResolveError, Store, wire,
+    Audit, ContainerUse, Load, Loaded, Options, Platform, Reference, Removed, ResolveError, Store,
+    StoreError, wire,
 };
+use workload::Finding;
 
 use super::{ImageUse, Images};
 use crate::{
@@ -68,6 +70,19 @@ impl Images for StoreImages {
 
     fn unmount(&self, container: &ContainerId) {
         self.store.unmount(container.as_str());
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        let mut findings = self.store.findings().to_vec();
+        findings.push(sound(self.store.audit(&[], false)));
+        findings
+    }
+
+    fn strays(&self, uses: &[ImageUse]) -> Result<Vec<PathBuf>, EngineError> {
+        let uses: Vec<_> = uses.iter().filter_map(container_use).collect();
+        let audit = self.store.audit(&uses, false);
+        let audit = audit.map_err(|error| wrong(error.kind(), &error))?;
+        Ok(audit.extra.into_iter().map(|extra| extra.path).collect())
     }
 
     fn unmount_idle(&self) {
@@ -169,6 +184,24 @@ fn unresolved(error: ResolveError) -> EngineError {
 
 fn reference(text: &str) -> Result<Reference, EngineError> {
     text.parse().map_err(|error: image::reference::ReferenceError| wrong(error.kind(), &error))
+}
+
+/// Whether all is there that the images need.
+fn sound(audit: Result<Audit, StoreError>) -> Finding {
+    let subject = "image store".to_owned();
+    let audit = match audit {
+        Ok(audit) => audit,
+        Err(error) => {
+            return Finding { subject, works: false, detail: chain(&error), mend: None };
+        }
+    };
+    let missing = audit.blobs_missing.len() + audit.layers_missing.len();
+    if audit.is_sound() {
+        let detail = format!("{} needed by images, all there", ByteSize(audit.bytes_needed));
+        return Finding { subject, works: true, detail, mend: None };
+    }
+    let mend = Some("load or import the images again whose containers do not start".to_owned());
+    Finding { subject, works: false, detail: format!("{missing} files are missing"), mend }
 }
 
 /// An id that is none was never one of this store.

@@ -12,7 +12,7 @@ use std::{
 use base::{ContainerId, Digest};
 use tempfile::TempDir;
 use testkit::fake::Fake;
-use workload::Driver;
+use workload::{Driver, Finding};
 
 use crate::{
     Change, Config, Create, Engine, EngineError, ImageConfig, ImageView, Import, NetworkMode,
@@ -159,6 +159,14 @@ impl Images for FakeImages {
         self.mounted.lock().unwrap().remove(container);
     }
 
+    fn findings(&self) -> Vec<Finding> {
+        Vec::new()
+    }
+
+    fn strays(&self, _: &[ImageUse]) -> Result<Vec<PathBuf>, EngineError> {
+        Ok(Vec::new())
+    }
+
     fn unmount_idle(&self) {
         assert!(self.mounted().is_empty(), "there are containers");
     }
@@ -239,6 +247,19 @@ impl Networks for FakeNetworks {
         let known = plugged.iter().filter_map(|(id, view)| Some((id.clone(), view.address?)));
         *self.plugged.lock().unwrap() = known.collect();
         Ok(())
+    }
+
+    fn strays(&self) -> Result<Vec<net::InterfaceName>, EngineError> {
+        Ok(Vec::new())
+    }
+
+    fn remove_stray(&self, _: &net::InterfaceName) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    fn finding(&self) -> Finding {
+        let (subject, detail) = ("network".to_owned(), "it is in memory".to_owned());
+        Finding { subject, works: true, detail, mend: None }
     }
 
     fn remove_unused(&self) -> Result<(), EngineError> {

@@ -53,5 +53,7 @@ fn finding(how: Attach, outcome: &io::Result<()>) -> Finding {
         Attach::File => "image layers: EROFS",
         Attach::Loop => "image layers: EROFS on loop devices",
     };
-    Finding { subject: subject.to_owned(), works, detail: what }
+    let mend =
+        (!works && how == Attach::Loop).then(|| "load or build in the erofs module".to_owned());
+    Finding { subject: subject.to_owned(), works, detail: what, mend }
 }

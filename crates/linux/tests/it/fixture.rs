@@ -54,7 +54,7 @@ impl Fixture {
         let capabilities =
             profile::DEFAULT_CAPABILITIES.iter().filter_map(|n| profile::capability(n));
         Some(Fixture {
-            driver: LinuxDriver::new(Isolation::Container, None).unwrap(),
+            driver: LinuxDriver::new(Isolation::Container, None, "/wythe-test").unwrap(),
             sandbox: SandboxSpec {
                 id: id.parse().unwrap(),
                 hostname: Some("inside".into()),

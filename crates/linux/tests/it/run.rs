@@ -142,7 +142,7 @@ fn the_environment_has_a_home_and_the_working_directory_is_made() {
 #[test]
 fn a_host_process_sees_the_host() {
     let Some(mut fixture) = Fixture::new() else { return };
-    fixture.driver = linux::LinuxDriver::new(Isolation::Host, None).unwrap();
+    fixture.driver = linux::LinuxDriver::new(Isolation::Host, None, "/wythe-test").unwrap();
     fixture.container.root = RootFs::Directory("/".into());
     fixture.container.mounts.clear();
     let mut spec = fixture.sh("readlink /proc/self/ns/mnt; cat /proc/self/cgroup");

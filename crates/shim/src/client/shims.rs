@@ -8,7 +8,7 @@ use std::{
 };
 
 use base::{Deadline, SandboxId};
-use workload::{DriverError, SandboxHandle};
+use workload::{DriverError, Isolation, SandboxHandle, Trace};
 
 use super::{
     ShimConfig,
@@ -104,6 +104,16 @@ impl Shims {
             Ok(other) => Err(nonsense(&other)),
             Err(error) => Err(error.into_driver_error(&id)),
         }
+    }
+
+    /// What there is of shims: their sockets.
+    pub(super) fn traces(&self, isolation: Isolation) -> Result<Vec<Trace>, DriverError> {
+        let sandboxes = self.directory.sandboxes().map_err(|error| error.to_driver_error())?;
+        let trace = |sandbox: SandboxId| Trace {
+            what: format!("shim {sandbox}"),
+            handle: SandboxHandle { isolation, sandbox, token: String::new() },
+        };
+        Ok(sandboxes.into_iter().map(trace).collect())
     }
 
     pub(super) async fn stop_fork_server(&self, by: Deadline) -> Result<(), DriverError> {

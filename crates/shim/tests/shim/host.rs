@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use workload::{
     Capabilities, Driver, DriverError, Exit, ExitStatus, Finding, Isolation, Limits, Materials,
     Pausable, Pending, Process, ProcessSpec, Sandbox, SandboxHandle, SandboxSpec, Signal, Streams,
-    TerminalSize, Usage,
+    TerminalSize, Trace, Usage,
 };
 
 /// Host name of a sandbox that takes half a second to make.
@@ -49,6 +49,10 @@ impl Driver for HostDriver {
 
     fn probe(&self) -> Pending<'_, Vec<Finding>> {
         Box::pin(async { Vec::new() })
+    }
+
+    fn traces(&self) -> Pending<'_, Result<Vec<Trace>, DriverError>> {
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     fn create(

@@ -16,7 +16,7 @@ use shim::{ForkServer, ShimConfig, ShimDriver};
 use tracing::warn;
 use workload::{Driver, DriverError, Isolation};
 
-use super::init;
+use super::{init, instance};
 use crate::{
     error::{CliError, chain},
     output,
@@ -45,11 +45,14 @@ pub(super) async fn open(roots: &Roots, joined: bool) -> Result<Drivers, CliErro
         start: start_fork_server(shim_directory(roots), build, init.clone()),
     };
     let mut drivers: Vec<Arc<ShimDriver>> = Vec::new();
+    let mut locals = Vec::new();
     for isolation in [Isolation::Container, Isolation::Host] {
         let failed = |error: &dyn std::error::Error| {
             CliError::Usage(format!("no driver for isolation {isolation}: {}", chain(error)))
         };
-        let local = make(isolation, &init).map_err(|error| failed(&error))?;
+        let local =
+            make(isolation, &init, &instance::group(&roots.run)).map_err(|error| failed(&error))?;
+        locals.push(Arc::clone(&local));
         let driver = ShimDriver::new(local, config.clone()).map_err(|error| failed(&error))?;
         if !joined && drivers.is_empty() {
             // One that is left over lives in the mount namespace of a daemon that is gone.
@@ -58,32 +61,38 @@ pub(super) async fn open(roots: &Roots, joined: bool) -> Result<Drivers, CliErro
         }
         drivers.push(Arc::new(driver));
     }
-    Ok(Drivers(drivers))
+    Ok(Drivers { drivers, locals })
 }
 
 /// The drivers of this build. Their shims share one fork server.
-pub(super) struct Drivers(Vec<Arc<ShimDriver>>);
+pub(super) struct Drivers {
+    drivers: Vec<Arc<ShimDriver>>,
+    /// The same in this process, which makes nothing.
+    locals: Vec<Arc<LinuxDriver>>,
+}
 
 impl Drivers {
     /// As the engine knows them.
     pub(super) fn list(&self) -> Vec<Arc<dyn Driver>> {
-        self.0.iter().map(|driver| Arc::clone(driver) as Arc<dyn Driver>).collect()
+        self.drivers.iter().map(|driver| Arc::clone(driver) as Arc<dyn Driver>).collect()
     }
 
     /// Ends the fork server, which is of no use without a daemon; shims go on without it.
     pub(super) async fn stop(&self) {
-        let Some(driver) = self.0.first() else { return };
+        let Some(driver) = self.drivers.first() else { return };
         if let Err(error) = driver.stop_fork_server(Deadline::after(STOP_WITHIN)).await {
             // The next daemon tries again.
             warn!(%error, "the fork server goes on");
         }
+        // The group that all sandboxes stand in goes with the last of them.
+        self.locals.iter().for_each(|driver| driver.prune());
     }
 }
 
 /// The driver for an isolation, in this process, with the program for `--init`.
-fn make(isolation: Isolation, init: &Path) -> Result<Arc<dyn Driver>, DriverError> {
+fn make(isolation: Isolation, init: &Path, group: &str) -> Result<Arc<LinuxDriver>, DriverError> {
     let init = init::open(init).ok();
-    Ok(Arc::new(LinuxDriver::new(isolation, init)?))
+    Ok(Arc::new(LinuxDriver::new(isolation, init, group)?))
 }
 
 /// Names this build: of two programs of one version, the one that was built later is another.
@@ -122,10 +131,14 @@ pub(crate) fn shim(args: &[OsString]) -> ExitCode {
         return ExitCode::from(125);
     };
     let init = PathBuf::from(init);
+    // The sockets' directory is in the run root.
+    let group = instance::group(Path::new(run_dir).parent().unwrap_or(Path::new("/")));
     let server = ForkServer {
         run_dir: Path::new(run_dir).to_owned(),
         build: build.to_string_lossy().into_owned(),
-        driver: Arc::new(move |isolation| make(isolation, &init)),
+        driver: Arc::new(move |isolation| {
+            make(isolation, &init, &group).map(|driver| driver as Arc<dyn Driver>)
+        }),
     };
     match server.serve() {
         Ok(()) => ExitCode::SUCCESS,

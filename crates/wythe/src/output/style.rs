@@ -14,6 +14,16 @@ pub(crate) fn warning(word: &str) -> String {
     paint(word, AnsiColor::Yellow.on_default().bold())
 }
 
+/// What is as it should be.
+pub(crate) fn good(word: &str) -> String {
+    paint(word, AnsiColor::Green.on_default())
+}
+
+/// What is not.
+pub(crate) fn bad(word: &str) -> String {
+    paint(word, AnsiColor::Red.on_default())
+}
+
 fn paint(word: &str, style: Style) -> String {
     if colourful() { format!("{style}{word}{style:#}") } else { word.to_owned() }
 }
