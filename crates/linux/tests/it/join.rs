@@ -90,7 +90,14 @@ fn a_terminal_is_the_containers_own_and_can_be_resized() {
             let (mut ours, theirs) = UnixStream::pair().unwrap();
             let streams = Streams { attached: Some(theirs.into()) };
             let process = sandbox.spawn(spec, streams, soon()).await.unwrap();
-            while !fixture.output(name).contains("77") {
+            // What is typed earlier is echoed earlier: it waits until all but the last is there.
+            let ready = || {
+                let output = fixture.output(name).replace("ls: /dev/console", "");
+                let after = output.split_once("77").map(|(_, rest)| rest.lines());
+                let numbers = after.into_iter().flatten().map(str::trim);
+                numbers.filter(|line| line.parse::<u32>().is_ok()).count() == 2
+            };
+            while !ready() {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             process.resize(TerminalSize { rows: 20, columns: 40 }).await.unwrap();
