@@ -17,3 +17,4 @@ pub mod netns;
 pub mod process;
 pub mod seccomp;
 pub mod signal;
+pub mod userns;
