@@ -30,7 +30,10 @@ fn find<'h>(hierarchy: &'h Hierarchy, name: &GroupName) -> Option<Freezer<'h>> {
 fn found<'h>(hierarchy: &'h Hierarchy, name: &GroupName) -> Result<Freezer<'h>, CgroupError> {
     find(hierarchy, name).ok_or_else(|| CgroupError::Unsupported {
         what: "pause".into(),
-        why: format!("cgroup {name} is gone, or in no hierarchy that can freeze"),
+        why: match hierarchy.has_any() {
+            true => format!("cgroup {name} is gone, or in no hierarchy that can freeze"),
+            false => hierarchy.why_not(Controller::Freezer),
+        },
     })
 }
 

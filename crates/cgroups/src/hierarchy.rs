@@ -1,5 +1,6 @@
 //! What this host has: its cgroup file systems, opened once, and where each controller lives.
 
+mod delegated;
 mod mounts;
 
 use std::{collections::BTreeSet, fs, os::fd::OwnedFd, sync::Arc};
@@ -7,6 +8,7 @@ use std::{collections::BTreeSet, fs, os::fd::OwnedFd, sync::Arc};
 use rustix::fs::{Mode, OFlags};
 use workload::Finding;
 
+pub use self::delegated::LEAF;
 pub(crate) use self::mounts::{Kind, Mounted, own_path};
 use crate::{CgroupError, GroupName, controller::Controller, files};
 
@@ -31,6 +33,8 @@ struct Inner {
     /// Hierarchies that cannot be used, and why.
     unusable: Vec<Finding>,
     kernel: (u32, u32),
+    /// Whether this process is in a user namespace, so that it has only what was granted to it.
+    confined: bool,
 }
 
 /// One usable hierarchy.
@@ -68,7 +72,8 @@ impl Hierarchy {
     /// Looks at the host.
     ///
     /// # Errors
-    /// If `/proc` cannot be read or no hierarchy can be used.
+    /// If `/proc` cannot be read, or no hierarchy can be used by one who may use all. Whoever is
+    /// in a user namespace may have been granted none: there are groups in name only then.
     pub fn detect() -> Result<Hierarchy, CgroupError> {
         let read = |path: &str| {
             fs::read_to_string(path).map_err(|error| step(&format!("read {path}"), error))
@@ -76,26 +81,32 @@ impl Hierarchy {
         let release = rustix::system::uname();
         let kernel = kernel_version(&release.release().to_string_lossy());
         let mounts = mounts::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?);
-        Hierarchy::from_mounts(mounts, kernel)
+        Hierarchy::from_mounts(mounts, kernel, sys::userns::is_confined())
     }
 
-    fn from_mounts(mounts: Vec<Mounted>, kernel: (u32, u32)) -> Result<Hierarchy, CgroupError> {
+    fn from_mounts(
+        mounts: Vec<Mounted>,
+        kernel: (u32, u32),
+        confined: bool,
+    ) -> Result<Hierarchy, CgroupError> {
         let mut slots = Vec::new();
         let mut unusable = Vec::new();
         for mounted in mounts {
             let subject = format!("cgroup {}", mounted.point.display());
-            match open_slot(mounted) {
+            let opened = open_slot(mounted);
+            let opened = if confined { opened.and_then(delegated::granted) } else { opened };
+            match opened {
                 Ok(slot) => slots.push(slot),
                 Err(detail) => unusable.push(Finding { subject, works: false, detail, mend: None }),
             }
         }
-        if slots.is_empty() {
+        if slots.is_empty() && !confined {
             let why: Vec<String> =
                 unusable.iter().map(|f| format!("{}: {}", f.subject, f.detail)).collect();
             let why = if why.is_empty() { "none is mounted".into() } else { why.join("; ") };
             return Err(CgroupError::NoHierarchy { why });
         }
-        Ok(Hierarchy(Arc::new(Inner { slots, unusable, kernel })))
+        Ok(Hierarchy(Arc::new(Inner { slots, unusable, kernel, confined })))
     }
 
     /// How the host's controllers are arranged.
@@ -116,8 +127,11 @@ impl Hierarchy {
         };
         let layout = Finding {
             subject: "cgroup layout".into(),
-            works: true,
-            detail: format!("{:?}", self.layout()).to_lowercase(),
+            works: self.has_any(),
+            detail: match self.has_any() {
+                true => format!("{:?}", self.layout()).to_lowercase(),
+                false => delegated::UNGRANTED.to_owned(),
+            },
             mend: None,
         };
         let controllers = Controller::ALL.into_iter().map(|controller| {
@@ -144,6 +158,29 @@ impl Hierarchy {
             names.extend(files::directories(slot, name.as_str())?);
         }
         Ok(names)
+    }
+
+    /// Whether there is one at all. Without, a group limits nothing and knows no processes.
+    pub fn has_any(&self) -> bool {
+        !self.slots().is_empty()
+    }
+
+    /// Whether this process has only what was granted to it.
+    pub(crate) fn is_confined(&self) -> bool {
+        self.0.confined
+    }
+
+    /// Why a controller that no hierarchy has is not there.
+    pub(crate) fn why_not(&self, controller: Controller) -> String {
+        let name = controller.v1_name();
+        match self.0.confined {
+            false => format!("no cgroup hierarchy has the {name} controller"),
+            true if self.has_any() => format!(
+                "the control group that was delegated to this user has no {name} controller: add \
+                 it to Delegate= of user@.service"
+            ),
+            true => delegated::UNGRANTED.to_owned(),
+        }
     }
 
     /// Removes groups of this name (a shared parent such as `/wythe`) wherever they are empty.
@@ -226,19 +263,20 @@ impl Hierarchy {
                 mounted,
             })
             .collect();
-        Hierarchy(Arc::new(Inner { slots, unusable: Vec::new(), kernel: (6, 1) }))
+        Hierarchy(Arc::new(Inner { slots, unusable: Vec::new(), kernel: (6, 1), confined: false }))
     }
 
     /// Only the version 2 hierarchy of this host, as if it had no other.
     pub(crate) fn only_v2(&self) -> Option<Hierarchy> {
         let mounted = self.v2()?.mounted.clone();
-        Hierarchy::from_mounts(vec![mounted], self.0.kernel).ok()
+        Hierarchy::from_mounts(vec![mounted], self.0.kernel, false).ok()
     }
 
     /// Only the version 1 hierarchies of this host, as if it had no other.
     pub(crate) fn only_v1(&self) -> Option<Hierarchy> {
         let v1 = self.slots().iter().filter(|slot| !slot.is_v2());
-        Hierarchy::from_mounts(v1.map(|slot| slot.mounted.clone()).collect(), self.0.kernel).ok()
+        Hierarchy::from_mounts(v1.map(|slot| slot.mounted.clone()).collect(), self.0.kernel, false)
+            .ok()
     }
 }
 

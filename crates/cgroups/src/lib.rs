@@ -33,7 +33,7 @@ mod tests;
 
 pub use cgroup::Cgroup;
 pub use error::CgroupError;
-pub use hierarchy::{Hierarchy, Layout};
+pub use hierarchy::{Hierarchy, LEAF, Layout};
 pub use join::Join;
 pub use name::GroupName;
 pub use oom::OomWatch;

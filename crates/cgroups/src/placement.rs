@@ -118,14 +118,17 @@ fn all<'h>(hierarchy: &'h Hierarchy, limits: &Limits) -> Result<Vec<Place<'h>>, 
         .collect();
     for controller in Controller::ALL {
         let Some(home) = hierarchy.home(controller) else {
-            refuse_homeless(controller, limits)?;
+            refuse_homeless(hierarchy, controller, limits)?;
             continue;
         };
         let place = places
             .iter_mut()
             .find(|place| std::ptr::eq(place.slot, home))
             .expect("a home is one of the slots");
-        put(place, controller, limits)?;
+        // A user namespace makes no device nodes, and only the initial one may load the program.
+        if !(hierarchy.is_confined() && controller == Controller::Devices) {
+            put(place, controller, limits)?;
+        }
     }
     put_unified(hierarchy, &mut places, limits)?;
     Ok(places)
@@ -150,13 +153,20 @@ fn put(place: &mut Place<'_>, controller: Controller, limits: &Limits) -> Result
 }
 
 /// A limit without a controller is an error; a count without one is not counted.
-fn refuse_homeless(controller: Controller, limits: &Limits) -> Result<(), CgroupError> {
+fn refuse_homeless(
+    hierarchy: &Hierarchy,
+    controller: Controller,
+    limits: &Limits,
+) -> Result<(), CgroupError> {
+    if hierarchy.is_confined() && controller == Controller::Devices {
+        return Ok(());
+    }
     let writes = plan::v1_writes(controller, limits)?;
     match writes.iter().find(|write| !write.optional) {
         None => Ok(()),
         Some(write) => Err(CgroupError::Unsupported {
             what: write.what.clone().into_owned(),
-            why: format!("no cgroup hierarchy has the {} controller", controller.v1_name()),
+            why: hierarchy.why_not(controller),
         }),
     }
 }
