@@ -127,7 +127,7 @@ impl Store {
         let descriptor = Descriptor::new(media_type, image.target, size);
         let driver = match self.form() {
             crate::Form::Erofs(_) => "erofs",
-            crate::Form::Directory => "directory",
+            crate::Form::Directory(_) => "directory",
         };
         let familiar = |names: &[Reference]| names.iter().map(Reference::familiar).collect();
         let config = image.config;

@@ -40,6 +40,8 @@ pub use error::{EntryError, Exceeded, LayerError, Name};
 pub use export::{ExportError, export};
 pub use limits::Limits;
 
+use crate::mounts::Marks;
+
 /// How the bytes of a layer were compressed, told by their first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
@@ -108,11 +110,12 @@ pub fn write_erofs(
 pub fn write_directory(
     input: impl Read + Send,
     root: BorrowedFd<'_>,
+    marks: Marks,
     limits: &Limits,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Layer, LayerError> {
     let ((mut applied, ignored), read) = stream::read(input, limits, progress, |stream| {
-        let mut staging = directory::Staging::new(root)?;
+        let mut staging = directory::Staging::new(root, marks)?;
         let applied = apply::apply(stream, &mut staging, limits)?;
         let ignored = staging.finish(&applied.tree)?;
         Ok((applied, ignored))

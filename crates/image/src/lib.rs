@@ -33,7 +33,7 @@ pub mod wire;
 pub use import::{Import, ImportError};
 pub use inspect::{GraphDriver, HistoryRow, Inspect, InspectRootFs, Metadata};
 pub use load::{Load, LoadError, Loaded};
-pub use mounts::{Attach, Form, MountError};
+pub use mounts::{Attach, Form, Marks, MountError};
 pub use platform::Platform;
 pub use progress::{Progress, Tell};
 pub use reference::Reference;

@@ -38,7 +38,18 @@ pub enum Form {
     /// One EROFS file per layer.
     Erofs(Attach),
     /// One directory per layer, for hosts without EROFS. Nothing is mounted.
-    Directory,
+    Directory(Marks),
+}
+
+/// Who may read and write overlayfs's marks in a layer's directories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marks {
+    /// Root of the host: `trusted.overlay.*`.
+    Trusted,
+    /// Anybody: `user.overlay.*`, for overlays mounted with `userxattr` (Linux 5.11). So it is in
+    /// a user namespace, where nobody makes device nodes and nothing belongs to ids that it does
+    /// not know: an empty file stands for the first, and root owns what would be the others'.
+    User,
 }
 
 /// How an EROFS file becomes a directory.
@@ -77,7 +88,7 @@ impl Mounts {
         for target in mountinfo::below(&dir).map_err(failed)? {
             let name = target.file_name().and_then(|name| name.to_str());
             match name.map(Digest::from_hex) {
-                Some(Ok(layer)) if form != Form::Directory => {
+                Some(Ok(layer)) if matches!(form, Form::Erofs(_)) => {
                     if inner.layers.insert(layer, BTreeSet::new()).is_none() {
                         inner.idle.push_back(layer);
                     }
@@ -182,7 +193,7 @@ impl Mounts {
     pub(crate) fn mounted(&self) -> Vec<Digest> {
         match self.form {
             Form::Erofs(_) => self.inner().layers.keys().copied().collect(),
-            Form::Directory => Vec::new(),
+            Form::Directory(_) => Vec::new(),
         }
     }
 
@@ -212,7 +223,7 @@ impl Mounts {
     fn directory(&self, layer: &Digest, file: &dyn Fn(&Digest) -> PathBuf) -> PathBuf {
         match self.form {
             Form::Erofs(_) => self.target(layer),
-            Form::Directory => file(layer),
+            Form::Directory(_) => file(layer),
         }
     }
 

@@ -21,6 +21,7 @@ use rustix::fs::{
     utimensat,
 };
 use rustix::io::Errno;
+use sys::userns::Ids;
 
 use super::{
     Attributes, Device, DeviceClass, LayerError, Name, Segment, Time, Xattr,
@@ -29,6 +30,7 @@ use super::{
     tar::Archive,
     tree::{Child, Directory, Kind, Node, NodeId, Tree},
 };
+use crate::mounts::Marks;
 
 /// A directory layer being written.
 #[derive(Debug)]
@@ -36,6 +38,41 @@ pub(super) struct Staging<'r> {
     root: BorrowedFd<'r>,
     files: OwnedFd,
     count: u64,
+    allowed: Allowed,
+}
+
+/// What the writer of a directory may give to files.
+#[derive(Debug)]
+struct Allowed {
+    marks: Marks,
+    /// The ids that may own something.
+    ids: Option<Ids>,
+}
+
+impl Allowed {
+    fn new(marks: Marks) -> Allowed {
+        let ids = match marks {
+            Marks::Trusted => None,
+            Marks::User => Ids::own().ok(),
+        };
+        Allowed { marks, ids }
+    }
+
+    /// Who owns a file that the archive gives to these: root in place of whom nobody is here.
+    fn owner(&self, attributes: &Attributes) -> (Uid, Gid) {
+        let known = |known: bool, id: u32| if known { id } else { 0 };
+        let uid = self.ids.as_ref().is_none_or(|ids| ids.has_uid(attributes.uid));
+        let gid = self.ids.as_ref().is_none_or(|ids| ids.has_gid(attributes.gid));
+        (Uid::from_raw(known(uid, attributes.uid)), Gid::from_raw(known(gid, attributes.gid)))
+    }
+
+    /// overlayfs's attribute of a directory that shows nothing of the layers below.
+    fn opaque(&self) -> &'static str {
+        match self.marks {
+            Marks::Trusted => "trusted.overlay.opaque",
+            Marks::User => "user.overlay.opaque",
+        }
+    }
 }
 
 /// Number of a file in the staging directory.
@@ -43,19 +80,20 @@ pub(super) struct Staging<'r> {
 pub(super) struct Staged(u64);
 
 impl<'r> Staging<'r> {
-    pub(super) fn new(root: BorrowedFd<'r>) -> Result<Staging<'r>, LayerError> {
+    pub(super) fn new(root: BorrowedFd<'r>, marks: Marks) -> Result<Staging<'r>, LayerError> {
         let make = || {
             mkdirat(root, RESERVED, Mode::RWXU)?;
             open_directory(root, RESERVED.as_bytes())
         };
         let files = make().map_err(|error| LayerError::Write(error.into()))?;
-        Ok(Staging { root, files, count: 0 })
+        Ok(Staging { root, files, count: 0, allowed: Allowed::new(marks) })
     }
 
     /// Makes the tree, and returns how many extended attributes the file system would not take.
     pub(super) fn finish(self, tree: &Tree<Staged>) -> Result<u64, LayerError> {
         let mut moves = Moves {
             tree,
+            allowed: &self.allowed,
             files: self.files.as_fd(),
             count: self.count,
             names: names_of(tree),
@@ -152,6 +190,7 @@ fn names_of<F>(tree: &Tree<F>) -> Vec<u32> {
 /// The tree on its way to the file system.
 struct Moves<'t> {
     tree: &'t Tree<Staged>,
+    allowed: &'t Allowed,
     /// The staging directory, and how many names were used in it.
     files: BorrowedFd<'t>,
     count: u64,
@@ -230,12 +269,24 @@ impl<'t> Moves<'t> {
         let made = match &node.kind {
             Kind::Symlink(target) => symlinkat(&**target, at, name),
             Kind::Fifo => mknodat(at, name, FileType::Fifo, Mode::RUSR, 0),
-            Kind::Device(device) => make_device(at, name, *device),
+            Kind::Device(device) => self.device(at, name, *device),
             Kind::Whiteout => make_device(at, name, Device::WHITEOUT),
             Kind::Directory(_) | Kind::File(_) => Ok(()),
         };
         made.map_err(self.failed())?;
         self.attributes(at, name, node)
+    }
+
+    /// A device node, or an empty file in its place where there may be none: what nobody can open
+    /// as a device, and what its name, owner and mode are kept on.
+    fn device(&self, at: BorrowedFd<'_>, name: &[u8], device: Device) -> rustix::io::Result<()> {
+        match make_device(at, name, device) {
+            Err(Errno::PERM) if self.allowed.marks == Marks::User => {
+                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+                openat(at, name, flags, Mode::RUSR).map(drop)
+            }
+            other => other,
+        }
     }
 
     /// Owner, mode, attributes and time, in this order: chown clears capabilities and
@@ -272,7 +323,7 @@ impl<'t> Moves<'t> {
         }
         if opaque {
             // Without it the layer would show what it hides.
-            fsetxattr(own, "trusted.overlay.opaque", b"y", XattrFlags::empty())
+            fsetxattr(own, self.allowed.opaque(), b"y", XattrFlags::empty())
                 .map_err(self.failed())?;
         }
         utimensat(parent, name, &times(attributes.mtime), AtFlags::SYMLINK_NOFOLLOW)
@@ -286,9 +337,9 @@ impl<'t> Moves<'t> {
         attributes: &Attributes,
         symlink: bool,
     ) -> Result<(), LayerError> {
-        let owner = Some(Uid::from_raw(attributes.uid));
-        let group = Some(Gid::from_raw(attributes.gid));
-        chownat(at, name, owner, group, AtFlags::SYMLINK_NOFOLLOW).map_err(self.failed())?;
+        let (owner, group) = self.allowed.owner(attributes);
+        chownat(at, name, Some(owner), Some(group), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(self.failed())?;
         if symlink {
             return Ok(());
         }
@@ -298,9 +349,14 @@ impl<'t> Moves<'t> {
     }
 
     /// A file system without a kind of attribute is no reason to refuse the layer; Docker and
-    /// containerd go on too.
+    /// containerd go on too. Neither is one that only root of the host may set.
     fn xattr_set(&mut self, set: rustix::io::Result<()>) -> Result<(), LayerError> {
+        let forbidden = self.allowed.marks == Marks::User;
         match set {
+            Err(Errno::PERM) if forbidden => {
+                self.ignored += 1;
+                Ok(())
+            }
             Err(Errno::NOTSUP) => {
                 self.ignored += 1;
                 Ok(())

@@ -24,6 +24,7 @@ use super::{
     tar_write::TarWriter,
     write_directory, write_erofs,
 };
+use crate::mounts::Marks;
 
 /// An entry with the data that the archive holds for it.
 pub(super) type Stored = (Entry, Vec<u8>);
@@ -105,7 +106,7 @@ pub(super) fn unpacked_within(
 ) -> Result<(tempfile::TempDir, Layer), LayerError> {
     let dir = tempfile::tempdir().unwrap();
     let root = File::open(dir.path()).unwrap();
-    let layer = write_directory(tar, root.as_fd(), limits, &mut |_| {})?;
+    let layer = write_directory(tar, root.as_fd(), Marks::Trusted, limits, &mut |_| {})?;
     Ok((dir, layer))
 }
 

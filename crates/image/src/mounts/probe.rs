@@ -4,7 +4,7 @@ use std::{fs::File, io, path::Path};
 
 use workload::Finding;
 
-use super::{Attach, Form, attach};
+use super::{Attach, Form, Marks, attach};
 use crate::layer::{self, Limits};
 
 /// The best form that works here, with what was found. `scratch` is a directory of the store, so
@@ -18,7 +18,12 @@ pub(crate) fn probe(scratch: &Path) -> (Form, Vec<Finding>) {
             return (Form::Erofs(how), findings);
         }
     }
-    (Form::Directory, findings)
+    (Form::Directory(marks()), findings)
+}
+
+/// Whose marks a layer of ours can have.
+fn marks() -> Marks {
+    if sys::userns::is_confined() { Marks::User } else { Marks::Trusted }
 }
 
 /// Mounts the EROFS image of an empty layer, for a moment and nowhere.

@@ -24,7 +24,8 @@ use crate::{
     store::digest_of,
 };
 
-const FORMS: [Form; 3] = [Form::Erofs(Attach::File), Form::Erofs(Attach::Loop), Form::Directory];
+const FORMS: [Form; 3] =
+    [Form::Erofs(Attach::File), Form::Erofs(Attach::Loop), Form::Directory(Marks::Trusted)];
 
 fn mounted_below(dir: &Path) -> usize {
     let run = dir.join("run/layers").canonicalize().unwrap();
@@ -134,7 +135,7 @@ fn a_layer_is_made_again_when_the_form_changes_or_its_file_is_lost() {
     load(&store, &simple("web:1", &[layer("a", "one").gzipped()])).unwrap();
     let stack = layers(&store, "web:1");
     drop(store);
-    scratch.form = Form::Directory;
+    scratch.form = Form::Directory(Marks::Trusted);
     let store = scratch.open();
     let dirs = store.mount("c1", &stack).unwrap();
     assert_eq!(read(&dirs[0], "a"), "one");

@@ -158,7 +158,7 @@ impl Store {
     pub(crate) fn layer_path(&self, diff_id: &Digest) -> PathBuf {
         self.disk.layers().join(match self.form() {
             Form::Erofs(_) => format!("{}.erofs", diff_id.hex()),
-            Form::Directory => diff_id.hex(),
+            Form::Directory(_) => diff_id.hex(),
         })
     }
 
@@ -178,10 +178,10 @@ impl Store {
                 let layer = layer::write_erofs(input, &file, &limits, progress)?;
                 Ok(Unpacked { temporary, file: Some(file), layer })
             }
-            Form::Directory => {
+            Form::Directory(marks) => {
                 let temporary = self.disk.temporary_directory().map_err(LayerError::Write)?;
                 let root = File::open(temporary.path()).map_err(LayerError::Write)?;
-                let layer = layer::write_directory(input, root.as_fd(), &limits, progress)?;
+                let layer = layer::write_directory(input, root.as_fd(), marks, &limits, progress)?;
                 Ok(Unpacked { temporary, file: None, layer })
             }
         }

@@ -17,6 +17,7 @@ use crate::layer::{
     },
     write_directory, write_erofs,
 };
+use crate::mounts::Marks;
 
 fn is_whiteout(described: &Described) -> bool {
     described.mode & 0o170_000 == 0o020_000 && described.content == "0:0"
@@ -433,7 +434,8 @@ fn the_directory_form_leaves_nothing_but_the_tree() {
     ]);
     let dir = tempfile::tempdir().unwrap();
     let root = File::open(dir.path()).unwrap();
-    write_directory(&tar[..], root.as_fd(), &Limits::default(), &mut |_| {}).unwrap();
+    write_directory(&tar[..], root.as_fd(), Marks::Trusted, &Limits::default(), &mut |_| {})
+        .unwrap();
     let tree = describe_path(dir.path());
     assert_eq!(tree.keys().map(String::as_str).collect::<Vec<_>>(), ["", "a", "b", "l", "m"]);
     assert_same(&tree, &written(&tar).unwrap().read());
