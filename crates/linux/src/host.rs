@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path};
 
+use sys::userns::Ids;
 use workload::Finding;
 
 use crate::plan::Facts;
@@ -21,6 +22,7 @@ impl Facts {
             apparmor: fs::read_to_string("/sys/module/apparmor/parameters/enabled")
                 .is_ok_and(|text| text.starts_with('Y')),
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+            confined: Ids::own().ok().filter(|ids| !ids.is_initial()),
         }
     }
 }
@@ -100,6 +102,12 @@ fn user_namespaces() -> Finding {
     };
     let mend = mend.map(str::to_owned);
     Finding { subject: "user namespaces".into(), works, detail, mend }
+}
+
+/// Whether there is any control group that this process may make groups in. For a process that
+/// is in its user namespace already.
+pub fn has_control_groups() -> bool {
+    cgroups::Hierarchy::detect().is_ok_and(|hierarchy| hierarchy.has_any())
 }
 
 /// Whether the kernel has the youngest system call without which nothing works.

@@ -31,7 +31,9 @@ mod report;
 mod sandbox;
 mod sysctl;
 mod terminal;
+mod tree;
 mod users;
 
+pub use cgroups::LEAF as DAEMON_GROUP;
 pub use driver::LinuxDriver;
-pub use host::findings;
+pub use host::{findings, has_control_groups};

@@ -16,7 +16,7 @@ mod tests;
 use std::{ffi::CString, os::unix::ffi::OsStrExt, path::Path, path::PathBuf};
 
 use cgroups::MountView;
-use sys::{clone::Namespaces, mount::Change, seccomp::SockFilter};
+use sys::{clone::Namespaces, mount::Change, seccomp::SockFilter, userns::Ids};
 use workload::{ContainerSpec, DriverError, Isolation, ProcessSpec, RootFs, SandboxSpec, UserMap};
 
 pub(crate) use self::{
@@ -74,6 +74,16 @@ pub(crate) struct Facts {
     pub(crate) apparmor: bool,
     /// Whether SELinux is in force.
     pub(crate) selinux: bool,
+    /// The ids that there are, where this process is in a user namespace that lacks some: the
+    /// daemon of an ordinary user is.
+    pub(crate) confined: Option<Ids>,
+}
+
+impl Input<'_> {
+    /// Whether the container is made or runs without the host's own privileges.
+    fn is_confined(&self) -> bool {
+        self.facts.confined.is_some() || self.sandbox.user.is_some()
+    }
 }
 
 /// As whom a process runs, looked up.

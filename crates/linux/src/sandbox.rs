@@ -30,7 +30,7 @@ use crate::{
     plan::{self, Extras, Filter, Identity, Input, Joined},
     prepare::{self, Given},
     process::LinuxProcess,
-    users,
+    tree, users,
 };
 
 /// Most processes that a sandbox keeps, running or ended and not yet forgotten.
@@ -269,6 +269,14 @@ impl LinuxSandbox {
         }
     }
 
+    fn kill(&self, by: Deadline) -> Result<(), DriverError> {
+        if self.shared.hierarchy.has_any() { Ok(self.cgroup.kill(by)?) } else { tree::kill() }
+    }
+
+    fn pids(&self) -> Result<Vec<u32>, DriverError> {
+        if self.shared.hierarchy.has_any() { Ok(self.cgroup.pids()?) } else { Ok(tree::pids()) }
+    }
+
     async fn remove(&self, by: Deadline) -> Result<(), DriverError> {
         // Nothing is launched into a group that is going away.
         let launching = tokio::time::timeout_at(by.instant().into(), self.launching.lock()).await;
@@ -276,7 +284,7 @@ impl LinuxSandbox {
             .map_err(|_| DriverError::DeadlinePassed { doing: "destroying the sandbox".into() })?;
         self.gone.store(true, Ordering::Release);
         loop {
-            self.cgroup.kill(by)?;
+            self.kill(by)?;
             let processes: Vec<_> =
                 self.processes().values().map(|entry| Arc::clone(&entry.process)).collect();
             for process in processes {
@@ -286,7 +294,7 @@ impl LinuxSandbox {
                 })?;
             }
             // What these left behind dies by the same kill; reaping it takes the kernel a moment.
-            if self.cgroup.pids()?.is_empty() {
+            if self.pids()?.is_empty() {
                 break;
             }
             if by.passed() {
@@ -377,7 +385,8 @@ impl Sandbox for LinuxSandbox {
     fn usage(&self) -> Pending<'_, Result<Usage, DriverError>> {
         Box::pin(async move {
             self.alive()?;
-            let mut usage = self.cgroup.usage()?;
+            let grouped = self.shared.hierarchy.has_any();
+            let mut usage = if grouped { self.cgroup.usage()? } else { tree::usage() };
             let own = self.spec.network != workload::Network::Host;
             let running = self.processes().values().find_map(|entry| entry.process.running_pid());
             if let Some(pid) =
@@ -392,7 +401,7 @@ impl Sandbox for LinuxSandbox {
     fn host_pids(&self) -> Pending<'_, Result<Vec<u32>, DriverError>> {
         Box::pin(async move {
             self.alive()?;
-            Ok(self.cgroup.pids()?)
+            self.pids()
         })
     }
 

@@ -114,13 +114,17 @@ fn kernel(
 /// Whether the terminals' group is somebody inside.
 fn has_tty_group(input: Input<'_>) -> bool {
     let has = |range: &IdMap| range.inside <= TTY_GROUP && TTY_GROUP - range.inside < range.count;
-    input.sandbox.user.as_ref().is_none_or(|map| map.join.is_some() || map.gids.iter().any(has))
+    let around = input.facts.confined.as_ref().is_none_or(|ids| ids.has_gid(TTY_GROUP));
+    let user = input.sandbox.user.as_ref();
+    user.map_or(around, |map| map.join.is_some() || map.gids.iter().any(has))
 }
 
 /// What is bound where a user namespace may not mount the real thing, because the network or the
 /// process ids it would show belong to another.
 fn instead(input: Input<'_>, kind: Filesystem) -> Option<&'static str> {
-    input.sandbox.user.as_ref()?;
+    if !input.is_confined() {
+        return None;
+    }
     match kind {
         Filesystem::Proc => Some("/proc"),
         Filesystem::Sysfs => Some("/sys"),
@@ -289,7 +293,7 @@ fn devices(input: Input<'_>, container: &ContainerSpec) -> Planned<Vec<Op>> {
         mount.target == Path::new("/dev") && matches!(mount.source, MountSource::Bind(_))
     });
     let fresh = container.mounts.iter().any(|mount| mount.target == Path::new("/dev"));
-    let bind = input.sandbox.user.is_some();
+    let bind = input.is_confined();
     let mut ops = Vec::new();
     if !own {
         for (path, major, minor) in DEVICES {

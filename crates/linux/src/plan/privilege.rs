@@ -10,7 +10,7 @@ use std::ffi::CString;
 use sys::{capability::Sets, exec::StringArray};
 use workload::{CapabilitySets, ProcessSpec};
 
-use super::{Input, Planned, c_path, c_string, invalid, unsupported};
+use super::{Identity, Input, Planned, c_path, c_string, invalid, unsupported};
 use crate::{
     init::GROUPS_MAX,
     op::{Command, Op, Slot},
@@ -23,6 +23,11 @@ const SYS_ADMIN: u64 = 1 << 21;
 const ARGUMENTS_BYTES_MAX: usize = 4 << 20;
 /// Where commands are looked for if the environment does not say: runc's own default.
 const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Why an id cannot be had in the user namespace of an ordinary user's daemon.
+const UNKNOWN_ID: &str = "this user was granted no such id: add a line for him to /etc/subuid and \
+    to /etc/subgid (`usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER`, with \
+    the package uidmap installed) and start the daemon again";
 
 /// Limits, identity, capabilities, filter, and the command.
 pub(super) fn become_command(input: Input<'_>, hold: Vec<Op>, sibling: bool) -> Planned<Vec<Op>> {
@@ -204,13 +209,24 @@ fn umask(process: &ProcessSpec) -> Planned<u32> {
     }
 }
 
-/// A joined user namespace may have denied setgroups(2); an empty list then needs no call.
+/// Who the process becomes. Where groups may not be changed (a user namespace with one group) it
+/// stays in those it is in.
 fn identity(input: Input<'_>) -> Planned<Op> {
-    let identity = input.identity;
-    if identity.groups.len() > GROUPS_MAX {
+    let Identity { uid, gid, groups, .. } = input.identity;
+    if groups.len() > GROUPS_MAX {
         return Err(invalid("groups", format!("there must be at most {GROUPS_MAX}")));
     }
-    Ok(Op::Identity { uid: identity.uid, gid: identity.gid, groups: Some(identity.groups.clone()) })
+    let mut groups = groups.clone();
+    let mut may_change = true;
+    if let (Some(ids), None) = (&input.facts.confined, &input.sandbox.user) {
+        let known = [("user", *uid, ids.has_uid(*uid)), ("group", *gid, ids.has_gid(*gid))];
+        if let Some((what, id, _)) = known.iter().find(|(.., known)| !known) {
+            return Err(unsupported(format!("{what} {id}"), UNKNOWN_ID));
+        }
+        groups.retain(|group| ids.has_gid(*group));
+        may_change = ids.setgroups;
+    }
+    Ok(Op::Identity { uid: *uid, gid: *gid, groups: may_change.then_some(groups) })
 }
 
 fn mask(capabilities: &std::collections::BTreeSet<u8>, last: u8) -> Planned<u64> {

@@ -70,7 +70,7 @@ fn described(process: &ProcessSpec, joined: Option<Joined>) -> String {
         process,
         identity: &identity,
         filter: Some(&filter),
-        facts: &Facts { last_capability: 40, apparmor: false, selinux: false },
+        facts: &Facts { last_capability: 40, apparmor: false, selinux: false, confined: None },
         cgroup_files: 1,
         view: None,
         extras: &Extras::default(),

@@ -17,7 +17,7 @@ use rustix::{
     io::{Errno, Result},
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_fd,
-        fsconfig_set_string, fsmount, fsopen,
+        fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
     },
 };
 use sys::mount::{Change, propagation, set_attributes};
@@ -88,8 +88,7 @@ impl Layers<'_> {
 }
 
 fn overlay(layers: &Layers<'_>) -> Result<OwnedFd> {
-    let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&context, c"source", c"overlay")?;
+    let context = new_overlay()?;
     match lower(&context, layers) {
         // Before Linux 6.5 all layers are one string.
         Err(Errno::INVAL) => fsconfig_set_string(&context, c"lowerdir", joined(layers).as_bytes())?,
@@ -98,6 +97,16 @@ fn overlay(layers: &Layers<'_>) -> Result<OwnedFd> {
     set_path(&context, "upperdir", layers.upper)?;
     set_path(&context, "workdir", layers.work)?;
     finish(&context)
+}
+
+fn new_overlay() -> Result<OwnedFd> {
+    let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, c"source", c"overlay")?;
+    if sys::userns::is_confined() {
+        // Only root of the host may set what overlayfs otherwise keeps its notes in. Linux 5.11.
+        fsconfig_set_flag(&context, c"userxattr")?;
+    }
+    Ok(context)
 }
 
 fn lower(context: &OwnedFd, layers: &Layers<'_>) -> Result<()> {
@@ -155,8 +164,7 @@ fn shifted(
         Ok(mount)
     };
     let make = || {
-        let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        fsconfig_set_string(&context, c"source", c"overlay")?;
+        let context = new_overlay()?;
         // Held until the overlay is made: a detached mount dissolves with its last descriptor.
         let lower = layers.lower.iter().map(|layer| mapped(layer)).collect::<Result<Vec<_>>>()?;
         for layer in &lower {
