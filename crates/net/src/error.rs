@@ -48,6 +48,9 @@ pub enum NetworkError {
     /// The kernel refused our nftables table.
     #[error("cannot write our nftables table")]
     Table(#[source] NetlinkError),
+    /// Whoever holds the ports outside does not lead them.
+    #[error("published ports of the host lead nowhere")]
+    Outside(#[source] io::Error),
 }
 
 impl NetworkError {
@@ -62,7 +65,8 @@ impl NetworkError {
             }
             NetworkError::Open(source)
             | NetworkError::Namespace(source)
-            | NetworkError::Forwarding(source) => {
+            | NetworkError::Forwarding(source)
+            | NetworkError::Outside(source) => {
                 Errno::from_io_error(source).map_or(ErrorKind::Internal, kind_of)
             }
         }

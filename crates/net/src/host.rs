@@ -6,7 +6,7 @@ use std::{
     net::Ipv4Addr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use rustix::io::Errno;
@@ -16,7 +16,7 @@ use sys::{
 };
 
 use crate::{
-    Forward, InterfaceName, Ipv4Net, Mac, Network, Protocol, PublishedPort, Reservation,
+    Forward, InterfaceName, Ipv4Net, Mac, Network, Outside, Protocol, PublishedPort, Reservation,
     ReserveError,
     conntrack::{self, Flow},
     error::{NetworkError, wrong},
@@ -37,6 +37,8 @@ pub struct Host {
     links: Mutex<Socket>,
     table: Mutex<Table>,
     families: Families,
+    /// Whoever has the ports, where they are not this stack's.
+    outside: Option<Arc<dyn Outside>>,
 }
 
 /// Our nftables table, and the socket for it.
@@ -109,7 +111,13 @@ impl Host {
         let (links, table, families) =
             run_in(namespace.as_ref(), open).map_err(NetworkError::Open)?;
         let table = Mutex::new(Table { name: table_name.to_owned(), socket: table, says: None });
-        Ok(Host { namespace, links: Mutex::new(links), table, families })
+        Ok(Host { namespace, links: Mutex::new(links), table, families, outside: None })
+    }
+
+    /// The same for a stack that has another around it, where published ports are reached.
+    #[must_use]
+    pub fn with_outside(self, outside: Option<Arc<dyn Outside>>) -> Host {
+        Host { outside, ..self }
     }
 
     /// A subnet for a new network, clear of every network that the host has a route to.
@@ -291,8 +299,10 @@ impl Host {
     /// # Errors
     /// The first that cannot be had.
     pub fn reserve(&self, asked: &[PublishedPort]) -> Result<Vec<Reservation>, ReserveError> {
-        self.run(|| Ok(asked.iter().map(reserve::reserve).collect()))
-            .map_err(ReserveError::Enter)?
+        self.run(|| {
+            Ok(asked.iter().map(|port| reserve::reserve(port, self.outside.as_ref())).collect())
+        })
+        .map_err(ReserveError::Enter)?
     }
 
     /// Makes our nftables table say exactly this, in one transaction: these networks may talk to
@@ -311,7 +321,11 @@ impl Host {
         if let Err(error) = self.forget_flows(&mut table.socket, &said, &want) {
             tracing::warn!(%error, "UDP flows that were open before may miss a published port");
         }
-        Ok(())
+        drop(table);
+        match &self.outside {
+            Some(outside) => outside.lead(forwards).map_err(NetworkError::Outside),
+            None => Ok(()),
+        }
     }
 
     /// Forgets UDP flows that would go elsewhere if they began now.

@@ -34,5 +34,5 @@ pub use interface::{InterfaceName, InterfaceNameError, Mac};
 pub use lease::{LeaseError, Leases};
 pub use network::Network;
 pub use port::{Forward, PortError, PortRange, Protocol, PublishedPort, parse_published};
-pub use reserve::{Reservation, ReserveError};
+pub use reserve::{Outside, Reservation, ReserveError};
 pub use subnet::{Ipv4Net, SubnetError};

@@ -3,11 +3,15 @@
 //! Published ports are forwarded before they reach a socket, so the kernel alone would let two
 //! programs have one. A socket of ours bound to the port keeps every other program from it, and
 //! tells at once when one has it already. Nothing is ever accepted on it.
+//!
+//! Where the namespace that plays the host has another around it (the network of an ordinary user's
+//! daemon), the ports are that one's, held by an [`Outside`].
 
 use std::{
-    io,
+    fmt, io,
     net::{IpAddr, Ipv4Addr, SocketAddrV4, UdpSocket},
     os::fd::OwnedFd,
+    sync::Arc,
 };
 
 use base::ErrorKind;
@@ -20,11 +24,51 @@ use rustix::{
 
 use crate::{Forward, Protocol, PublishedPort, error::kind_of};
 
+/// Whoever holds ports where packets from elsewhere arrive, and carries what arrives there to
+/// containers. Every method may block.
+pub trait Outside: fmt::Debug + Send + Sync {
+    /// Holds a port; port 0 is any that is free. Answers the address with its number.
+    ///
+    /// # Errors
+    /// What the kernel says there, as bind(2) does.
+    fn hold(&self, protocol: Protocol, address: SocketAddrV4) -> io::Result<SocketAddrV4>;
+
+    /// Lets it go.
+    fn release(&self, protocol: Protocol, address: SocketAddrV4);
+
+    /// Has held ports lead to these containers, and the others nowhere.
+    ///
+    /// # Errors
+    /// If nobody is there to do it.
+    fn lead(&self, forwards: &[Forward]) -> io::Result<()>;
+}
+
+/// What keeps a port.
+#[derive(Debug)]
+enum Hold {
+    /// Bound and never read.
+    Socket {
+        _socket: OwnedFd,
+    },
+    Outside {
+        outside: Arc<dyn Outside>,
+        protocol: Protocol,
+        address: SocketAddrV4,
+    },
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Hold::Outside { outside, protocol, address } = self {
+            outside.release(*protocol, *address);
+        }
+    }
+}
+
 /// A host's port held for a container's; others can have it when this is dropped.
 #[derive(Debug)]
 pub struct Reservation {
-    /// Bound and never read.
-    _socket: OwnedFd,
+    _hold: Hold,
     host: SocketAddrV4,
     protocol: Protocol,
     container_port: u16,
@@ -44,6 +88,12 @@ pub enum ReserveError {
     /// The address is not the host's.
     #[error("bind for {0} failed: it is not an address of this host")]
     NotLocal(Ipv4Addr),
+    /// The port is one of those for which it takes a privilege.
+    #[error(
+        "bind for {0} failed: permission denied; publish a higher port, or have root allow this \
+         one with `sysctl net.ipv4.ip_unprivileged_port_start={port}`", port = .0.port()
+    )]
+    Privileged(SocketAddrV4),
     /// The address is an IPv6 one.
     #[error("bind for {0} failed: ports can be published on IPv4 addresses only")]
     Ipv6(IpAddr),
@@ -67,6 +117,7 @@ impl ReserveError {
         match self {
             ReserveError::Allocated { .. } => ErrorKind::Conflict,
             ReserveError::NotLocal(_) => ErrorKind::InvalidInput,
+            ReserveError::Privileged(_) => ErrorKind::PermissionDenied,
             ReserveError::Ipv6(_) => ErrorKind::Unsupported,
             ReserveError::Bind { source, .. } => kind_of(*source),
             ReserveError::Enter(_) => ErrorKind::Internal,
@@ -101,19 +152,25 @@ impl Reservation {
 }
 
 /// Holds the port asked for, or the first free one of those asked for, in the calling thread's
-/// network namespace.
-pub(crate) fn reserve(asked: &PublishedPort) -> Result<Reservation, ReserveError> {
+/// network namespace or outside it.
+pub(crate) fn reserve(
+    asked: &PublishedPort,
+    outside: Option<&Arc<dyn Outside>>,
+) -> Result<Reservation, ReserveError> {
+    let hold = |address| match outside {
+        None => hold(address, asked),
+        Some(outside) => hold_outside(outside, address, asked),
+    };
     let address = match asked.host_ip {
         None => Ipv4Addr::UNSPECIFIED,
         Some(IpAddr::V4(address)) => address,
         Some(address @ IpAddr::V6(_)) => return Err(ReserveError::Ipv6(address)),
     };
     let Some(range) = asked.host_ports else {
-        return hold(SocketAddrV4::new(address, 0), asked)
-            .map_err(|source| refused(address, 0, source));
+        return hold(SocketAddrV4::new(address, 0)).map_err(|source| refused(address, 0, source));
     };
     for port in range.ports() {
-        match hold(SocketAddrV4::new(address, port), asked) {
+        match hold(SocketAddrV4::new(address, port)) {
             Err(Errno::ADDRINUSE) => {}
             Err(errno) => return Err(refused(address, port, errno)),
             Ok(reservation) => return Ok(reservation),
@@ -125,6 +182,7 @@ pub(crate) fn reserve(asked: &PublishedPort) -> Result<Reservation, ReserveError
 fn refused(address: Ipv4Addr, port: u16, errno: Errno) -> ReserveError {
     match errno {
         Errno::ADDRNOTAVAIL => ReserveError::NotLocal(address),
+        Errno::ACCESS => ReserveError::Privileged(SocketAddrV4::new(address, port)),
         _ => ReserveError::Bind { address: SocketAddrV4::new(address, port), source: errno },
     }
 }
@@ -145,7 +203,21 @@ fn hold(host: SocketAddrV4, asked: &PublishedPort) -> Result<Reservation, Errno>
     };
     let host = SocketAddrV4::try_from(getsockname(&socket)?).map_err(|_| Errno::AFNOSUPPORT)?;
     let PublishedPort { protocol, container_port, .. } = *asked;
-    Ok(Reservation { _socket: socket, host, protocol, container_port })
+    let hold = Hold::Socket { _socket: socket };
+    Ok(Reservation { _hold: hold, host, protocol, container_port })
+}
+
+fn hold_outside(
+    outside: &Arc<dyn Outside>,
+    host: SocketAddrV4,
+    asked: &PublishedPort,
+) -> Result<Reservation, Errno> {
+    let PublishedPort { protocol, container_port, .. } = *asked;
+    let host = outside
+        .hold(protocol, host)
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    let hold = Hold::Outside { outside: Arc::clone(outside), protocol, address: host };
+    Ok(Reservation { _hold: hold, host, protocol, container_port })
 }
 
 /// A socket that does not listen is enough to keep a port, and answers strays with a reset. One
