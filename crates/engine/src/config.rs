@@ -19,13 +19,46 @@ pub struct Config {
     /// Images that this build brings along, by name (`demo`). One that is asked for and not in
     /// the store is loaded into it.
     pub embedded: BTreeMap<String, Embedded>,
+    /// What an ordinary user's engine has around it; none for root's.
+    pub user: Option<OrdinaryUser>,
+}
+
+/// The surroundings of an engine that an ordinary user runs, in namespaces of its own.
+#[derive(Clone, Debug)]
+pub struct OrdinaryUser {
+    /// Whoever has the host's ports.
+    pub ports: Arc<dyn net::Outside>,
+    /// What the host does not grant.
+    pub lacks: Lacks,
+}
+
+/// Says in sentences what an ordinary user's host does not grant, and what would grant it.
+#[derive(Clone)]
+pub struct Lacks(Arc<dyn Fn() -> Vec<String> + Send + Sync>);
+
+impl Lacks {
+    /// Sentences that this function finds; it may be called at any time.
+    pub fn new(find: impl Fn() -> Vec<String> + Send + Sync + 'static) -> Lacks {
+        Lacks(Arc::new(find))
+    }
+
+    /// The sentences.
+    pub fn sentences(&self) -> Vec<String> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Lacks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Lacks")
+    }
 }
 
 impl Config {
     /// An engine with these directories and nothing brought along.
     pub fn new(data: PathBuf, run: PathBuf, version: String) -> Config {
         let bridge = BRIDGE.parse().expect("it is the name of an interface");
-        Config { data, run, version, bridge, embedded: BTreeMap::new() }
+        Config { data, run, version, bridge, embedded: BTreeMap::new(), user: None }
     }
 }
 

@@ -110,6 +110,8 @@ impl Engine {
             images: shared.images.count(),
             data_root: shared.config.data.display().to_string(),
             isolations,
+            rootless: shared.config.user.is_some(),
+            lacks: shared.config.user.as_ref().map(|u| u.lacks.sentences()).unwrap_or_default(),
         }
     }
 

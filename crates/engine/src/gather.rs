@@ -29,7 +29,11 @@ const DEPTH_MAX: usize = 8;
 pub(crate) struct HostFacts {
     kernel: (u32, u32),
     capabilities: u64,
+    last_group: u32,
 }
+
+/// Last group that the kernel lets in a range of groups. Source: icmp(7), `ping_group_range`.
+const GROUP_MAX: u32 = i32::MAX.unsigned_abs();
 
 impl HostFacts {
     /// Reads kernel version and capabilities.
@@ -47,14 +51,25 @@ impl HostFacts {
                 u64::from_str_radix(bounding.trim(), 16).ok()
             })
             .unwrap_or((1 << 38) - 1);
-        HostFacts { kernel, capabilities }
+        HostFacts { kernel, capabilities, last_group: last_group() }
     }
 
     /// What an exec needs to know.
     pub(crate) fn facts(self) -> Facts {
         let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Facts { kernel: self.kernel, capabilities: self.capabilities, hostname, ..Facts::default() }
+        let HostFacts { kernel, capabilities, last_group } = self;
+        Facts { kernel, capabilities, last_group, hostname, ..Facts::default() }
     }
+}
+
+/// Last of the groups from 0 on that the user namespace of this process has without a gap.
+fn last_group() -> u32 {
+    let Ok(ids) = sys::userns::Ids::own() else { return GROUP_MAX };
+    let mut next = 0;
+    while let Some(range) = ids.gids.iter().find(|range| range.inside == next && range.count > 0) {
+        next = range.inside.saturating_add(range.count);
+    }
+    next.saturating_sub(1).min(GROUP_MAX)
 }
 
 /// One start of one container.

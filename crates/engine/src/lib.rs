@@ -33,7 +33,7 @@ mod step;
 mod tests;
 mod view;
 
-pub use config::{Config, Embedded};
+pub use config::{Config, Embedded, Lacks, OrdinaryUser};
 pub use doctor::{Diagnosis, Leftover, Outcome};
 pub use ending::Ending;
 pub use engine::{Engine, OnProgress};

@@ -82,6 +82,8 @@ pub(crate) struct HostNetworks {
     bridge: InterfaceName,
     /// The namespace that plays the host; the daemon's own where there is none.
     namespace: Option<OwnedFd>,
+    /// Whoever has the ports, where that network is not the host's own.
+    outside: Option<Arc<dyn net::Outside>>,
     opened: OnceLock<Opened>,
     state: Mutex<State>,
 }
@@ -118,8 +120,13 @@ struct Plugged {
 }
 
 impl HostNetworks {
-    pub(crate) fn new(bridge: InterfaceName, namespace: Option<OwnedFd>) -> HostNetworks {
-        HostNetworks { bridge, namespace, opened: OnceLock::new(), state: Mutex::default() }
+    pub(crate) fn new(
+        bridge: InterfaceName,
+        namespace: Option<OwnedFd>,
+        outside: Option<Arc<dyn net::Outside>>,
+    ) -> HostNetworks {
+        let (opened, state) = (OnceLock::new(), Mutex::default());
+        HostNetworks { bridge, namespace, outside, opened, state }
     }
 
     fn host(&self) -> Result<&Host, EngineError> {
@@ -136,6 +143,7 @@ impl HostNetworks {
             BRIDGE => Host::open(namespace)?,
             other => Host::open_with_table(namespace, other)?,
         };
+        let host = host.with_outside(self.outside.clone());
         let opened = Opened { _claim: claim(&self.bridge, namespace)?, host };
         Ok(&self.opened.get_or_init(|| opened).host)
     }

@@ -36,6 +36,8 @@ pub(crate) struct Facts {
     pub(crate) kernel: (u32, u32),
     /// Capabilities that this process has to give, by bit.
     pub(crate) capabilities: u64,
+    /// Last of the groups from 0 on that there are where the daemon is.
+    pub(crate) last_group: u32,
     /// Host name of the host.
     pub(crate) hostname: String,
     /// The container's root file system.
@@ -71,7 +73,7 @@ pub(crate) fn sandbox(
         uts: namespace(&config.uts, "uts", facts)?,
         user: config.user_map.clone(),
         time: None,
-        sysctls: sysctls(config),
+        sysctls: sysctls(config, facts),
         limits,
         cgroup: config.cgroup_parent.as_deref().map(|parent| cgroup(parent, id)),
     })
@@ -239,7 +241,7 @@ fn namespace_file(name: &str, file: &str, facts: &Facts) -> Result<PathBuf, Engi
 }
 
 /// What was asked, and Docker's defaults for a network of one's own.
-fn sysctls(config: &Create) -> BTreeMap<String, String> {
+fn sysctls(config: &Create, facts: &Facts) -> BTreeMap<String, String> {
     let mut sysctls = config.sysctls.clone();
     if matches!(config.network, NetworkMode::Bridge | NetworkMode::None) {
         let mut default = |name: &str, value: &str| {
@@ -248,7 +250,7 @@ fn sysctls(config: &Create) -> BTreeMap<String, String> {
         default("net.ipv4.ip_unprivileged_port_start", "0");
         // The range is of ids inside, which a user namespace may not have.
         if config.user_map.is_none() {
-            default("net.ipv4.ping_group_range", "0 2147483647");
+            default("net.ipv4.ping_group_range", &format!("0 {}", facts.last_group));
         }
     }
     sysctls

@@ -132,6 +132,12 @@ pub struct Info {
     pub data_root: String,
     /// Isolations that this build has a driver for.
     pub isolations: Vec<Isolation>,
+    /// Whether an ordinary user runs it.
+    #[serde(default)]
+    pub rootless: bool,
+    /// What the host does not grant to that user, and what would grant it, in sentences.
+    #[serde(default)]
+    pub lacks: Vec<String>,
 }
 
 /// What creating a container gave.

@@ -44,7 +44,8 @@ impl Engine {
     pub async fn open(config: Config, drivers: Vec<Arc<dyn Driver>>) -> Result<Engine, OpenError> {
         let parts = |config: &Config| {
             let images = Arc::new(StoreImages::open(&config.data, &config.run)?);
-            let networks = Arc::new(HostNetworks::new(config.bridge.clone(), None));
+            let ports = config.user.as_ref().map(|user| Arc::clone(&user.ports));
+            let networks = Arc::new(HostNetworks::new(config.bridge.clone(), None, ports));
             Ok(Parts { images, networks })
         };
         Engine::open_with(config, drivers, parts).await

@@ -36,7 +36,7 @@ impl Stage {
     }
 
     fn networks_of(&self, bridge: &str) -> HostNetworks {
-        HostNetworks::new(bridge.parse().unwrap(), Some(self.host.try_clone().unwrap()))
+        HostNetworks::new(bridge.parse().unwrap(), Some(self.host.try_clone().unwrap()), None)
     }
 
     fn tables(&self) -> usize {

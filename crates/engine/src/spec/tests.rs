@@ -14,6 +14,7 @@ fn facts() -> Facts {
     Facts {
         kernel: (6, 18),
         capabilities: (1 << 41) - 1,
+        last_group: i32::MAX.unsigned_abs(),
         hostname: "host".to_owned(),
         root: Some(RootFs::Overlay {
             lower: vec!["/layers/b".into(), "/layers/a".into()],
