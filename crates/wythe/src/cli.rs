@@ -9,7 +9,7 @@ use crate::{
     connect::Endpoint,
     error::{CliError, chain},
     output::{self, style},
-    paths::{self, HOST_VARIABLE, Roots},
+    paths::{self, HOST_VARIABLE, Roots, Surroundings},
 };
 
 /// Containers, virtual machines and more behind one command
@@ -57,7 +57,9 @@ struct Global {
 
 impl Global {
     fn endpoint(&self) -> Result<Endpoint, CliError> {
-        let roots = Roots::resolve(self.data_root.clone(), self.run_root.clone());
+        let around = Surroundings::own();
+        let roots = Roots::resolve(self.data_root.clone(), self.run_root.clone(), &around)
+            .map_err(CliError::Usage)?;
         let named = match (&self.host, std::env::var(HOST_VARIABLE)) {
             (Some(host), _) => Some(host.clone()),
             (None, Ok(host)) if !host.is_empty() => {
@@ -66,7 +68,8 @@ impl Global {
             }
             (None, _) => None,
         };
-        Ok(Endpoint { roots, named, debug: self.debug })
+        let shared = Roots::shared_socket(self.run_root.is_some());
+        Ok(Endpoint { roots, named, shared, debug: self.debug })
     }
 }
 

@@ -23,6 +23,8 @@ pub(crate) struct Endpoint {
     pub(crate) roots: Roots,
     /// A socket that was named; nobody is started there.
     pub(crate) named: Option<PathBuf>,
+    /// The socket of root's daemon, which an ordinary user may use; nobody is started there.
+    pub(crate) shared: Option<PathBuf>,
     /// More is told.
     pub(crate) debug: bool,
 }
@@ -32,16 +34,23 @@ pub(crate) struct Endpoint {
 pub(crate) enum ConnectError {
     /// Nobody answers at the socket, and none may be started.
     #[error(
-        "cannot connect to the Wythe daemon at unix://{0}. Is the daemon running? Root starts it \
-         with `wythe daemon`, and every command of root's starts it by itself"
+        "cannot connect to the Wythe daemon at unix://{0}. Is the daemon running? `wythe daemon` \
+         starts it, and without -H and WYTHE_HOST every command does by itself"
     )]
     Nobody(PathBuf),
     /// The socket is not for us.
     #[error(
         "permission denied while trying to connect to the Wythe daemon at unix://{0}: run the \
-         command as root, or become a member of the group \"wythe\""
+         command as root, become a member of the group \"wythe\", or leave -H, WYTHE_HOST and \
+         WYTHE_RUN out to have a daemon of your own"
     )]
     NotAllowed(PathBuf),
+    /// The directory of the socket is another's, or others may write there.
+    #[error(
+        "{0} is not a directory that belongs to this user alone: remove it, or set WYTHE_RUN to \
+         another"
+    )]
+    NotOurs(PathBuf),
     /// A daemon was started and did not come up.
     #[error("the daemon could not be started: {0}")]
     Start(String),
@@ -58,7 +67,8 @@ pub(crate) enum ConnectError {
 impl Endpoint {
     /// The daemon's socket.
     pub(crate) fn socket(&self) -> PathBuf {
-        self.named.clone().unwrap_or_else(|| self.roots.socket())
+        let elsewhere = self.named.clone().or_else(|| self.shared.clone());
+        elsewhere.unwrap_or_else(|| self.roots.socket())
     }
 
     /// Connects to the daemon, and starts it if there is none and it may.
@@ -68,7 +78,7 @@ impl Endpoint {
     pub(crate) async fn connect(&self) -> Result<Client, CliError> {
         match self.connect_running().await {
             Err(CliError::Connect(ConnectError::Nobody(_)))
-                if self.named.is_none() && rustix::process::geteuid().is_root() =>
+                if self.named.is_none() && self.shared.is_none() =>
             {
                 self.start().await
             }
@@ -82,6 +92,9 @@ impl Endpoint {
     /// [`ConnectError`], [`ClientError::Version`].
     pub(crate) async fn connect_running(&self) -> Result<Client, CliError> {
         let socket = self.socket();
+        if socket == self.roots.socket() {
+            check_run_root(&self.roots.run)?;
+        }
         match Client::connect(&socket).await {
             Ok(client) => Ok(client),
             Err(ClientError::Connect { source, .. }) => Err(unconnected(socket, source).into()),
@@ -118,6 +131,7 @@ impl Endpoint {
             move |source: io::Error| ConnectError::Io { doing: doing.clone(), source }
         };
         make_run_root(&self.roots.run).map_err(failed("make the directory of"))?;
+        check_run_root(&self.roots.run)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
         let lock = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR)
             .map_err(|error| failed("open")(error.into()))?;
@@ -156,12 +170,30 @@ impl Endpoint {
     }
 }
 
-/// Makes the directory of the daemon's socket: whom the socket lets in, the directory lets pass.
+/// Makes the directory of the daemon's socket: whom root's socket lets in, its directory lets
+/// pass. An ordinary user's is his alone.
 ///
 /// # Errors
 /// Whatever the kernel says.
 pub(crate) fn make_run_root(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o711).create(path)
+    let mode = if rustix::process::geteuid().is_root() { 0o711 } else { 0o700 };
+    DirBuilder::new().recursive(true).mode(mode).create(path)
+}
+
+/// Makes sure that nobody else made the directory of an ordinary user's socket: it may stand in
+/// `/tmp`, where anybody can be first.
+///
+/// # Errors
+/// [`ConnectError::NotOurs`].
+pub(crate) fn check_run_root(path: &Path) -> Result<(), ConnectError> {
+    let own = rustix::process::geteuid();
+    let Ok(found) = rustix::fs::lstat(path) else { return Ok(()) };
+    let directory =
+        rustix::fs::FileType::from_raw_mode(found.st_mode) == rustix::fs::FileType::Directory;
+    // What root made can be trusted by everybody.
+    let owner = found.st_uid == own.as_raw() || found.st_uid == 0;
+    let ours = owner && directory && found.st_mode & 0o022 == 0;
+    if own.is_root() || ours { Ok(()) } else { Err(ConnectError::NotOurs(path.to_owned())) }
 }
 
 /// Why nobody was reached at the socket.

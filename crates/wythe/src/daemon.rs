@@ -14,7 +14,7 @@ use tokio::{
 use tracing::info;
 
 use crate::{
-    connect::{Endpoint, make_run_root},
+    connect::{Endpoint, check_run_root, make_run_root},
     error::{CliError, chain},
     paths::Roots,
 };
@@ -28,9 +28,12 @@ mod lock;
 mod log;
 mod namespace;
 mod ready;
+mod rootless;
 
 pub(crate) use drivers::shim;
+pub(crate) use namespace::processes;
 use ready::Ready;
+pub(crate) use rootless::find;
 
 /// Flags of `wythe daemon`; the roots and the socket are flags before the command.
 #[derive(Debug, clap::Args)]
@@ -64,15 +67,13 @@ pub(crate) fn run(args: Args, endpoint: &Endpoint) -> Result<u8, CliError> {
 }
 
 fn start(args: Args, endpoint: &Endpoint) -> Result<(), CliError> {
-    if !rustix::process::geteuid().is_root() {
-        let why = "the daemon must be root; daemons of ordinary users are not built yet";
-        return Err(CliError::Usage(why.to_owned()));
-    }
+    let ordinary = !rustix::process::geteuid().is_root();
     let roots = Roots {
         data: args.data_root.unwrap_or_else(|| endpoint.roots.data.clone()),
         run: args.run_root.unwrap_or_else(|| endpoint.roots.run.clone()),
     };
     make_run_root(&roots.run).map_err(|error| not_made(&roots.run, error))?;
+    check_run_root(&roots.run)?;
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -86,14 +87,20 @@ fn start(args: Args, endpoint: &Endpoint) -> Result<(), CliError> {
     }
     log::begin(args.background.then(|| roots.log()).as_deref(), endpoint.debug)?;
     let shims = drivers::shim_directory(&roots);
-    let joined = namespace::enter(&shims)
-        .map_err(|error| CliError::io("enter a mount namespace for the daemon", error))?;
+    let (joined, user) = match ordinary {
+        true => rootless::enter(&roots, &shims).map(|entered| (entered.joined, Some(entered)))?,
+        false => namespace::enter(&shims)
+            .map(|joined| (joined, None))
+            .map_err(|error| CliError::io("enter a mount namespace for the daemon", error))?,
+    };
+    let user = user.map(rootless::Entered::settle);
     let socket = args.socket.unwrap_or_else(|| endpoint.named.clone().unwrap_or(roots.socket()));
     let listener = listener::open(&socket)?;
     let bridge = args.bridge.unwrap_or_else(|| instance::bridge(&roots.run));
     let mut config =
         engine::Config::new(roots.data.clone(), roots.run.clone(), build_version().to_owned());
     config.bridge = bridge;
+    config.user = user;
     config.embedded = embedded::images();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -5,7 +5,9 @@ use std::io;
 use api::{ClientError, Failure};
 use base::ErrorKind;
 
-use crate::{connect::ConnectError, create::FlagError, template::TemplateError};
+use crate::{
+    connect::ConnectError, create::FlagError, outside::OutsideError, template::TemplateError,
+};
 
 /// What a shell reports of a program that `SIGPIPE` ended.
 const OUTPUT_CLOSED: u8 = 128 + 13;
@@ -16,6 +18,9 @@ pub(crate) enum CliError {
     /// Its flags make no sense.
     #[error(transparent)]
     Flag(#[from] FlagError),
+    /// The process on the host did not help an ordinary user's daemon.
+    #[error(transparent)]
+    Outside(#[from] OutsideError),
     /// The daemon said no.
     #[error("Error response from daemon: {}", .0.message)]
     Daemon(Failure),
@@ -75,6 +80,7 @@ impl CliError {
             CliError::Flag(_) | CliError::Unbuilt(_) => 125,
             CliError::OutputClosed => OUTPUT_CLOSED,
             CliError::Connect(_)
+            | CliError::Outside(_)
             | CliError::Daemon(_)
             | CliError::Client(_)
             | CliError::Template(_)
@@ -102,6 +108,7 @@ impl CliError {
                 CliError::Flag(_)
                 | CliError::Daemon(_)
                 | CliError::Connect(_)
+                | CliError::Outside(_)
                 | CliError::Client(_)
                 | CliError::Template(_)
                 | CliError::Io { .. }

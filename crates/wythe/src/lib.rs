@@ -14,6 +14,7 @@ mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod output;
+mod outside;
 mod paths;
 mod session;
 mod show;
@@ -35,6 +36,8 @@ pub fn main() -> ExitCode {
     }
     match args.get(1).and_then(|word| word.to_str()) {
         Some("oci") => linux::oci::main(args.split_off(2)),
+        Some(outside::SERVE) => outside::serve(&args.split_off(2)),
+        Some(outside::FACTORY) => outside::factory(&args.split_off(2)),
         Some("shim") => daemon::shim(&args.split_off(2)),
         _ => cli::main(args),
     }

@@ -37,6 +37,8 @@ struct InfoJson {
     server_version: String,
     wythe_root_dir: String,
     isolations: Vec<String>,
+    security_options: Vec<&'static str>,
+    warnings: Vec<String>,
 }
 
 const TABLE: &str = "\
@@ -54,7 +56,9 @@ Architecture: {{.Architecture}}
 CPUs: {{.NCPU}}
 Name: {{.Name}}
 Wythe Root Dir: {{.WytheRootDir}}
-";
+{{range .SecurityOptions}}Security Option: {{.}}
+{{end}}{{range .Warnings}}Not granted: {{.}}
+{{end}}";
 
 impl Args {
     pub(super) async fn run(self, to: &Endpoint) -> Result<u8, CliError> {
@@ -67,7 +71,7 @@ impl Args {
             containers_paused: paused,
             containers_stopped: stopped,
             images: info.images,
-            driver: "erofs",
+            driver: if info.rootless { "directory" } else { "erofs" },
             os_type: "linux",
             architecture: architecture(),
             kernel_version: uname.release().to_string_lossy().into_owned(),
@@ -76,6 +80,8 @@ impl Args {
             server_version: info.version,
             wythe_root_dir: info.data_root,
             isolations: info.isolations.iter().map(ToString::to_string).collect(),
+            security_options: info.rootless.then_some("name=rootless").into_iter().collect(),
+            warnings: info.lacks,
         });
         match self.format.as_deref() {
             None | Some("") => output::print(&Template::parse(TABLE)?.render(&data)?)?,

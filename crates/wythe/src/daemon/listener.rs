@@ -35,8 +35,10 @@ pub(super) fn open(path: &Path) -> Result<Listener, CliError> {
     }
     // Nobody gets in before the socket has its mode.
     let before = rustix::process::umask(Mode::RWXG | Mode::RWXO);
-    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
-    let socket = api::listen(path, group(&groups, GROUP));
+    // An ordinary user's daemon is nobody else's.
+    let shared = !sys::userns::is_confined();
+    let groups = shared.then(|| fs::read_to_string("/etc/group").unwrap_or_default());
+    let socket = api::listen(path, groups.and_then(|groups| group(&groups, GROUP)));
     rustix::process::umask(before);
     let socket =
         socket.map_err(|error| CliError::io(format!("listen at {}", path.display()), error))?;

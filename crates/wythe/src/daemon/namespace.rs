@@ -5,7 +5,16 @@
 //! is not seen there. A daemon that follows another joins the shims' namespace through one of
 //! them. To be called while the process has one thread.
 
-use std::{fs, io, os::unix::net::UnixStream, path::Path};
+use std::{
+    ffi::OsStr,
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::Path,
+};
 
 use rustix::{
     mount::{MountPropagationFlags, mount_change},
@@ -16,7 +25,7 @@ use sys::{clone::Namespaces, namespace};
 
 /// Enters the shims' namespace, or a new one. Whether it was the shims'.
 pub(super) fn enter(shims: &Path) -> io::Result<bool> {
-    if join(shims) {
+    if join(shims, Namespaces(Namespaces::MOUNT)) {
         return Ok(true);
     }
     namespace::leave(Namespaces(Namespaces::MOUNT))?;
@@ -24,19 +33,26 @@ pub(super) fn enter(shims: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Enters the namespace of the first shim that answers.
-fn join(shims: &Path) -> bool {
-    let Ok(entries) = fs::read_dir(shims) else { return false };
-    let sockets = entries.flatten().map(|entry| entry.path());
-    sockets
-        .filter(|path| path.extension().is_some_and(|extension| extension == "sock"))
-        .any(|socket| join_one(&socket).is_ok())
+/// Enters these namespaces of the first shim that answers.
+pub(super) fn join(shims: &Path, kinds: Namespaces) -> bool {
+    processes(shims).any(|process| namespace::enter(process.as_fd(), kinds).is_ok())
 }
 
-fn join_one(socket: &Path) -> io::Result<()> {
+/// The shims that answer.
+pub(crate) fn processes(shims: &Path) -> impl Iterator<Item = OwnedFd> {
+    let directory = File::open(shims).ok();
+    let entries = fs::read_dir(shims).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name());
+    let sockets = names.filter(|name| Path::new(name).extension().is_some_and(|e| e == "sock"));
+    sockets.filter_map(move |name| process_at(directory.as_ref()?, &name).ok())
+}
+
+/// The process that listens at a socket. Its path may be longer than an address may be; through
+/// the open directory it is not. Source: unix(7).
+fn process_at(directory: &File, name: &OsStr) -> io::Result<OwnedFd> {
+    let short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
     // While this connection is open its listener lives, so the process id stays its own.
-    let stream = UnixStream::connect(socket)?;
+    let stream = UnixStream::connect(short)?;
     let peer = socket_peercred(&stream)?;
-    let process = pidfd_open(peer.pid, PidfdFlags::empty())?;
-    namespace::enter(std::os::fd::AsFd::as_fd(&process), Namespaces(Namespaces::MOUNT))
+    Ok(pidfd_open(peer.pid, PidfdFlags::NONBLOCK)?)
 }
