@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::command::{cargo, quietly, run, target, which};
 
 /// A program that tests call, and Debian's package that has it.
-const TOOLS: [(&str, &str); 15] = [
+const TOOLS: [(&str, &str); 18] = [
     ("busybox", "busybox-static"),
     ("conmon", "conmon"),
     ("crun", "crun"),
@@ -16,12 +16,15 @@ const TOOLS: [(&str, &str); 15] = [
     ("getfattr", "attr"),
     ("ip", "iproute2"),
     ("mmdebstrap", "mmdebstrap"),
+    ("newuidmap", "uidmap"),
     ("nft", "nftables"),
+    ("pasta", "passt"),
     ("podman", "podman"),
     ("python3", "python3-minimal"),
     ("runc", "runc"),
     ("setcap", "libcap2-bin"),
     ("skopeo", "skopeo"),
+    ("slirp4netns", "slirp4netns"),
     ("zstd", "zstd"),
 ];
 

@@ -243,7 +243,7 @@ fn pids_with(text: &str) -> Vec<rustix::process::Pid> {
         .collect()
 }
 
-fn ran(output: Output) -> Ran {
+pub(crate) fn ran(output: Output) -> Ran {
     Ran {
         code: output.status.code().unwrap_or(255),
         out: String::from_utf8_lossy(&output.stdout).into_owned(),

@@ -6,7 +6,9 @@
 mod host;
 mod instance;
 mod pty;
+mod user;
 
 pub use host::{cgroups, processes, wait_until};
 pub use instance::{Instance, Ran};
 pub use pty::Pty;
+pub use user::{Grants, ROUTER, User};
