@@ -14,16 +14,12 @@
 
 mod apply;
 mod directory;
-mod entry;
 mod erofs;
 mod error;
 mod export;
-mod limits;
 mod path;
 pub mod read;
 mod stream;
-pub mod tar;
-pub mod tar_write;
 mod tree;
 
 #[cfg(test)]
@@ -33,12 +29,14 @@ mod tests;
 
 use std::{fs::File, io::Read, os::fd::BorrowedFd};
 
+pub use archive::{
+    Attributes, Device, DeviceClass, Entry, EntryKind, Exceeded, Limits, Name, Segment, Time,
+    Xattr, tar, tar_write,
+};
 use base::Digest;
 
-pub use entry::{Attributes, Device, DeviceClass, Entry, EntryKind, Segment, Time, Xattr};
-pub use error::{EntryError, Exceeded, LayerError, Name};
+pub use error::{EntryError, LayerError};
 pub use export::{ExportError, export};
-pub use limits::Limits;
 
 use crate::mounts::Marks;
 

@@ -71,14 +71,7 @@ pub(super) fn archive<'s>(entries: impl IntoIterator<Item = &'s Stored>) -> Vec<
     tar.finish().unwrap()
 }
 
-/// PAX records.
-pub(super) fn records(pairs: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut out = Vec::new();
-    for (key, value) in pairs {
-        super::tar_write::record(&mut out, key.as_bytes(), value);
-    }
-    out
-}
+pub(super) use archive::tar_write::records_of as records;
 
 /// An image in a file that has a name, as fsck and a mount need.
 pub(super) struct Written {

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::{TarFault, sparse::Keys};
-use crate::layer::{Name, Time, Xattr};
+use crate::{Name, Time, Xattr};
 
 /// What the records of one header say that a layer has a use for. Access times, user names,
 /// textual ACLs and comments are skipped, as Docker and containerd skip them.
@@ -207,7 +207,7 @@ fn sextet(digit: u8) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layer::fixture::records;
+    use crate::tar_write::records_of as records;
 
     fn at(seconds: i64, nanoseconds: u32) -> Option<Time> {
         Some(Time { seconds, nanoseconds })

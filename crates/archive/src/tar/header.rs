@@ -7,7 +7,7 @@
 //! ```
 
 use super::{BLOCK_BYTES, TarFault, sparse::OldMap};
-use crate::layer::{Device, DeviceClass};
+use crate::{Device, DeviceClass};
 
 /// A header whose checksum fits.
 pub(super) struct Header<'b> {

@@ -87,9 +87,8 @@ impl<W: Write> TarWriter<W> {
         Ok(self.out)
     }
 
-    /// The output, for tests that cut an archive short.
-    #[cfg(test)]
-    pub(super) fn out_mut(&mut self) -> &mut W {
+    /// The output as far as it was written; what is put there is not looked at.
+    pub fn out_mut(&mut self) -> &mut W {
         &mut self.out
     }
 
@@ -275,7 +274,7 @@ fn name_has_nul(name: &[u8]) -> bool {
 }
 
 /// One record: its length counts the digits of the length too.
-pub(super) fn record(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
+fn record(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     let rest = key.len() + value.len() + 3;
     let mut length = rest + 1;
     while rest + length.to_string().len() != length {
@@ -287,6 +286,15 @@ pub(super) fn record(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     out.push(b'=');
     out.extend(value);
     out.push(b'\n');
+}
+
+/// The records of these keys, as they stand in a PAX header.
+pub fn records_of(pairs: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (key, value) in pairs {
+        record(&mut out, key.as_bytes(), value);
+    }
+    out
 }
 
 /// Seconds with a sign and nine decimals.

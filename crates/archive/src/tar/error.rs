@@ -4,7 +4,7 @@ use std::{fmt, io};
 
 use base::ErrorKind;
 
-use crate::layer::{Exceeded, Name};
+use crate::{Exceeded, Name};
 
 /// What is wrong, where, and with which entry if its name was already known.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! The forms of archives that GNU tar and our own writer do not make.
 
 use super::*;
-use crate::layer::{Device, DeviceClass, fixture::records};
+use crate::{Device, DeviceClass, tar_write::records_of as records};
 
 /// A header by hand.
 struct Raw([u8; BLOCK_BYTES]);

@@ -5,7 +5,7 @@
 //! lines at the beginning of the data.
 
 use super::{BLOCK_BYTES, TarFault, header::number, pax::decimal};
-use crate::layer::{Exceeded, Segment};
+use crate::{Exceeded, Segment};
 
 type Pairs = Vec<(u64, u64)>;
 
