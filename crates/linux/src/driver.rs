@@ -114,6 +114,7 @@ impl Driver for LinuxDriver {
         Capabilities {
             isolation: self.shared.isolation,
             pause: true,
+            files: true,
             many_containers: true,
             user_map: self.shared.isolation == Isolation::Container,
         }

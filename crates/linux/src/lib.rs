@@ -17,6 +17,7 @@
 mod beneath;
 mod descriptor;
 mod driver;
+mod files;
 mod host;
 mod idmap;
 mod init;

@@ -18,7 +18,7 @@ use seccomp::{Arch, FilterFlags};
 use stdio::{ChildStreams, Keeper, StreamSpec};
 use sys::seccomp::SockFilter;
 use workload::{
-    ContainerSpec, DriverError, Isolation, Limits, Materials, Pausable, Pending, Process,
+    ContainerSpec, DriverError, Files, Isolation, Limits, Materials, Pausable, Pending, Process,
     ProcessRoot, ProcessSpec, Sandbox, SandboxHandle, SandboxSpec, Streams, Usage,
 };
 
@@ -85,6 +85,24 @@ impl LinuxSandbox {
 
     fn processes(&self) -> MutexGuard<'_, BTreeMap<ProcessId, Entry>> {
         self.processes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn isolation(&self) -> Isolation {
+        self.shared.isolation
+    }
+
+    pub(crate) fn has_user_map(&self) -> bool {
+        self.spec.user.is_some()
+    }
+
+    /// The number of a process that runs.
+    pub(crate) fn pid_of(&self, id: &ProcessId) -> Result<u32, DriverError> {
+        self.alive()?;
+        let what = || format!("process {id}");
+        let entry = self.processes().get(id).cloned();
+        let entry = entry.ok_or_else(|| DriverError::Gone { what: what() })?;
+        let state = || DriverError::State { what: what(), state: "not running".into() };
+        entry.process.running_pid().ok_or_else(state)
     }
 
     fn alive(&self) -> Result<(), DriverError> {
@@ -410,6 +428,10 @@ impl Sandbox for LinuxSandbox {
     }
 
     fn pausable(&self) -> Option<&dyn Pausable> {
+        Some(self)
+    }
+
+    fn files(&self) -> Option<&dyn Files> {
         Some(self)
     }
 }

@@ -75,6 +75,8 @@ conformance_tests!(
         usage_counts,
         binds_and_tmpfs_appear,
         a_read_only_root_cannot_be_written,
+        files_are_copied_both_ways,
+        files_that_cannot_be_copied_are_refused,
         missing_commands_are_told_apart,
         names_are_taken_once,
         a_passed_deadline_leaves_nothing,

@@ -16,7 +16,11 @@ use workload::{
     SandboxSpec, Trace,
 };
 
-use self::{connection::CallError, sandbox::ShimSandbox, shims::Shims};
+use self::{
+    connection::CallError,
+    sandbox::{Abilities, ShimSandbox},
+    shims::Shims,
+};
 use crate::{
     DirectoryError,
     directory::Directory,
@@ -89,11 +93,11 @@ impl ShimDriver {
             network: materials.network.is_some(),
         };
         match connection.call(request, materials.network.as_ref(), Some(by)).await {
-            Ok(Reply::Sandbox { handle, pausable }) => Ok(Arc::new(ShimSandbox::new(
+            Ok(Reply::Sandbox { handle, pausable, files }) => Ok(Arc::new(ShimSandbox::new(
                 Arc::clone(&self.shims),
                 connection,
                 handle,
-                pausable,
+                Abilities { pausable, files },
             ))),
             Ok(other) => Err(nonsense(&other)),
             Err(error) => Err(error.into_driver_error(&id)),
@@ -129,9 +133,14 @@ impl ShimDriver {
             Err(error) => Err(error),
         };
         match found {
-            Ok((connection, Reply::Sandbox { handle, pausable })) => {
+            Ok((connection, Reply::Sandbox { handle, pausable, files })) => {
                 let shims = Arc::clone(&self.shims);
-                Ok(Some(Arc::new(ShimSandbox::new(shims, connection, handle, pausable))))
+                Ok(Some(Arc::new(ShimSandbox::new(
+                    shims,
+                    connection,
+                    handle,
+                    Abilities { pausable, files },
+                ))))
             }
             Ok((_, other)) => Err(nonsense(&other)),
             // Its creation failed, or it is being destroyed at this moment.

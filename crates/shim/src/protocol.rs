@@ -19,8 +19,8 @@
 use base::ProcessId;
 use serde::{Deserialize, Serialize};
 use workload::{
-    DriverError, Exit, Isolation, Limits, ProcessSpec, SandboxHandle, SandboxSpec, Signal,
-    TerminalSize, Usage,
+    DriverError, Exit, FileStat, Isolation, Limits, ProcessSpec, SandboxHandle, SandboxSpec,
+    Signal, TerminalSize, Unpack, Usage,
 };
 
 /// Version of this protocol.
@@ -140,6 +140,31 @@ pub enum Request {
         /// To whom.
         process: ProcessId,
     },
+    /// [`workload::Files::stat`].
+    FileStat {
+        /// Beneath whose root.
+        process: ProcessId,
+        /// What.
+        path: String,
+    },
+    /// [`workload::Files::read`]. It has no deadline. Descriptor: where the archive goes.
+    FilesRead {
+        /// Beneath whose root.
+        process: ProcessId,
+        /// What.
+        path: String,
+        /// The top name in the archive.
+        name: String,
+    },
+    /// [`workload::Files::write`]. It has no deadline. Descriptor: where the archive comes from.
+    FilesWrite {
+        /// Beneath whose root.
+        process: ProcessId,
+        /// Into which directory.
+        path: String,
+        /// How.
+        unpack: Unpack,
+    },
     /// [`workload::Process::wait`]. It has no deadline.
     Wait {
         /// For whom.
@@ -154,7 +179,7 @@ impl Request {
             Request::Create { network: given, .. } | Request::Spawn { attached: given, .. } => {
                 usize::from(*given)
             }
-            Request::Attach { .. } => 1,
+            Request::Attach { .. } | Request::FilesRead { .. } | Request::FilesWrite { .. } => 1,
             Request::Reclaim { .. }
             | Request::Leave
             | Request::Handle
@@ -168,6 +193,7 @@ impl Request {
             | Request::Destroy
             | Request::Signal { .. }
             | Request::Resize { .. }
+            | Request::FileStat { .. }
             | Request::Wait { .. } => 0,
         }
     }
@@ -179,6 +205,8 @@ impl Request {
             Request::Create { .. }
             | Request::Spawn { .. }
             | Request::Signal { .. }
+            | Request::FilesRead { .. }
+            | Request::FilesWrite { .. }
             | Request::Attach { .. } => false,
             Request::Reclaim { .. }
             | Request::Leave
@@ -192,6 +220,7 @@ impl Request {
             | Request::Resume
             | Request::Destroy
             | Request::Resize { .. }
+            | Request::FileStat { .. }
             | Request::Wait { .. } => true,
         }
     }
@@ -209,12 +238,17 @@ pub enum Reply {
         handle: SandboxHandle,
         /// Whether it can be paused.
         pausable: bool,
+        /// Whether its files can be reached.
+        #[serde(default)]
+        files: bool,
     },
     /// A process there is.
     Process {
         /// Its process id on the host, while it runs.
         host_pid: Option<u32>,
     },
+    /// What is at a path.
+    FileStat(Box<FileStat>),
     /// What the sandbox has used.
     Usage(Box<Usage>),
     /// Host process ids.

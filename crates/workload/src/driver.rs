@@ -7,8 +7,8 @@ use base::{Deadline, ProcessId, SandboxId};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DriverError, Exit, Isolation, Limits, Materials, ProcessSpec, SandboxSpec, Signal, Streams,
-    TerminalSize, Usage,
+    DriverError, Exit, Files, Isolation, Limits, Materials, ProcessSpec, SandboxSpec, Signal,
+    Streams, TerminalSize, Usage,
 };
 
 /// An answer that takes time. Dropping it cancels the waiting, never the work half-way: an
@@ -105,6 +105,9 @@ pub trait Sandbox: Debug + Send + Sync {
 
     /// Pausing, where the driver can.
     fn pausable(&self) -> Option<&dyn Pausable>;
+
+    /// Its files, where the driver can reach them.
+    fn files(&self) -> Option<&dyn Files>;
 }
 
 /// A sandbox whose processes can be stopped in their tracks.
@@ -166,6 +169,9 @@ pub struct Capabilities {
     pub isolation: Isolation,
     /// Whether [`Sandbox::pausable`] answers.
     pub pause: bool,
+    /// Whether [`Sandbox::files`] answers.
+    #[serde(default)]
+    pub files: bool,
     /// Whether processes can have containers of their own beside the first.
     pub many_containers: bool,
     /// Whether ids inside can differ from ids outside.

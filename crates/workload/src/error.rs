@@ -3,6 +3,8 @@
 use base::ErrorKind;
 use serde::{Deserialize, Serialize};
 
+use crate::FileFault;
+
 /// Why a driver did not do what it was asked.
 ///
 /// Nothing half-made is left behind by an operation that answers with one of these.
@@ -75,6 +77,9 @@ pub enum DriverError {
         /// What was not finished.
         doing: String,
     },
+    /// Files could not be read or written.
+    #[error(transparent)]
+    File(FileFault),
     /// The process that holds the sandbox does not answer, or answers nonsense.
     #[error("the shim of the sandbox cannot be reached: {why}")]
     Unreachable {
@@ -94,6 +99,7 @@ impl DriverError {
             DriverError::Step { .. } => ErrorKind::Internal,
             DriverError::Exists { .. } | DriverError::State { .. } => ErrorKind::Conflict,
             DriverError::Gone { .. } => ErrorKind::NotFound,
+            DriverError::File(fault) => fault.kind(),
             DriverError::DeadlinePassed { .. } => ErrorKind::DeadlineExceeded,
             DriverError::Unreachable { .. } => ErrorKind::Unavailable,
         }

@@ -14,6 +14,7 @@
 mod container;
 mod driver;
 mod error;
+mod files;
 mod limits;
 mod process;
 pub mod profile;
@@ -29,6 +30,7 @@ pub use driver::{
     Capabilities, Driver, Finding, Pausable, Pending, Process, Sandbox, SandboxHandle, Trace,
 };
 pub use error::DriverError;
+pub use files::{FileFault, FileStat, Files, Owner, Unpack};
 pub use limits::{
     BlockRate, CpuLimits, DeviceRule, Limits, MemoryLimits, MemorySwap, NANO_CPUS_PER_CPU,
 };

@@ -6,6 +6,7 @@
 
 mod bench;
 mod failure;
+mod files;
 mod io;
 mod lifecycle;
 mod resources;
@@ -86,6 +87,10 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("binds_and_tmpfs_appear", |b| Box::pin(resources::binds_and_tmpfs_appear(b))),
     ("a_read_only_root_cannot_be_written", |b| {
         Box::pin(resources::a_read_only_root_cannot_be_written(b))
+    }),
+    ("files_are_copied_both_ways", |b| Box::pin(files::files_are_copied_both_ways(b))),
+    ("files_that_cannot_be_copied_are_refused", |b| {
+        Box::pin(files::files_that_cannot_be_copied_are_refused(b))
     }),
     ("missing_commands_are_told_apart", |b| Box::pin(failure::missing_commands_are_told_apart(b))),
     ("names_are_taken_once", |b| Box::pin(failure::names_are_taken_once(b))),

@@ -161,6 +161,7 @@ impl Driver for Fake {
         Capabilities {
             isolation: self.host.isolation,
             pause: true,
+            files: false,
             many_containers: true,
             user_map: true,
         }

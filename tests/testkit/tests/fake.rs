@@ -103,6 +103,8 @@ conformance_tests!(
         pause_stops_and_resume_goes_on,
         standard_input_reaches_the_process,
         memory_hogs_are_killed_and_reported,
+        files_are_copied_both_ways,
+        files_that_cannot_be_copied_are_refused,
         names_are_taken_once,
         a_passed_deadline_leaves_nothing,
         a_cancelled_create_leaves_nothing,

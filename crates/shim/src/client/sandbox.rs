@@ -14,8 +14,8 @@ use std::{
 use base::{Deadline, ProcessId, clock::Timestamp};
 use tokio::sync::OnceCell;
 use workload::{
-    DriverError, Exit, ExitStatus, Limits, Pausable, Pending, Process, ProcessSpec, Sandbox,
-    SandboxHandle, Signal, Streams, TerminalSize, Usage,
+    DriverError, Exit, ExitStatus, FileStat, Files, Limits, Pausable, Pending, Process,
+    ProcessSpec, Sandbox, SandboxHandle, Signal, Streams, TerminalSize, Unpack, Usage,
 };
 
 use super::{
@@ -169,7 +169,14 @@ fn done(reply: Reply) -> Result<(), DriverError> {
 #[derive(Debug)]
 pub(super) struct ShimSandbox {
     link: Arc<Link>,
-    pausable: bool,
+    abilities: Abilities,
+}
+
+/// What the driver behind a shim can do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Abilities {
+    pub(super) pausable: bool,
+    pub(super) files: bool,
 }
 
 impl ShimSandbox {
@@ -177,7 +184,7 @@ impl ShimSandbox {
         shims: Arc<Shims>,
         connection: Connection,
         handle: SandboxHandle,
-        pausable: bool,
+        abilities: Abilities,
     ) -> ShimSandbox {
         let link = Link {
             shims,
@@ -186,7 +193,7 @@ impl ShimSandbox {
             destroyed: AtomicBool::new(false),
             exits: Mutex::new(BTreeMap::new()),
         };
-        ShimSandbox { link: Arc::new(link), pausable }
+        ShimSandbox { link: Arc::new(link), abilities }
     }
 
     fn new_process(&self, id: ProcessId, host_pid: Option<u32>) -> Arc<dyn Process> {
@@ -260,7 +267,52 @@ impl Sandbox for ShimSandbox {
     }
 
     fn pausable(&self) -> Option<&dyn Pausable> {
-        self.pausable.then_some(self)
+        self.abilities.pausable.then_some(self)
+    }
+
+    fn files(&self) -> Option<&dyn Files> {
+        self.abilities.files.then_some(self)
+    }
+}
+
+impl ShimSandbox {
+    /// A call that takes as long as an archive does.
+    async fn stream(&self, request: Request, fd: OwnedFd) -> Result<(), DriverError> {
+        let reply = self.link.call(request, Some(&fd), None).await;
+        done(reply.map_err(|error| self.link.driver_error(error))?)
+    }
+}
+
+impl Files for ShimSandbox {
+    fn stat(&self, process: &ProcessId, path: &str) -> Pending<'_, Result<FileStat, DriverError>> {
+        let request = Request::FileStat { process: process.clone(), path: path.to_owned() };
+        Box::pin(async move {
+            let reply = self.link.ask(request, None).await?;
+            let Reply::FileStat(stat) = reply else { return Err(nonsense(&reply)) };
+            Ok(*stat)
+        })
+    }
+
+    fn read(
+        &self,
+        process: &ProcessId,
+        path: &str,
+        name: &str,
+        to: OwnedFd,
+    ) -> Pending<'_, Result<(), DriverError>> {
+        let (path, name) = (path.to_owned(), name.to_owned());
+        Box::pin(self.stream(Request::FilesRead { process: process.clone(), path, name }, to))
+    }
+
+    fn write(
+        &self,
+        process: &ProcessId,
+        path: &str,
+        from: OwnedFd,
+        unpack: Unpack,
+    ) -> Pending<'_, Result<(), DriverError>> {
+        let path = path.to_owned();
+        Box::pin(self.stream(Request::FilesWrite { process: process.clone(), path, unpack }, from))
     }
 }
 

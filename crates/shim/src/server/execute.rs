@@ -5,7 +5,8 @@ use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 use base::{Deadline, ProcessId};
 use tokio::sync::watch;
 use workload::{
-    DriverError, Exit, Isolation, Materials, Pausable, ProcessSpec, Sandbox, SandboxSpec, Streams,
+    DriverError, Exit, Files, Isolation, Materials, Pausable, ProcessSpec, Sandbox, SandboxSpec,
+    Streams,
 };
 
 use super::{Shim, State, connection::Received};
@@ -68,6 +69,21 @@ pub(super) async fn execute(
             let socket = fd.ok_or_else(|| missing("the socket to attach"))?;
             shim.process(&process)?.attach(socket).await.map(|()| Reply::Done)
         }
+        Request::FileStat { process, path } => {
+            let sandbox = shim.sandbox(by).await?;
+            let stat = files(&*sandbox)?.stat(&process, &path).await?;
+            Ok(Reply::FileStat(Box::new(stat)))
+        }
+        Request::FilesRead { process, path, name } => {
+            let to = fd.ok_or_else(|| missing("where the archive goes"))?;
+            let sandbox = shim.sandbox(by).await?;
+            files(&*sandbox)?.read(&process, &path, &name, to).await.map(|()| Reply::Done)
+        }
+        Request::FilesWrite { process, path, unpack } => {
+            let from = fd.ok_or_else(|| missing("where the archive comes from"))?;
+            let sandbox = shim.sandbox(by).await?;
+            files(&*sandbox)?.write(&process, &path, from, unpack).await.map(|()| Reply::Done)
+        }
         Request::Wait { process } => wait(shim, &process, gone).await,
     }
 }
@@ -77,13 +93,24 @@ fn missing(what: &str) -> DriverError {
 }
 
 fn sandbox_reply(sandbox: &dyn Sandbox) -> Reply {
-    Reply::Sandbox { handle: sandbox.handle(), pausable: sandbox.pausable().is_some() }
+    Reply::Sandbox {
+        handle: sandbox.handle(),
+        pausable: sandbox.pausable().is_some(),
+        files: sandbox.files().is_some(),
+    }
 }
 
 fn pausable(sandbox: &dyn Sandbox) -> Result<&dyn Pausable, DriverError> {
     sandbox.pausable().ok_or_else(|| DriverError::Unsupported {
         what: "pause".to_owned(),
         why: "the driver cannot".to_owned(),
+    })
+}
+
+fn files(sandbox: &dyn Sandbox) -> Result<&dyn Files, DriverError> {
+    sandbox.files().ok_or_else(|| DriverError::Unsupported {
+        what: "files".to_owned(),
+        why: "the driver cannot reach them".to_owned(),
     })
 }
 

@@ -80,6 +80,9 @@ pub(super) async fn serve(
         | Request::Signal { .. }
         | Request::Resize { .. }
         | Request::Attach { .. }
+        | Request::FileStat { .. }
+        | Request::FilesRead { .. }
+        | Request::FilesWrite { .. }
         | Request::Wait { .. } => Err(DriverError::State {
             what: "a shim that was just forked".to_owned(),
             state: "empty".to_owned(),

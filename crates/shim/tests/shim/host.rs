@@ -42,6 +42,7 @@ impl Driver for HostDriver {
         Capabilities {
             isolation: Isolation::Host,
             pause: true,
+            files: false,
             many_containers: false,
             user_map: false,
         }
@@ -221,6 +222,10 @@ impl Sandbox for HostSandbox {
 
     fn pausable(&self) -> Option<&dyn Pausable> {
         Some(self)
+    }
+
+    fn files(&self) -> Option<&dyn workload::Files> {
+        None
     }
 }
 

@@ -215,6 +215,11 @@ impl Sandbox for FakeSandbox {
     fn pausable(&self) -> Option<&dyn Pausable> {
         Some(self)
     }
+
+    /// A fake has no files.
+    fn files(&self) -> Option<&dyn workload::Files> {
+        None
+    }
 }
 
 impl Pausable for FakeSandbox {
