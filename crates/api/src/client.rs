@@ -85,6 +85,8 @@ macro_rules! expect {
     };
 }
 
+mod files;
+
 impl Client {
     /// Connects to the daemon at this socket.
     ///

@@ -3,11 +3,11 @@
 
 use base::{ContainerName, ErrorKind};
 use engine::{
-    Change, Container, Create, Created, Diagnosis, Event, EventQuery, ExecCreate, ExecView,
-    ImageView, Import, Info, LogQuery, Progress, Remove, RemoveImage, Stop, WaitFor,
+    Change, Commit, Container, Create, Created, Diagnosis, Event, EventQuery, ExecCreate, ExecView,
+    ImageView, Import, Info, LogQuery, PathChange, Progress, Remove, RemoveImage, Stop, WaitFor,
 };
 use serde::{Deserialize, Serialize};
-use workload::{Exit, Signal, TerminalSize, Usage};
+use workload::{Exit, FileStat, Signal, TerminalSize, Unpack, Usage};
 
 /// Version of everything in this module. Client and daemon of different versions refuse each
 /// other with a message that says which one is older.
@@ -217,6 +217,48 @@ pub enum Request {
         /// Clear away what is left over.
         repair: bool,
     },
+    /// [`Reply::PathStat`].
+    PathStat {
+        /// Which container.
+        who: String,
+        /// What in it.
+        path: String,
+    },
+    /// [`Reply::Done`]. One descriptor: where the archive goes, open for writing.
+    ArchiveRead {
+        /// Which container.
+        who: String,
+        /// What in it.
+        path: String,
+        /// What its top is called.
+        name: Option<String>,
+    },
+    /// [`Reply::Done`]. One descriptor: the archive, open for reading.
+    ArchiveWrite {
+        /// Which container.
+        who: String,
+        /// Into which directory.
+        path: String,
+        /// How.
+        unpack: Unpack,
+    },
+    /// [`Reply::Done`]. One descriptor: where the archive goes, open for writing.
+    Export {
+        /// Which container.
+        who: String,
+    },
+    /// Any number of [`Reply::PathChanges`], then [`Reply::Done`].
+    PathChanges {
+        /// Of which container.
+        who: String,
+    },
+    /// [`Reply::Name`], the image's id.
+    Commit {
+        /// Which container.
+        who: String,
+        /// How.
+        commit: Box<Commit>,
+    },
 }
 
 impl Request {
@@ -230,7 +272,10 @@ impl Request {
             | Request::Logs { .. }
             | Request::Import(_)
             | Request::Load
-            | Request::Save { .. } => 1,
+            | Request::Save { .. }
+            | Request::ArchiveRead { .. }
+            | Request::ArchiveWrite { .. }
+            | Request::Export { .. } => 1,
             Request::Create(_)
             | Request::Resize { .. }
             | Request::Stop { .. }
@@ -252,6 +297,9 @@ impl Request {
             | Request::RemoveImage { .. }
             | Request::Images
             | Request::ImageInspect { .. }
+            | Request::PathStat { .. }
+            | Request::PathChanges { .. }
+            | Request::Commit { .. }
             | Request::Events(_)
             | Request::Detached { .. }
             | Request::ExecDetached { .. }
@@ -299,6 +347,10 @@ pub enum Reply {
     Event(Box<Event>),
     /// What is wrong, and what is left over.
     Diagnosis(Box<Diagnosis>),
+    /// What is at a path.
+    PathStat(Box<FileStat>),
+    /// What a container changed of its image.
+    PathChanges(Vec<PathChange>),
 }
 
 impl Reply {
@@ -310,6 +362,7 @@ impl Reply {
             | Reply::Container(_)
             | Reply::Image(_)
             | Reply::Event(_)
+            | Reply::PathChanges(_)
             | Reply::Progress(_) => false,
             Reply::Done
             | Reply::Failed(_)
@@ -320,6 +373,7 @@ impl Reply {
             | Reply::Pids(_)
             | Reply::Name(_)
             | Reply::Changes(_)
+            | Reply::PathStat(_)
             | Reply::Info(_)
             | Reply::Diagnosis(_) => true,
         }

@@ -1,6 +1,7 @@
 //! The handle through which everything is asked.
 
 mod containers;
+mod copies;
 mod events;
 mod execs;
 mod images;

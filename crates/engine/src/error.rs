@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf, sync::Arc};
 
 use base::{ContainerId, ContainerName, ErrorKind};
-use workload::{DriverError, Isolation};
+use workload::{DriverError, FileFault, Isolation};
 
 use crate::RecordsError;
 
@@ -137,6 +137,14 @@ pub enum EngineError {
         /// What the kernel said.
         source: Arc<io::Error>,
     },
+    /// Files of a container were not read or written.
+    #[error("{fault}{}", in_container(.fault, .container))]
+    File {
+        /// Which container.
+        container: String,
+        /// Why.
+        fault: FileFault,
+    },
     /// It took longer than it may.
     #[error("the deadline passed while {doing}")]
     DeadlinePassed {
@@ -200,6 +208,7 @@ impl EngineError {
             | EngineError::NetworkClaimed(_) => ErrorKind::Conflict,
             EngineError::Unsupported { .. } | EngineError::NoDriver(_) => ErrorKind::Unsupported,
             EngineError::Driver(error) => error.kind(),
+            EngineError::File { fault, .. } => fault.kind(),
             EngineError::Image { kind, .. } => *kind,
             EngineError::Network(error) => error.kind(),
             EngineError::Port(error) => error.kind(),
@@ -212,6 +221,24 @@ impl EngineError {
             EngineError::Interrupted { .. } => ErrorKind::Unavailable,
             EngineError::Closed => ErrorKind::Unavailable,
         }
+    }
+}
+
+/// Docker's words: only what is missing is said to be missing somewhere.
+fn in_container(fault: &FileFault, container: &str) -> String {
+    match fault {
+        FileFault::NotFound { .. } => format!(" in container {container}"),
+        FileFault::NotADirectory { .. }
+        | FileFault::Target
+        | FileFault::OverDirectory { .. }
+        | FileFault::OverOther { .. }
+        | FileFault::ReadOnlyRoot
+        | FileFault::ReadOnlyMount
+        | FileFault::Escapes { .. }
+        | FileFault::Deep { .. }
+        | FileFault::Archive { .. }
+        | FileFault::Stream { .. }
+        | FileFault::Kernel { .. } => String::new(),
     }
 }
 

@@ -2,12 +2,12 @@
 
 mod store;
 
-use std::{fmt::Debug, fs::File, path::PathBuf};
+use std::{fmt::Debug, fs::File, io::Read, path::PathBuf};
 
 use base::{ContainerId, Digest};
 use workload::Finding;
 
-use crate::{Change, EngineError, ImageView, Import, engine::OnProgress};
+use crate::{Change, Commit, Create, EngineError, ImageView, Import, engine::OnProgress};
 
 pub(crate) use store::StoreImages;
 
@@ -63,6 +63,19 @@ pub(crate) trait Images: Debug + Send + Sync {
         from: File,
         import: &Import,
         progress: OnProgress,
+    ) -> Result<String, EngineError>;
+
+    /// Makes an image of another one, by id, and the archive of a further layer; answers with
+    /// its id.
+    ///
+    /// # Errors
+    /// Nothing is left of it then.
+    fn commit(
+        &self,
+        parent: &str,
+        layer: &mut (dyn Read + Send),
+        commit: &Commit,
+        config: &Create,
     ) -> Result<String, EngineError>;
 
     /// Loads an image archive.

@@ -29,6 +29,7 @@ mod request;
 mod restart;
 mod spec;
 mod step;
+mod stopped;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -44,12 +45,12 @@ pub use events::{
 pub use logs::LogStream;
 pub use records::RecordsError;
 pub use request::{
-    Change, Create, DeviceRequest, ExecCreate, Import, LogOptions, LogQuery, MountKind,
+    Change, Commit, Create, DeviceRequest, ExecCreate, Import, LogOptions, LogQuery, MountKind,
     MountRequest, NamespaceMode, NetworkMode, PortRequest, Protocol, Remove, RemoveImage,
     SecurityOptions, Stop, UlimitRequest, WaitFor,
 };
 pub use restart::{RestartPolicy, RestartPolicyError};
 pub use view::{
     Container, ContainerState, Created, ExecView, ImageConfig, ImageHistory, ImageView, Info,
-    LogEntry, LogSource, NetworkView, PortBinding, Progress, StateView,
+    LogEntry, LogSource, NetworkView, PathChange, PathChangeKind, PortBinding, Progress, StateView,
 };

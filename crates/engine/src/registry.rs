@@ -28,6 +28,8 @@ pub(crate) struct Entry {
     pub(crate) mailbox: mpsc::Sender<Message>,
     pub(crate) snapshot: watch::Sender<Snapshot>,
     live: Mutex<Live>,
+    /// Whether a start has its root; held while its root is written to without one.
+    pub(crate) rooted: tokio::sync::Mutex<bool>,
 }
 
 /// What there is of a container that runs.
@@ -64,6 +66,7 @@ impl Entry {
             mailbox,
             snapshot: watch::Sender::new(snapshot),
             live: Mutex::default(),
+            rooted: tokio::sync::Mutex::default(),
         }
     }
 

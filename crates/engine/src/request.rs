@@ -349,6 +349,22 @@ pub struct Import {
     pub platform: Option<String>,
 }
 
+/// An image made of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Commit {
+    /// The reference it will have.
+    pub reference: Option<String>,
+    /// Who made it.
+    pub author: Option<String>,
+    /// Text for its history.
+    pub message: Option<String>,
+    /// Dockerfile instructions applied to its configuration (`CMD ["sh"]`).
+    pub changes: Vec<String>,
+    /// Leave the container running meanwhile.
+    pub no_pause: bool,
+}
+
 /// How an image is removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -245,3 +245,24 @@ pub struct Progress {
     /// Bytes altogether, where that is known.
     pub total: Option<u64>,
 }
+
+/// Something that a container changed of its image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathChange {
+    /// Where.
+    pub path: String,
+    /// What became of it.
+    pub kind: PathChangeKind,
+}
+
+/// What can become of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PathChangeKind {
+    /// It was there and is different.
+    Modified,
+    /// It was not there.
+    Added,
+    /// It is not there any more.
+    Deleted,
+}

@@ -46,13 +46,25 @@ pub fn apply<'c>(
     changes: impl IntoIterator<Item = &'c str>,
 ) -> Result<ContainerConfig, ChangeError> {
     let mut config = ContainerConfig::default();
+    apply_to(&mut config, changes)?;
+    Ok(config)
+}
+
+/// Applies these instructions to a configuration.
+///
+/// # Errors
+/// The first instruction that cannot be applied; those before it are applied.
+pub fn apply_to<'c>(
+    config: &mut ContainerConfig,
+    changes: impl IntoIterator<Item = &'c str>,
+) -> Result<(), ChangeError> {
     for change in changes {
-        apply_one(&mut config, change).map_err(|why| {
+        apply_one(config, change).map_err(|why| {
             let given = change.chars().take(200).collect();
             ChangeError { given, why }
         })?;
     }
-    Ok(config)
+    Ok(())
 }
 
 fn apply_one(config: &mut ContainerConfig, change: &str) -> Result<(), String> {

@@ -74,12 +74,10 @@ impl Store {
     ) -> Result<Loaded, ImportError> {
         let config = change::apply(import.changes.iter().map(String::as_str))?;
         let lease = self.lease();
-        let mut tee = Tee { input, blob: self.new_blob()?, failure: None };
+        let mut tee = Tee::new(input, self.new_blob()?);
         let unpacked = self.unpack(&mut tee, &mut |bytes| tell(Progress::Reading { bytes }));
-        if let Some(source) = tee.failure {
-            return Err(StoreError::Disk { doing: "store a blob", source }.into());
-        }
-        let (unpacked, blob) = (unpacked?, tee.blob.seal());
+        let blob = tee.end()?;
+        let (unpacked, blob) = (unpacked?, blob.seal());
         assert_eq!(unpacked.layer.blob, blob.digest, "both saw the same bytes");
         lease.pin(|needs| {
             needs.blobs.insert(blob.digest);
@@ -182,11 +180,25 @@ pub(crate) fn rfc3339(at: Timestamp) -> String {
 }
 
 /// Whatever is read from the input is written to the blob, too.
-struct Tee<'s, R> {
+pub(crate) struct Tee<'s, R> {
     input: R,
     blob: NewBlob<'s>,
     /// Why the blob could not be written: not the input's fault.
     failure: Option<io::Error>,
+}
+
+impl<'s, R> Tee<'s, R> {
+    pub(crate) fn new(input: R, blob: NewBlob<'s>) -> Tee<'s, R> {
+        Tee { input, blob, failure: None }
+    }
+
+    /// The blob, if all of it could be written.
+    pub(crate) fn end(self) -> Result<NewBlob<'s>, StoreError> {
+        match self.failure {
+            Some(source) => Err(StoreError::Disk { doing: "store a blob", source }),
+            None => Ok(self.blob),
+        }
+    }
 }
 
 impl<R: Read> Read for Tee<'_, R> {

@@ -14,6 +14,7 @@
 //! vocabulary beyond Docker's image documents.
 
 pub mod change;
+mod commit;
 pub mod config;
 pub mod demo;
 #[cfg(test)]
@@ -30,6 +31,7 @@ mod save;
 mod store;
 pub mod wire;
 
+pub use commit::{Commit, CommitError};
 pub use import::{Import, ImportError};
 pub use inspect::{GraphDriver, HistoryRow, Inspect, InspectRootFs, Metadata};
 pub use load::{Load, LoadError, Loaded};

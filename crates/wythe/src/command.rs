@@ -5,13 +5,17 @@ use clap::Subcommand;
 use crate::{connect::Endpoint, daemon, error::CliError};
 
 mod attach;
+mod commit;
 mod completion;
 mod container;
+mod cp;
 mod create;
+mod diff;
 mod doctor;
 mod each;
 mod events;
 mod exec;
+mod export;
 mod image;
 mod images;
 mod import;
@@ -124,6 +128,16 @@ pub(crate) enum ClientCommand {
     Logs(logs::Args),
     /// Return low-level information on containers and images
     Inspect(inspect::Args),
+    /// Copy files/folders between a container and the local filesystem
+    #[command(override_usage = "wythe cp [OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n       \
+                          wythe cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH")]
+    Cp(cp::Args),
+    /// Inspect changes to files or directories on a container's filesystem
+    Diff(diff::Args),
+    /// Export a container's filesystem as a tar archive
+    Export(export::Args),
+    /// Create a new image from a container's changes
+    Commit(commit::Args),
     /// List port mappings or a specific mapping for the container
     Port(port::Args),
     /// Display the running processes of a container
@@ -218,6 +232,10 @@ impl ClientCommand {
             ClientCommand::Attach(args) => args.run(to).await,
             ClientCommand::Logs(args) => args.run(to).await,
             ClientCommand::Inspect(args) => args.run(to).await,
+            ClientCommand::Cp(args) => args.run(to).await,
+            ClientCommand::Diff(args) => args.run(to).await,
+            ClientCommand::Export(args) => args.run(to).await,
+            ClientCommand::Commit(args) => args.run(to).await,
             ClientCommand::Port(args) => args.run(to).await,
             ClientCommand::Top(args) => args.run(to).await,
             ClientCommand::Stats(args) => args.run(to).await,

@@ -20,6 +20,9 @@ use crate::{Failure, Reply, Request, log};
 /// Log records are written together up to this many bytes.
 const LOG_BATCH_BYTES: usize = 64 << 10;
 
+/// Paths of one message; each is 4 KiB at most.
+const PATHS_AT_ONCE: usize = 64;
+
 /// What can end an answer early.
 enum Broken {
     /// The engine said no: the client is told.
@@ -147,6 +150,24 @@ async fn carry_out(
         Request::ExecDetached { exec } => engine.exec_detached(&exec)?,
         Request::Doctor { repair } => {
             return Ok(Reply::Diagnosis(Box::new(engine.doctor(repair).await?)));
+        }
+        Request::PathStat { who, path } => {
+            return Ok(Reply::PathStat(Box::new(engine.path_stat(&who, &path).await?)));
+        }
+        Request::ArchiveRead { who, path, name } => {
+            engine.archive_read(&who, &path, name, given(fd)).await?;
+        }
+        Request::ArchiveWrite { who, path, unpack } => {
+            engine.archive_write(&who, &path, given(fd), unpack).await?;
+        }
+        Request::Export { who } => engine.export(&who, given(fd)).await?,
+        Request::PathChanges { who } => {
+            for part in engine.changes(&who).await?.chunks(PATHS_AT_ONCE) {
+                to.send(&Reply::PathChanges(part.to_vec()), &[]).await?;
+            }
+        }
+        Request::Commit { who, commit } => {
+            return Ok(Reply::Name(engine.commit(&who, *commit).await?));
         }
         Request::Info => return Ok(Reply::Info(Box::new(engine.info()))),
     }

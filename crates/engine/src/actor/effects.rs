@@ -68,7 +68,16 @@ impl Actor {
             }
             Resource::Root => {
                 let layers = self.record.layers.clone();
+                let (entry, name) = (Arc::clone(&self.entry), self.record.name.to_string());
                 self.begin(fallback, async move {
+                    // Files may be being copied into it at this moment.
+                    let rooted = tokio::time::timeout(SHORT_WAIT, entry.rooted.lock()).await;
+                    let Ok(mut rooted) = rooted else {
+                        let state = "having files copied into it";
+                        return got(resource, Err(EngineError::Busy { name, state }));
+                    };
+                    *rooted = true;
+                    drop(rooted);
                     let mount = move || shared.images.mount(&id, &layers);
                     got(resource, blocking("mounting the image", mount).await.map(Carry::Root))
                 });
@@ -116,13 +125,17 @@ impl Actor {
                 let unplug = move || shared.networks.detach(&id);
                 gave(resource, blocking("unplugging it", unplug).await)
             }),
-            Resource::Root => self.begin(fallback, async move {
-                let unmount = move || {
-                    shared.images.unmount(&id);
-                    Ok(())
-                };
-                gave(resource, blocking("unmounting the image", unmount).await)
-            }),
+            Resource::Root => {
+                let entry = Arc::clone(&self.entry);
+                self.begin(fallback, async move {
+                    *entry.rooted.lock().await = false;
+                    let unmount = move || {
+                        shared.images.unmount(&id);
+                        Ok(())
+                    };
+                    gave(resource, blocking("unmounting the image", unmount).await)
+                })
+            }
             Resource::Sandbox => {
                 let sandbox = self.entry.live().sandbox;
                 let recorded = self.handle.clone();

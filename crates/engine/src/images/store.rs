@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{BufReader, BufWriter, Write as _},
+    io::{BufReader, BufWriter, Read, Write as _},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -16,8 +16,8 @@ use workload::Finding;
 
 use super::{ImageUse, Images};
 use crate::{
-    Change, EngineError, ImageConfig, ImageHistory, ImageView, Import, OpenError, Progress,
-    Protocol, engine::OnProgress, error::chain, plan::invalid,
+    Change, Commit, Create, EngineError, ImageConfig, ImageHistory, ImageView, Import, OpenError,
+    Progress, Protocol, engine::OnProgress, error::chain, plan::invalid,
 };
 
 /// Read and written at once.
@@ -121,6 +121,32 @@ impl Images for StoreImages {
         let made = made.map_err(|error| wrong(error.kind(), &error))?;
         self.recount();
         Ok(made.id.to_string())
+    }
+
+    fn commit(
+        &self,
+        parent: &str,
+        layer: &mut (dyn Read + Send),
+        commit: &Commit,
+        config: &Create,
+    ) -> Result<String, EngineError> {
+        let name = commit.reference.as_deref().map(reference).transpose()?;
+        let parent = parent.parse();
+        let parent = parent.map_err(|error: base::DigestError| invalid("image", chain(&error)))?;
+        let words = config.entrypoint.iter().flatten().chain(&config.command);
+        let made = image::Commit {
+            parent,
+            name,
+            author: commit.author.clone(),
+            message: commit.message.clone(),
+            created_by: words.map(String::as_str).collect::<Vec<_>>().join(" "),
+            changes: commit.changes.clone(),
+            now: Timestamp::now(),
+        };
+        let id = self.store.commit(layer, &made, |of_image| configure(of_image, config));
+        let id = id.map_err(|error| wrong(error.kind(), &error))?;
+        self.recount();
+        Ok(id.to_string())
     }
 
     fn load(&self, from: File, progress: OnProgress) -> Result<Vec<Change>, EngineError> {
@@ -271,6 +297,26 @@ fn image_config(config: &wire::ContainerConfig) -> Result<ImageConfig, EngineErr
         expose: ports.map(|(port, _)| exposed(port)).collect::<Result<_, _>>()?,
         volumes: config.volumes.iter().flatten().map(|(path, _)| path.clone()).collect(),
     })
+}
+
+/// An image's configuration as its container has it. What a container has no say in stays.
+fn configure(image: &mut wire::ContainerConfig, config: &Create) {
+    let list = |list: &[String]| (!list.is_empty()).then(|| list.to_vec());
+    image.user = config.user.clone().unwrap_or_default();
+    image.working_dir = config.working_dir.clone().unwrap_or_default();
+    image.env = list(&config.env);
+    image.entrypoint = config.entrypoint.as_deref().and_then(list);
+    image.cmd = list(&config.command);
+    image.labels = (!config.labels.is_empty()).then(|| config.labels.clone());
+    image.stop_signal = config.stop_signal.map(|signal| signal.to_string());
+    let ports = config.expose.iter().map(|(port, protocol)| {
+        let protocol = match protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        };
+        (format!("{port}/{protocol}"), wire::Empty {})
+    });
+    image.exposed_ports = (!config.expose.is_empty()).then(|| ports.collect());
 }
 
 /// Reads `80/tcp`, `53/udp`, `80`.

@@ -183,6 +183,16 @@ impl Images for FakeImages {
         not_here()
     }
 
+    fn commit(
+        &self,
+        _: &str,
+        _: &mut (dyn std::io::Read + Send),
+        _: &crate::Commit,
+        _: &Create,
+    ) -> Result<String, EngineError> {
+        not_here()
+    }
+
     fn load(&self, _: File, _: OnProgress) -> Result<Vec<Change>, EngineError> {
         not_here()
     }

@@ -3,8 +3,8 @@
 use clap::Subcommand;
 
 use super::{
-    ClientCommand, attach, create, exec, inspect, kill, logs, pause, port, ps, rename, restart, rm,
-    run, start, stats, stop, top, wait,
+    ClientCommand, attach, commit, cp, create, diff, exec, export, inspect, kill, logs, pause,
+    port, ps, rename, restart, rm, run, start, stats, stop, top, wait,
 };
 
 /// What can be asked about containers.
@@ -12,15 +12,25 @@ use super::{
 pub(crate) enum ContainerCommand {
     /// Attach local standard input, output, and error streams to a running container
     Attach(attach::Args),
+    /// Create a new image from a container's changes
+    Commit(commit::Args),
+    /// Copy files/folders between a container and the local filesystem
+    #[command(override_usage = "wythe cp [OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-\n       \
+                          wythe cp [OPTIONS] SRC_PATH|- CONTAINER:DEST_PATH")]
+    Cp(cp::Args),
     /// Create a new container
     #[command(
         disable_help_flag = true,
         override_usage = "wythe create [OPTIONS] IMAGE [COMMAND] [ARG...]"
     )]
     Create(Box<create::Args>),
+    /// Inspect changes to files or directories on a container's filesystem
+    Diff(diff::Args),
     /// Execute a command in a running container
     #[command(override_usage = "wythe exec [OPTIONS] CONTAINER COMMAND [ARG...]")]
     Exec(exec::Args),
+    /// Export a container's filesystem as a tar archive
+    Export(export::Args),
     /// Display detailed information on one or more containers
     Inspect(inspect::ContainerArgs),
     /// Kill one or more running containers
@@ -65,6 +75,10 @@ impl From<ContainerCommand> for ClientCommand {
     fn from(command: ContainerCommand) -> ClientCommand {
         match command {
             ContainerCommand::Attach(args) => ClientCommand::Attach(args),
+            ContainerCommand::Commit(args) => ClientCommand::Commit(args),
+            ContainerCommand::Cp(args) => ClientCommand::Cp(args),
+            ContainerCommand::Diff(args) => ClientCommand::Diff(args),
+            ContainerCommand::Export(args) => ClientCommand::Export(args),
             ContainerCommand::Create(args) => ClientCommand::Create(args),
             ContainerCommand::Exec(args) => ClientCommand::Exec(args),
             ContainerCommand::Inspect(args) => ClientCommand::Inspect(args.into()),

@@ -32,16 +32,35 @@ impl Args {
             client.save(self.images, out).await?;
             return Ok(0);
         };
-        // Written beside its place and moved there when it is whole.
+        let part = Part::create(path)?;
+        let saved = client.save(self.images, &part.file).await;
+        part.end(saved.map_err(CliError::from)).map(|()| 0)
+    }
+}
+
+/// A file that is written beside its place and moved there when it is whole.
+pub(super) struct Part {
+    pub(super) file: OwnedFd,
+    part: PathBuf,
+    path: PathBuf,
+}
+
+impl Part {
+    pub(super) fn create(path: &Path) -> Result<Part, CliError> {
         let part = beside(path);
-        let failed = |error| CliError::io(format!("write {}", path.display()), error);
-        let file = File::create_new(&part).map_err(failed)?;
-        let saved = client.save(self.images, OwnedFd::from(file)).await.map_err(CliError::from);
-        let saved = saved.and_then(|()| std::fs::rename(&part, path).map_err(failed));
-        if saved.is_err() {
-            let _ = std::fs::remove_file(&part);
+        let file = File::create_new(&part)
+            .map_err(|error| CliError::io(format!("write {}", path.display()), error))?;
+        Ok(Part { file: OwnedFd::from(file), part, path: path.to_owned() })
+    }
+
+    /// Moves it to its place, or takes it away if what was to be in it failed.
+    pub(super) fn end(self, written: Result<(), CliError>) -> Result<(), CliError> {
+        let failed = |error| CliError::io(format!("write {}", self.path.display()), error);
+        let moved = written.and_then(|()| std::fs::rename(&self.part, &self.path).map_err(failed));
+        if moved.is_err() {
+            let _ = std::fs::remove_file(&self.part);
         }
-        saved.map(|()| 0)
+        moved
     }
 }
 
