@@ -10,6 +10,7 @@ mod files;
 mod httpd;
 mod init;
 mod ip;
+mod measure;
 mod os;
 mod proc;
 mod report;
@@ -22,7 +23,7 @@ use std::{env, path::Path, process::ExitCode};
 type Tool = fn(&[String]) -> u8;
 
 /// Every tool by name. The image has a link in `/bin` for each.
-const TOOLS: [(&str, Tool, &str); 27] = [
+const TOOLS: [(&str, Tool, &str); 28] = [
     ("cat", files::cat, "[FILE…]  print files, or standard input"),
     ("demo", report::run, "report what can be seen from here"),
     ("echo", proc::echo, "[-n] [WORD…]  print words"),
@@ -36,6 +37,7 @@ const TOOLS: [(&str, Tool, &str); 27] = [
     ("ip", ip::run, "print interfaces, addresses and routes"),
     ("kill", proc::kill, "[-SIGNAL] PID…  send a signal"),
     ("ls", files::ls, "[-a] [-l] [PATH…]  list directories"),
+    ("measure", measure::run, "[--dir DIR] [--host ADDRESS:PORT]  what this place costs"),
     ("mkdir", files::mkdir, "DIR…  make directories and their parents"),
     ("mount", files::mounts, "print what is mounted"),
     ("nc", ip::nc, "[-u] HOST PORT | -l [-u] PORT  connect, or listen once"),

@@ -5,6 +5,7 @@ use clap::Subcommand;
 use crate::{connect::Endpoint, daemon, error::CliError};
 
 mod attach;
+mod bench;
 mod commit;
 mod completion;
 mod container;
@@ -154,6 +155,9 @@ pub(crate) enum ClientCommand {
     System(system::SystemCommand),
     /// Display system-wide information
     Info(info::Args),
+    /// Measure what isolation costs
+    #[command(subcommand, arg_required_else_help = true)]
+    Bench(bench::BenchCommand),
     /// Look for what is wrong with this host, and for what a crash left
     Doctor(doctor::Args),
     /// Show the Wythe version information
@@ -243,6 +247,7 @@ impl ClientCommand {
             ClientCommand::Events(args) => args.run(to).await,
             ClientCommand::System(command) => command.run(to).await,
             ClientCommand::Info(args) => args.run(to).await,
+            ClientCommand::Bench(command) => command.run(to).await,
             ClientCommand::Doctor(args) => args.run(to).await,
             ClientCommand::Version(args) => args.run(to).await,
         }

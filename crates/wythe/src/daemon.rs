@@ -31,6 +31,7 @@ mod ready;
 mod rootless;
 
 pub(crate) use drivers::shim;
+pub(crate) use embedded::DEMO;
 pub(crate) use namespace::processes;
 use ready::Ready;
 pub(crate) use rootless::find;

@@ -26,6 +26,7 @@ use tokio::sync::oneshot;
 use workload::{Exit, TerminalSize};
 
 pub(crate) use control::{Control, Target};
+pub(crate) use demux::{Demux, Stream};
 pub(crate) use detach::DetachKeys;
 use pump::Ended;
 use terminal::Raw;

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use engine::Embedded;
 
 /// The demo program, compiled by the build script.
-pub(super) const DEMO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/demo"));
+pub(crate) const DEMO: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/demo"));
 
 /// Names by which the demo program is called in its image.
-const TOOLS: [&str; 27] = [
+const TOOLS: [&str; 28] = [
     "cat", "demo", "echo", "env", "false", "head", "hostname", "httpd", "id", "init", "ip", "kill",
-    "ls", "mkdir", "mount", "nc", "ps", "pwd", "rm", "sh", "sleep", "stress", "touch", "true",
-    "tty", "uname", "wc",
+    "ls", "measure", "mkdir", "mount", "nc", "ps", "pwd", "rm", "sh", "sleep", "stress", "touch",
+    "true", "tty", "uname", "wc",
 ];
 
 /// Each by its name.

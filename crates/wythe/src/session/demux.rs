@@ -5,7 +5,7 @@ const HEADER_BYTES: usize = 8;
 
 /// Whose payload follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stream {
+pub(crate) enum Stream {
     /// Standard output.
     Output,
     /// Standard error.
@@ -14,7 +14,7 @@ pub(super) enum Stream {
 
 /// Takes a stream apart, in whatever pieces it arrives.
 #[derive(Debug, Default)]
-pub(super) struct Demux {
+pub(crate) struct Demux {
     header: Vec<u8>,
     current: Option<(Stream, usize)>,
 }
@@ -24,7 +24,7 @@ impl Demux {
     ///
     /// # Errors
     /// Those of `write`; and a header of no known stream, as text.
-    pub(super) fn take<E: From<String>>(
+    pub(crate) fn take<E: From<String>>(
         &mut self,
         mut bytes: &[u8],
         mut write: impl FnMut(Stream, &[u8]) -> Result<(), E>,
