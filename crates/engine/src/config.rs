@@ -1,6 +1,6 @@
 //! How one engine is set up.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, fmt, fs, path::PathBuf, sync::Arc};
 
 /// The default bridge's name.
 pub(crate) const BRIDGE: &str = "wythe0";
@@ -16,6 +16,8 @@ pub struct Config {
     pub version: String,
     /// Name of the default bridge.
     pub bridge: net::InterfaceName,
+    /// Which IPv6 addresses it has.
+    pub ipv6: Ipv6,
     /// Images that this build brings along, by name (`demo`). One that is asked for and not in
     /// the store is loaded into it.
     pub embedded: BTreeMap<String, Embedded>,
@@ -54,11 +56,59 @@ impl fmt::Debug for Lacks {
     }
 }
 
+/// The IPv6 addresses of the default bridge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ipv6 {
+    /// A unique local subnet that is always the same on this host, where the host has IPv6.
+    #[default]
+    Auto,
+    /// None.
+    Off,
+    /// These, where the host has IPv6.
+    Subnet(net::Ipv6Net),
+}
+
+impl std::str::FromStr for Ipv6 {
+    type Err = net::SubnetError;
+    fn from_str(text: &str) -> Result<Ipv6, net::SubnetError> {
+        match text {
+            "auto" => Ok(Ipv6::Auto),
+            "off" => Ok(Ipv6::Off),
+            subnet => subnet.parse().map(Ipv6::Subnet),
+        }
+    }
+}
+
+impl Ipv6 {
+    /// The subnet for a bridge.
+    pub(crate) fn subnet(self, bridge: &net::InterfaceName) -> Option<net::Ipv6Net> {
+        /// Source: machine-id(5); without one, the host's name has to do.
+        const IDENTITIES: [&str; 2] = ["/etc/machine-id", "/proc/sys/kernel/hostname"];
+        match self {
+            Ipv6::Off => None,
+            Ipv6::Subnet(net) => Some(net),
+            Ipv6::Auto => {
+                let read = |path| fs::read_to_string(path).ok().filter(|id| !id.trim().is_empty());
+                let id = IDENTITIES.into_iter().find_map(read).unwrap_or_default();
+                Some(net::Ipv6Net::unique_local(format!("{}/{bridge}", id.trim()).as_bytes()))
+            }
+        }
+    }
+}
+
 impl Config {
     /// An engine with these directories and nothing brought along.
     pub fn new(data: PathBuf, run: PathBuf, version: String) -> Config {
         let bridge = BRIDGE.parse().expect("it is the name of an interface");
-        Config { data, run, version, bridge, embedded: BTreeMap::new(), user: None }
+        Config {
+            data,
+            run,
+            version,
+            bridge,
+            ipv6: Ipv6::Auto,
+            embedded: BTreeMap::new(),
+            user: None,
+        }
     }
 }
 

@@ -118,7 +118,11 @@ fn write_files(
         Some(directory) => (directory.join("hosts"), directory.join("resolv.conf")),
         None => (
             files.write(id, "hosts", &hosts(start, &hostname)?)?,
-            files.write(id, "resolv.conf", &resolv_conf(config))?,
+            files.write(
+                id,
+                "resolv.conf",
+                &resolv_conf(config, start.network.address6.is_some()),
+            )?,
         ),
     };
     list.push(("/etc/hosts".into(), hosts));
@@ -141,6 +145,7 @@ fn hosts(start: &Start, hostname: &str) -> Result<String, EngineError> {
         hostname,
         domainname: config.domainname.as_deref(),
         address: network.address,
+        address6: network.address6,
         gateway: network.gateway,
         extra: &extra,
     };
@@ -157,13 +162,14 @@ fn hosts(start: &Start, hostname: &str) -> Result<String, EngineError> {
     Ok(own)
 }
 
-fn resolv_conf(config: &Create) -> String {
+fn resolv_conf(config: &Create, ipv6: bool) -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let mut of_host = read("/etc/resolv.conf");
     let asked = text::Dns {
         servers: &config.dns,
         search: &config.dns_search,
         options: &config.dns_options,
+        ipv6,
     };
     let asks =
         !(config.dns.is_empty() && config.dns_search.is_empty() && config.dns_options.is_empty());

@@ -34,7 +34,7 @@ mod stopped;
 mod tests;
 mod view;
 
-pub use config::{Config, Embedded, Lacks, OrdinaryUser};
+pub use config::{Config, Embedded, Ipv6, Lacks, OrdinaryUser};
 pub use doctor::{Diagnosis, Leftover, Outcome};
 pub use ending::Ending;
 pub use engine::{Engine, OnProgress};

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt::Debug,
     io,
-    net::{IpAddr, Ipv4Addr},
+    net::Ipv4Addr,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         linux::net::SocketAddrExt as _,
@@ -15,8 +15,8 @@ use std::{
 
 use base::ContainerId;
 use net::{
-    Endpoint, Forward, Host, InterfaceName, Ipv4Net, Leases, Network, NetworkError, PortRange,
-    PublishedPort, Reservation,
+    Endpoint, Forward, Host, InterfaceName, Ipv4Net, Ipv6Net, Leases, Network, NetworkError,
+    PortRange, PublishedPort, Reservation,
 };
 use tracing::warn;
 use workload::Finding;
@@ -80,6 +80,7 @@ pub(crate) trait Networks: Debug + Send + Sync {
 #[derive(Debug)]
 pub(crate) struct HostNetworks {
     bridge: InterfaceName,
+    ipv6: Ipv6,
     /// The namespace that plays the host; the daemon's own where there is none.
     namespace: Option<OwnedFd>,
     /// Whoever has the ports, where that network is not the host's own.
@@ -122,11 +123,12 @@ struct Plugged {
 impl HostNetworks {
     pub(crate) fn new(
         bridge: InterfaceName,
+        ipv6: Ipv6,
         namespace: Option<OwnedFd>,
         outside: Option<Arc<dyn net::Outside>>,
     ) -> HostNetworks {
         let (opened, state) = (OnceLock::new(), Mutex::default());
-        HostNetworks { bridge, namespace, outside, opened, state }
+        HostNetworks { bridge, ipv6, namespace, outside, opened, state }
     }
 
     fn host(&self) -> Result<&Host, EngineError> {
@@ -157,7 +159,10 @@ impl HostNetworks {
         let host = self.host()?;
         let mut state = self.lock();
         if state.up.is_none() {
-            let network = Network::new(self.bridge.clone(), host.choose_subnet(&self.bridge)?);
+            let network = Network {
+                ipv6: self.ipv6.subnet(&self.bridge).filter(|_| host.has_ipv6()),
+                ..Network::new(self.bridge.clone(), host.choose_subnet(&self.bridge)?)
+            };
             host.ensure_network(&network)?;
             host.publish(&[&network], &[])?;
             let leases = Leases::new(network.subnet, network.gateway);
@@ -178,7 +183,7 @@ impl HostNetworks {
     ) -> Result<Attached, EngineError> {
         let host = self.host()?;
         let asked: Vec<_> = ports.iter().map(published).collect();
-        let reservations = host.reserve(&asked)?;
+        let reservations = host.reserve(&asked, network.ipv6.is_some())?;
         let endpoint = Endpoint { id: id.as_str(), address };
         let attachment = match host.attach(network, &endpoint) {
             // Somebody removed our bridge; it is made anew.
@@ -192,6 +197,9 @@ impl HostNetworks {
             address: Some(address),
             prefix: network.subnet.prefix(),
             gateway: Some(network.gateway),
+            address6: network.ipv6_of(address),
+            prefix6: network.ipv6.map_or(0, Ipv6Net::prefix),
+            gateway6: network.ipv6_of(network.gateway),
             mac: Some(attachment.mac.to_string()),
             ports: reservations.iter().map(binding).collect(),
         };
@@ -254,7 +262,7 @@ impl Networks for HostNetworks {
         for (id, view) in plugged {
             let Some(address) = view.address else { continue };
             let asked: Vec<_> = view.ports.iter().map(bound).collect();
-            let ports = host.reserve(&asked).unwrap_or_else(|error| {
+            let ports = host.reserve(&asked, network.ipv6.is_some()).unwrap_or_else(|error| {
                 warn!(container = %id, %error, "published ports are taken by somebody else");
                 Vec::new()
             });
@@ -309,7 +317,8 @@ impl HostNetworks {
     fn network_of(&self, view: &NetworkView) -> Option<Network> {
         let subnet = Ipv4Net::containing(view.address?, view.prefix)?;
         let gateway = view.gateway?;
-        Some(Network { gateway, ..Network::new(self.bridge.clone(), subnet) })
+        let ipv6 = view.address6.and_then(|address| Ipv6Net::containing(address, view.prefix6));
+        Some(Network { gateway, ipv6, ..Network::new(self.bridge.clone(), subnet) })
     }
 }
 
@@ -337,7 +346,10 @@ fn publish(host: &Host, state: &State) -> Result<(), EngineError> {
     let forwards: Vec<Forward> = state
         .plugged
         .values()
-        .flat_map(|plugged| plugged.ports.iter().map(|port| port.forward(plugged.address)))
+        .flat_map(|plugged| {
+            let address6 = up.network.ipv6_of(plugged.address);
+            plugged.ports.iter().filter_map(move |port| port.forward(plugged.address, address6))
+        })
         .collect();
     host.publish(&[&up.network], &forwards)?;
     Ok(())
@@ -346,7 +358,9 @@ fn publish(host: &Host, state: &State) -> Result<(), EngineError> {
 fn published(port: &PortRequest) -> PublishedPort {
     PublishedPort {
         host_ip: port.host_ip,
-        host_ports: port.host_port.and_then(|port| PortRange::new(port, port)),
+        host_ports: port
+            .host_port
+            .and_then(|first| PortRange::new(first, port.host_port_end.unwrap_or(first))),
         container_port: port.container_port,
         protocol: to_net(port.protocol),
     }
@@ -363,7 +377,7 @@ fn bound(port: &PortBinding) -> PublishedPort {
 
 fn binding(reservation: &Reservation) -> PortBinding {
     PortBinding {
-        host_ip: IpAddr::V4(*reservation.host().ip()),
+        host_ip: reservation.host().ip(),
         host_port: reservation.host().port(),
         container_port: reservation.container_port(),
         protocol: match reservation.protocol() {

@@ -277,6 +277,7 @@ fn publish_exposed(config: &mut Create) {
                 protocol,
                 host_ip: None,
                 host_port: None,
+                host_port_end: None,
             });
         }
     }

@@ -155,6 +155,9 @@ pub struct PortRequest {
     pub host_ip: Option<IpAddr>,
     /// Host port; `None` is a free one.
     pub host_port: Option<u16>,
+    /// Last of the host ports of which a free one is taken, where there are several.
+    #[serde(default)]
+    pub host_port_end: Option<u16>,
 }
 
 /// A mount to make.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use base::{ContainerId, ContainerName, clock::Timestamp};
@@ -83,6 +83,12 @@ pub struct NetworkView {
     pub prefix: u8,
     /// The way out.
     pub gateway: Option<Ipv4Addr>,
+    /// IPv6 address on the default bridge.
+    pub address6: Option<Ipv6Addr>,
+    /// Length of the network's IPv6 prefix.
+    pub prefix6: u8,
+    /// The way out for IPv6.
+    pub gateway6: Option<Ipv6Addr>,
     /// Hardware address.
     pub mac: Option<String>,
     /// Ports as they are bound.

@@ -4,7 +4,8 @@ use crate::{
     Host, InterfaceName, NetworkError,
     error::wrong,
     link::{self, Link},
-    table,
+    publish::gate_of,
+    table::{self, Contents},
 };
 use std::collections::BTreeSet;
 use sys::netlink::Batch;
@@ -43,8 +44,10 @@ impl Host {
     pub fn try_rules(&self) -> Result<(), NetworkError> {
         let mut ours = self.table();
         let name = format!("{}-probe", ours.name());
-        let written = ours.converse(table::rewrite(&name, &BTreeSet::new()));
-        let removed = ours.converse(table::remove(&name));
+        let known = self.known_families();
+        let all = Contents { entries: BTreeSet::new(), gate: Some(gate_of(&name)) };
+        let written = ours.converse(table::rewrite(&name, &known, &all));
+        let removed = ours.converse(table::remove(&name, &known));
         written.and(removed).map_err(NetworkError::Table)
     }
 }

@@ -4,7 +4,7 @@
 
 use std::{
     fmt::Write as _,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     str::FromStr,
 };
 
@@ -73,6 +73,8 @@ pub struct Hosts<'a> {
     pub domainname: Option<&'a str>,
     /// Its address; none without a network of its own.
     pub address: Option<Ipv4Addr>,
+    /// Its IPv6 address.
+    pub address6: Option<Ipv6Addr>,
     /// Where `host-gateway` leads; such entries are left out if it leads nowhere.
     pub gateway: Option<Ipv4Addr>,
     /// Entries asked for.
@@ -93,7 +95,8 @@ pub fn hosts(hosts: &Hosts<'_>) -> String {
             line(&mut text, format_args!("{address}\t{}", extra.name));
         }
     }
-    if let Some(address) = hosts.address {
+    let own = hosts.address.map(IpAddr::V4).into_iter();
+    for address in own.chain(hosts.address6.map(IpAddr::V6)) {
         match hosts.domainname.filter(|domain| !domain.is_empty()) {
             Some(domain) => {
                 line(&mut text, format_args!("{address}\t{0}.{domain} {0}", hosts.hostname));
@@ -118,12 +121,14 @@ pub struct Dns<'a> {
     pub search: &'a [String],
     /// Resolver options.
     pub options: &'a [String],
+    /// Whether the container has IPv6, so that such nameservers of the host can be reached.
+    pub ipv6: bool,
 }
 
 /// The text of `/etc/resolv.conf` for a container with a network of its own.
 ///
-/// The host's loopback nameservers lead nowhere from there and are left out, and so are IPv6 ones,
-/// since the network is IPv4; where none is left, two public ones stand in.
+/// The host's loopback nameservers lead nowhere from there and are left out, and so are IPv6 ones
+/// where the container has IPv4 alone; where none is left, two public ones stand in.
 ///
 /// Source: resolv.conf(5); moby `libnetwork/internal/resolvconf`.
 pub fn resolv_conf(of_host: &str, asked: &Dns<'_>) -> String {
@@ -131,7 +136,7 @@ pub fn resolv_conf(of_host: &str, asked: &Dns<'_>) -> String {
     let servers = match asked.servers {
         [] => {
             let mut reachable: Vec<IpAddr> = host.servers;
-            reachable.retain(|server| server.is_ipv4() && !server.is_loopback());
+            reachable.retain(|server| (asked.ipv6 || server.is_ipv4()) && !server.is_loopback());
             if reachable.is_empty() {
                 reachable = NAMESERVERS_DEFAULT.map(IpAddr::V4).into();
             }

@@ -1,9 +1,8 @@
 //! The host's network stack: carries out what the pure modules say.
 
 use std::{
-    collections::BTreeSet,
     fs, io,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -16,14 +15,13 @@ use sys::{
 };
 
 use crate::{
-    Forward, InterfaceName, Ipv4Net, Mac, Network, Outside, Protocol, PublishedPort, Reservation,
-    ReserveError,
-    conntrack::{self, Flow},
+    InterfaceName, Ipv4Net, Mac, Network, Outside, PublishedPort, Reservation, ReserveError,
     error::{NetworkError, wrong},
+    forwarding::{self, Changed},
     link::{self, Cable, Families, Link},
-    nft::Transaction,
-    reserve, subnet,
-    table::{self, Entry},
+    nft,
+    publish::Table,
+    reserve, subnet, table,
 };
 
 /// A host's network stack, or that of a namespace that plays the host.
@@ -36,18 +34,11 @@ pub struct Host {
     namespace: Option<OwnedFd>,
     links: Mutex<Socket>,
     table: Mutex<Table>,
-    families: Families,
+    pub(crate) families: Families,
+    /// Whether its interfaces may have IPv6 addresses.
+    ipv6: bool,
     /// Whoever has the ports, where they are not this stack's.
-    outside: Option<Arc<dyn Outside>>,
-}
-
-/// Our nftables table, and the socket for it.
-#[derive(Debug)]
-pub(crate) struct Table {
-    name: String,
-    socket: Socket,
-    /// What it says; none if another process wrote it last.
-    says: Option<BTreeSet<Entry>>,
+    pub(crate) outside: Option<Arc<dyn Outside>>,
 }
 
 /// What is to be plugged into a network.
@@ -76,10 +67,16 @@ pub struct Attachment {
 /// The name of the interface inside every endpoint's namespace, as in Docker.
 const INSIDE: &str = "eth0";
 
-/// Whether the host forwards packets. Source: ip-sysctl.rst, `ip_forward`.
-const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
 /// There where the kernel has IPv6: whether new interfaces leave it alone.
 const IPV6_OFF: &str = "/proc/sys/net/ipv6/conf/default/disable_ipv6";
+/// Whether new interfaces take addresses and routes that somebody on the link advertises, and
+/// whether they ask first if their link-local address is taken. Source: ip-sysctl.rst.
+const IPV6_TRUSTING: [&str; 2] =
+    ["/proc/sys/net/ipv6/conf/default/accept_ra", "/proc/sys/net/ipv6/conf/default/accept_dad"];
+
+/// The link-local address of a bridge with IPv6, as in Docker: a router that has none cannot ask
+/// for the neighbours it forwards to (`ndisc_send_ns` in `ndisc.c`).
+const ROUTER: (IpAddr, u8) = (IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1)), 64);
 
 impl Host {
     /// Opens the calling thread's network stack, or that of a namespace that plays the host.
@@ -106,12 +103,13 @@ impl Host {
         let open = || {
             let links = Socket::open(Family::Route)?;
             let table = Socket::open(Family::Netfilter)?;
-            Ok((links, table, Families { ipv6: Path::new(IPV6_OFF).exists() }))
+            let families = Families { ipv6: Path::new(IPV6_OFF).exists() };
+            Ok((links, table, families, forwarding::has_ipv6()))
         };
-        let (links, table, families) =
+        let (links, table, families, ipv6) =
             run_in(namespace.as_ref(), open).map_err(NetworkError::Open)?;
         let table = Mutex::new(Table { name: table_name.to_owned(), socket: table, says: None });
-        Ok(Host { namespace, links: Mutex::new(links), table, families, outside: None })
+        Ok(Host { namespace, links: Mutex::new(links), table, families, ipv6, outside: None })
     }
 
     /// The same for a stack that has another around it, where published ports are reached.
@@ -153,16 +151,24 @@ impl Host {
         let addresses = self.collect(batch, link::read_address).map_err(failed())?;
 
         let mut batch = Batch::default();
-        let wanted = (bridge, network.gateway, network.subnet.prefix());
+        let six = network.ipv6_of(network.gateway).zip(network.ipv6);
+        let wanted = [
+            Some((IpAddr::V4(network.gateway), network.subnet.prefix())),
+            six.map(|(address, net)| (IpAddr::V6(address), net.prefix())),
+            six.map(|_| ROUTER),
+        ];
         for (index, address, prefix) in addresses {
-            if index == bridge && (index, address, prefix) != wanted {
+            if index == bridge && !wanted.contains(&Some((address, prefix))) {
                 link::remove_address(&mut batch, index, address, prefix);
             }
         }
-        link::add_address(&mut batch, bridge, network.gateway, network.subnet);
+        link::add_addresses(&mut batch, bridge, network, network.gateway);
+        if network.ipv6.is_some() {
+            link::add_address(&mut batch, bridge, ROUTER.0, ROUTER.1);
+        }
         link::bring_bridge_up(&mut batch, bridge, network.mtu, self.families);
         self.links().execute(batch).map_err(failed())?;
-        self.run(allow_forwarding).map_err(NetworkError::Forwarding)
+        self.allow_forwarding(bridge, network)
     }
 
     fn ensure_bridge(&self, network: &Network) -> Result<u32, NetworkError> {
@@ -189,7 +195,7 @@ impl Host {
         network: &Network,
         endpoint: &Endpoint<'_>,
     ) -> Result<Attachment, NetworkError> {
-        let (namespace, mut inside) = self.new_namespace()?;
+        let (namespace, mut inside) = self.new_namespace(network.ipv6.is_some())?;
         let attachment = Attachment {
             namespace,
             interface: INSIDE.parse().expect("eth0 is an interface's name"),
@@ -217,10 +223,13 @@ impl Host {
         self.links().execute(batch)
     }
 
-    /// A namespace with IPv6 off for what will be plugged into it, and a socket inside.
-    fn new_namespace(&self) -> Result<(OwnedFd, Socket), NetworkError> {
+    /// A namespace for what will be plugged into it, and a socket inside: with IPv6 off, or
+    /// believing nobody.
+    fn new_namespace(&self, ipv6: bool) -> Result<(OwnedFd, Socket), NetworkError> {
         let prepare = || {
-            if self.families.ipv6 {
+            if ipv6 {
+                IPV6_TRUSTING.iter().try_for_each(|path| fs::write(path, "0"))?;
+            } else if self.families.ipv6 {
                 fs::write(IPV6_OFF, "1")?;
             }
             Ok(Socket::open(Family::Route)?)
@@ -294,78 +303,70 @@ impl Host {
         gone(self.links().execute(batch)).map_err(failed())
     }
 
-    /// Holds host ports, all of them or none.
+    /// Holds host ports, all of them or none, for a container with or without an IPv6 address.
     ///
     /// # Errors
     /// The first that cannot be had.
-    pub fn reserve(&self, asked: &[PublishedPort]) -> Result<Vec<Reservation>, ReserveError> {
-        self.run(|| {
-            Ok(asked.iter().map(|port| reserve::reserve(port, self.outside.as_ref())).collect())
-        })
-        .map_err(ReserveError::Enter)?
-    }
-
-    /// Makes our nftables table say exactly this, in one transaction: these networks may talk to
-    /// the world, and these ports lead to containers.
-    ///
-    /// The first call writes the whole table, whatever an earlier process left in it; later ones
-    /// send what changed. Every call takes the whole wanted state, so that recovery is the same
-    /// call. A table that someone else removed is written anew.
-    ///
-    /// # Errors
-    /// [`NetworkError::Table`] with what the kernel refused; the table is as it was then.
-    pub fn publish(&self, networks: &[&Network], forwards: &[Forward]) -> Result<(), NetworkError> {
-        let want = table::wanted(networks, forwards);
-        let mut table = self.table();
-        let said = table.write(&want).map_err(NetworkError::Table)?;
-        if let Err(error) = self.forget_flows(&mut table.socket, &said, &want) {
-            tracing::warn!(%error, "UDP flows that were open before may miss a published port");
-        }
-        drop(table);
-        match &self.outside {
-            Some(outside) => outside.lead(forwards).map_err(NetworkError::Outside),
-            None => Ok(()),
-        }
-    }
-
-    /// Forgets UDP flows that would go elsewhere if they began now.
-    fn forget_flows(
+    pub fn reserve(
         &self,
-        socket: &mut Socket,
-        have: &BTreeSet<Entry>,
-        want: &BTreeSet<Entry>,
-    ) -> Result<(), NetlinkError> {
-        let published = udp_ports(want.difference(have));
-        let withdrawn = udp_ports(have.difference(want));
-        if published.is_empty() && withdrawn.is_empty() {
+        asked: &[PublishedPort],
+        ipv6: bool,
+    ) -> Result<Vec<Reservation>, ReserveError> {
+        let outside = self.outside.as_ref();
+        let all = || asked.iter().map(|one| reserve::reserve(one, ipv6, outside)).collect();
+        let held: Result<Vec<Vec<_>>, _> = self.run(|| Ok(all())).map_err(ReserveError::Enter)?;
+        Ok(held?.into_iter().flatten().collect())
+    }
+
+    /// Whether its interfaces may have IPv6 addresses. A network with IPv6 on a host without
+    /// cannot be made.
+    pub fn has_ipv6(&self) -> bool {
+        self.ipv6
+    }
+
+    /// The address families that the kernel has.
+    pub(crate) fn known_families(&self) -> Vec<nft::Family> {
+        let six = self.families.ipv6.then_some(nft::Family::V6);
+        [nft::Family::V4].into_iter().chain(six).collect()
+    }
+
+    /// Lets the host forward packets, and notes on the bridge what that changed.
+    fn allow_forwarding(&self, bridge: u32, network: &Network) -> Result<(), NetworkError> {
+        let ipv6 = network.ipv6.is_some();
+        let changed = self.run(|| forwarding::turn_on(ipv6)).map_err(NetworkError::Forwarding)?;
+        let noted = self.link(&network.bridge)?.and_then(|link| link.note);
+        let earlier = Changed::read(&noted.unwrap_or_default());
+        let all = Changed {
+            ipv4: changed.ipv4 || earlier.ipv4,
+            ipv6: changed.ipv6 || earlier.ipv6,
+            advertised: [earlier.advertised.clone(), changed.advertised].concat(),
+        };
+        let Some(note) = all.note().filter(|_| all != earlier) else { return Ok(()) };
+        let mut batch = Batch::default();
+        link::set_note(&mut batch, bridge, &note);
+        self.links().execute(batch).map_err(wrong("note on", network.bridge.as_str()))
+    }
+
+    /// What was noted on these networks' bridges; nothing if there are other bridges.
+    pub(crate) fn forwarding_to_put_back(
+        &self,
+        networks: &[&Network],
+    ) -> Result<Changed, NetworkError> {
+        let mut batch = Batch::default();
+        link::get_all(&mut batch);
+        let links = self.collect(batch, Link::read).map_err(wrong("list links of", "the host"))?;
+        let ours = |link: &Link| networks.iter().any(|n| n.bridge.as_str() == link.name);
+        let (own, others): (Vec<_>, Vec<_>) =
+            links.into_iter().filter(|link| link.is_bridge).partition(ours);
+        let note = own.into_iter().find_map(|link| link.note).filter(|_| others.is_empty());
+        Ok(Changed::read(&note.unwrap_or_default()))
+    }
+
+    pub(crate) fn put_forwarding_back(&self, changed: &Changed) -> Result<(), NetworkError> {
+        if *changed == Changed::default() {
             return Ok(());
         }
-        let mut batch = Batch::default();
-        link::get_addresses(&mut batch);
-        let local: Vec<_> =
-            self.collect(batch, link::read_address)?.into_iter().map(|(_, ip, _)| ip).collect();
-        let mut stale = Batch::default();
-        let mut batch = Batch::default();
-        conntrack::get_all(&mut batch);
-        socket.query(batch, |_, body| {
-            if let Some(flow) = Flow::read(body)
-                && flow.is_stale(&published, &withdrawn, &local)
-            {
-                conntrack::delete(&mut stale, &flow);
-            }
-        })?;
-        gone(socket.execute(stale))
-    }
-
-    /// Removes our table and these networks: the host is as it was, but that it forwards packets.
-    ///
-    /// # Errors
-    /// The first failure; the others are tried all the same.
-    pub fn remove_everything(&self, networks: &[&Network]) -> Result<(), NetworkError> {
-        let removed = self.table().remove().map_err(NetworkError::Table);
-        let mut results = vec![removed];
-        results.extend(networks.iter().map(|network| self.remove_network(network)));
-        results.into_iter().collect()
+        self.run(|| forwarding::put_back(changed)).map_err(NetworkError::Forwarding)
     }
 
     /// The index of a link that must be a bridge.
@@ -396,44 +397,12 @@ impl Host {
     }
 
     /// A conversation that panicked leaves at most replies that the next one passes over.
-    fn links(&self) -> MutexGuard<'_, Socket> {
+    pub(crate) fn links(&self) -> MutexGuard<'_, Socket> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Table {
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Carries out a transaction on a table that is not this one.
-    pub(crate) fn converse(&mut self, transaction: Transaction<'_>) -> Result<(), NetlinkError> {
-        self.socket.execute(transaction.finish())
-    }
-
-    fn remove(&mut self) -> Result<(), NetlinkError> {
-        self.says = None;
-        self.socket.execute(table::remove(&self.name).finish())
-    }
-
-    /// Makes the table say this, and returns what it said, as far as known.
-    fn write(&mut self, want: &BTreeSet<Entry>) -> Result<BTreeSet<Entry>, NetlinkError> {
-        let said = self.says.take();
-        let amended =
-            said.as_ref().is_some_and(|said| match table::amend(&self.name, said, want) {
-                None => true,
-                // Where this fails, somebody else has changed the table or removed it.
-                Some(transaction) => self.socket.execute(transaction.finish()).is_ok(),
-            });
-        if !amended {
-            self.socket.execute(table::rewrite(&self.name, want).finish())?;
-        }
-        self.says = Some(want.clone());
-        Ok(said.unwrap_or_default())
     }
 }
 
@@ -460,8 +429,11 @@ fn set_up_inside(
     let mut batch = Batch::default();
     link::bring_up(&mut batch, link::LOOPBACK);
     link::bring_up(&mut batch, index);
-    link::add_address(&mut batch, index, address, network.subnet);
-    link::add_default_route(&mut batch, index, network.gateway);
+    link::add_addresses(&mut batch, index, network, address);
+    link::add_default_route(&mut batch, index, network.gateway.into());
+    if let Some(gateway) = network.ipv6_of(network.gateway) {
+        link::add_default_route(&mut batch, index, gateway.into());
+    }
     socket.execute(batch)
 }
 
@@ -475,24 +447,8 @@ fn find(socket: &mut Socket, name: &InterfaceName) -> Result<Option<Link>, Netli
     }
 }
 
-/// Forwards packets between interfaces, which containers need to reach the world.
-fn allow_forwarding() -> io::Result<()> {
-    if fs::read_to_string(IP_FORWARD)?.trim() == "1" {
-        return Ok(());
-    }
-    fs::write(IP_FORWARD, "1")
-}
-
-fn udp_ports<'a>(entries: impl Iterator<Item = &'a Entry>) -> Vec<Forward> {
-    let udp = |entry: &Entry| match entry {
-        Entry::Port(forward) if forward.protocol == Protocol::Udp => Some(*forward),
-        Entry::Port(_) | Entry::Bridge(_) | Entry::Subnet(_) => None,
-    };
-    entries.filter_map(udp).collect()
-}
-
 /// To remove what is not there is to have removed it.
-fn gone(result: Result<(), NetlinkError>) -> Result<(), NetlinkError> {
+pub(crate) fn gone(result: Result<(), NetlinkError>) -> Result<(), NetlinkError> {
     match result {
         Err(error) if matches!(error.errno, Errno::NODEV | Errno::NOENT) => Ok(()),
         other => other,

@@ -7,7 +7,7 @@
 //! ```text
 //! port lease subnet interface files   pure: what was asked for, what is taken, what it is called
 //! link nft table                      pure: what to say to the kernel
-//! host reserve conntrack              says it
+//! host publish forwarding reserve conntrack  says it
 //! ```
 //!
 //! Knows no containers, no images and no drivers: an endpoint is an id, an address and the
@@ -17,6 +17,7 @@ mod check;
 mod conntrack;
 mod error;
 pub mod files;
+mod forwarding;
 mod host;
 mod interface;
 mod lease;
@@ -24,8 +25,10 @@ mod link;
 mod network;
 mod nft;
 mod port;
+mod publish;
 mod reserve;
 mod subnet;
+mod subnet6;
 mod table;
 
 pub use error::NetworkError;
@@ -36,3 +39,4 @@ pub use network::Network;
 pub use port::{Forward, PortError, PortRange, Protocol, PublishedPort, parse_published};
 pub use reserve::{Outside, Reservation, ReserveError};
 pub use subnet::{Ipv4Net, SubnetError};
+pub use subnet6::Ipv6Net;

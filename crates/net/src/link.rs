@@ -4,13 +4,13 @@
 //! `linux/rtnetlink.h`, `linux/if_link.h`, `linux/if_addr.h` and `linux/ip.h`.
 
 use std::{
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     os::fd::{AsRawFd, BorrowedFd},
 };
 
 use sys::netlink::{Attributes, Batch, CREATE, DUMP, EXCLUSIVE, REPLACE, attributes};
 
-use crate::{InterfaceName, Ipv4Net, interface::Mac};
+use crate::{InterfaceName, Ipv4Net, Network, interface::Mac};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
@@ -24,12 +24,14 @@ const RTM_GETROUTE: u16 = 26;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const IFF_UP: u32 = 1;
+const IFF_NOARP: u32 = 0x80;
 
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_IFALIAS: u16 = 20;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
@@ -39,6 +41,7 @@ const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BRPORT_MODE: u16 = 4;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_INET_CONF: u16 = 1;
+const IPV4_DEVCONF_RP_FILTER: u16 = 8;
 const IPV4_DEVCONF_ROUTE_LOCALNET: u16 = 26;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
@@ -46,6 +49,8 @@ const IN6_ADDR_GEN_MODE_NONE: u8 = 1;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
+const IFA_F_NODAD: u8 = 2;
+const RT_SCOPE_HOST: u8 = 254;
 
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
@@ -77,7 +82,7 @@ pub(crate) fn add_bridge(batch: &mut Batch, name: &InterfaceName, mac: Mac) {
 ///
 /// `route_localnet` lets what the host sends to 127.0.0.1 leave through this link after it was
 /// forwarded to a container; what arrives for 127.0.0.0/8 from outside is dropped by our table.
-/// Without an IPv6 link-local address containers have no second, unfiltered way to the host.
+/// A network without IPv6 has no link-local address either, which would be a second way to the host.
 pub(crate) fn bring_bridge_up(batch: &mut Batch, index: u32, mtu: Option<u32>, families: Families) {
     batch.message(RTM_NEWLINK, 0, &link_header(index, IFF_UP), |a| {
         put_mtu(a, mtu);
@@ -152,30 +157,112 @@ pub(crate) fn remove(batch: &mut Batch, name: &str) {
     batch.message(RTM_DELLINK, 0, &link_header(0, 0), |a| a.put_text(IFLA_IFNAME, name));
 }
 
-/// Gives a link an address, or leaves it the one it has.
-pub(crate) fn add_address(batch: &mut Batch, index: u32, address: Ipv4Addr, subnet: Ipv4Net) {
-    let header = address_header(index, subnet.prefix());
+/// Gives a link an address and the prefix of its network, or leaves it the one it has.
+///
+/// Addresses here are given out by us, so that IPv6 need not ask first whether one is taken.
+pub(crate) fn add_address(batch: &mut Batch, index: u32, address: IpAddr, prefix: u8) {
+    let nodad = if address.is_ipv6() { IFA_F_NODAD } else { 0 };
+    let header = address_header(address, index, prefix, nodad, 0);
     batch.message(RTM_NEWADDR, CREATE | REPLACE, &header, |a| {
-        a.put(IFA_LOCAL, &address.octets());
-        a.put(IFA_ADDRESS, &address.octets());
-        a.put(IFA_BROADCAST, &subnet.broadcast().octets());
+        put_ip(a, IFA_LOCAL, address);
+        put_ip(a, IFA_ADDRESS, address);
+        if let IpAddr::V4(address) = address
+            && let Some(net) = Ipv4Net::containing(address, prefix)
+        {
+            a.put(IFA_BROADCAST, &net.broadcast().octets());
+        }
     });
 }
 
+/// Gives a link the addresses that somebody of this IPv4 address has in a network.
+pub(crate) fn add_addresses(batch: &mut Batch, index: u32, network: &Network, address: Ipv4Addr) {
+    add_address(batch, index, address.into(), network.subnet.prefix());
+    if let (Some(net), Some(address)) = (network.ipv6, network.ipv6_of(address)) {
+        add_address(batch, index, address.into(), net.prefix());
+    }
+}
+
 /// Takes an address from a link.
-pub(crate) fn remove_address(batch: &mut Batch, index: u32, address: Ipv4Addr, prefix: u8) {
-    batch.message(RTM_DELADDR, 0, &address_header(index, prefix), |a| {
-        a.put(IFA_LOCAL, &address.octets());
+pub(crate) fn remove_address(batch: &mut Batch, index: u32, address: IpAddr, prefix: u8) {
+    batch.message(RTM_DELADDR, 0, &address_header(address, index, prefix, 0, 0), |a| {
+        put_ip(a, IFA_LOCAL, address);
     });
 }
 
 /// Sends everything that has no better way through a gateway.
-pub(crate) fn add_default_route(batch: &mut Batch, index: u32, gateway: Ipv4Addr) {
-    let header = [AF_INET, 0, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, 0, RTN_UNICAST, 0, 0, 0, 0];
-    batch.message(RTM_NEWROUTE, CREATE | EXCLUSIVE, &header, |a| {
-        a.put(RTA_GATEWAY, &gateway.octets());
+pub(crate) fn add_default_route(batch: &mut Batch, index: u32, gateway: IpAddr) {
+    batch.message(RTM_NEWROUTE, CREATE | EXCLUSIVE, &route_header(gateway, 0), |a| {
+        put_ip(a, RTA_GATEWAY, gateway);
         a.put(RTA_OIF, &index.to_ne_bytes());
     });
+}
+
+/// Makes the two links of the gate, which take whatever comes.
+///
+/// They ask for no neighbours, so both have the same hardware address. What comes out has sources
+/// whose way back is another link: the loose reverse path filter lets that pass where the host's
+/// general one is strict (the greater of the two counts). No packet is too long.
+pub(crate) fn add_gate(batch: &mut Batch, into: &str, out_of: &str, mac: Mac, families: Families) {
+    const MTU_MAX: u32 = 65535;
+    const LOOSE: u32 = 2;
+    batch.message(RTM_NEWLINK, CREATE | EXCLUSIVE, &link_header(0, 0), |a| {
+        a.put_text(IFLA_IFNAME, into);
+        a.put(IFLA_ADDRESS, &mac.0);
+        put_mtu(a, Some(MTU_MAX));
+        a.nest(IFLA_LINKINFO, |a| {
+            a.put_text(IFLA_INFO_KIND, "veth");
+            a.nest(IFLA_INFO_DATA, |a| {
+                a.nest_after(VETH_INFO_PEER, &link_header(0, 0), |a| {
+                    a.put_text(IFLA_IFNAME, out_of);
+                    a.put(IFLA_ADDRESS, &mac.0);
+                    put_mtu(a, Some(MTU_MAX));
+                });
+            });
+        });
+    });
+    for name in [out_of, into] {
+        batch.message(RTM_NEWLINK, 0, &link_header(0, 0), |a| {
+            a.put_text(IFLA_IFNAME, name);
+            a.nest(IFLA_AF_SPEC, |a| {
+                a.nest(u16::from(AF_INET), |a| {
+                    a.nest(IFLA_INET_CONF, |a| {
+                        a.put(IPV4_DEVCONF_RP_FILTER, &LOOSE.to_ne_bytes());
+                    });
+                });
+                no_ipv6_addresses(a, families);
+            });
+        });
+    }
+    // Only then: the kernel brings a link up before it reads how addresses are made.
+    for name in [out_of, into] {
+        batch.message(RTM_NEWLINK, 0, &link_header(0, IFF_UP | IFF_NOARP), |a| {
+            a.put_text(IFLA_IFNAME, name);
+        });
+    }
+}
+
+/// Gives the end of the gate an address that leads nowhere: the reverse path filter refuses all
+/// that arrives by a link without one (`fib_validate_source` in `fib_frontend.c`).
+pub(crate) fn add_gate_address(batch: &mut Batch, index: u32, address: Ipv4Addr) {
+    let header = address_header(address.into(), index, 32, 0, RT_SCOPE_HOST);
+    batch.message(RTM_NEWADDR, CREATE | REPLACE, &header, |a| {
+        a.put(IFA_LOCAL, &address.octets());
+        a.put(IFA_ADDRESS, &address.octets());
+    });
+}
+
+/// Leads to one address by a link.
+pub(crate) fn add_host_route(batch: &mut Batch, index: u32, address: IpAddr) {
+    let prefix = if address.is_ipv6() { 128 } else { 32 };
+    batch.message(RTM_NEWROUTE, CREATE | REPLACE, &route_header(address, prefix), |a| {
+        put_ip(a, RTA_DST, address);
+        a.put(RTA_OIF, &index.to_ne_bytes());
+    });
+}
+
+/// Writes a note on a link, which ends with it.
+pub(crate) fn set_note(batch: &mut Batch, index: u32, note: &str) {
+    batch.message(RTM_NEWLINK, 0, &link_header(index, 0), |a| a.put_text(IFLA_IFALIAS, note));
 }
 
 /// Asks for one link.
@@ -188,9 +275,9 @@ pub(crate) fn get_all(batch: &mut Batch) {
     batch.message(RTM_GETLINK, DUMP, &link_header(0, 0), |_| ());
 }
 
-/// Asks for all IPv4 addresses.
+/// Asks for all addresses of both families.
 pub(crate) fn get_addresses(batch: &mut Batch) {
-    batch.message(RTM_GETADDR, DUMP, &address_header(0, 0), |_| ());
+    batch.message(RTM_GETADDR, DUMP, &[0; 8], |_| ());
 }
 
 /// Asks for all IPv4 routes.
@@ -207,16 +294,20 @@ pub(crate) struct Link {
     /// The index of the bridge that it is a port of.
     pub(crate) master: Option<u32>,
     pub(crate) is_bridge: bool,
+    /// What [`set_note`] wrote on it.
+    pub(crate) note: Option<String>,
 }
 
 impl Link {
     /// Reads the body of an `RTM_NEWLINK`.
     pub(crate) fn read(body: &[u8]) -> Option<Link> {
         let index = u32_at(body, 4)?;
-        let mut link = Link { index, name: String::new(), master: None, is_bridge: false };
+        let mut link =
+            Link { index, name: String::new(), master: None, is_bridge: false, note: None };
         for (kind, value) in attributes(body.get(16..)?) {
             match kind {
                 IFLA_IFNAME => link.name = text(value),
+                IFLA_IFALIAS => link.note = Some(text(value)),
                 IFLA_MASTER => link.master = u32_at(value, 0),
                 IFLA_LINKINFO => {
                     link.is_bridge = attributes(value)
@@ -230,10 +321,17 @@ impl Link {
 }
 
 /// Reads the body of an `RTM_NEWADDR`: the link's index, the address, its prefix length.
-pub(crate) fn read_address(body: &[u8]) -> Option<(u32, Ipv4Addr, u8)> {
+pub(crate) fn read_address(body: &[u8]) -> Option<(u32, IpAddr, u8)> {
     let [family, prefix, _, _] = *body.first_chunk()?;
-    let local = attributes(body.get(8..)?).find(|(kind, _)| *kind == IFA_LOCAL)?.1;
-    (family == AF_INET).then_some((u32_at(body, 4)?, address(local)?, prefix))
+    let find = |wanted| attributes(body.get(8..)?).find(|(kind, _)| *kind == wanted).map(|a| a.1);
+    let address = match family {
+        AF_INET => address(find(IFA_LOCAL)?)?.into(),
+        AF_INET6 => {
+            IpAddr::from(*find(IFA_LOCAL).or_else(|| find(IFA_ADDRESS))?.first_chunk::<16>()?)
+        }
+        _ => return None,
+    };
+    Some((u32_at(body, 4)?, address, prefix))
 }
 
 /// Reads the body of an `RTM_NEWROUTE`: where it leads, and the index of the link it leaves by.
@@ -274,9 +372,25 @@ fn link_header(index: u32, up: u32) -> [u8; 16] {
 }
 
 /// `struct ifaddrmsg`.
-fn address_header(index: u32, prefix: u8) -> [u8; 8] {
+fn address_header(of: IpAddr, index: u32, prefix: u8, flags: u8, scope: u8) -> [u8; 8] {
     let [a, b, c, d] = index.to_ne_bytes();
-    [AF_INET, prefix, 0, 0, a, b, c, d]
+    [family(of), prefix, flags, scope, a, b, c, d]
+}
+
+/// `struct rtmsg` of a route in the main table.
+fn route_header(to: IpAddr, prefix: u8) -> [u8; 12] {
+    [family(to), prefix, 0, 0, RT_TABLE_MAIN, RTPROT_BOOT, 0, RTN_UNICAST, 0, 0, 0, 0]
+}
+
+fn family(address: IpAddr) -> u8 {
+    if address.is_ipv6() { AF_INET6 } else { AF_INET }
+}
+
+fn put_ip(a: &mut Attributes<'_>, kind: u16, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => a.put(kind, &address.octets()),
+        IpAddr::V6(address) => a.put(kind, &address.octets()),
+    }
 }
 
 fn text(value: &[u8]) -> String {

@@ -1,10 +1,10 @@
 //! A network: a bridge and the subnet on it.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{InterfaceName, Ipv4Net};
+use crate::{InterfaceName, Ipv4Net, Ipv6Net};
 
 /// A bridge on the host, and the addresses of those plugged into it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +15,9 @@ pub struct Network {
     pub subnet: Ipv4Net,
     /// The host's own address among them, through which everything else is reached.
     pub gateway: Ipv4Addr,
+    /// The IPv6 addresses beside them; none for IPv4 alone.
+    #[serde(default)]
+    pub ipv6: Option<Ipv6Net>,
     /// Largest packet in bytes; none for the kernel's choice, which is 1500.
     pub mtu: Option<u32>,
 }
@@ -22,11 +25,21 @@ pub struct Network {
 /// Longest prefix of a subnet in which a gateway and a container have room.
 const PREFIX_MAX: u8 = 30;
 
+/// Longest prefix of an IPv6 subnet that has an address for each of an IPv4 one.
+const PREFIX6_MAX: u8 = 96;
+
 impl Network {
     /// A network whose gateway has the first address of the subnet.
     pub fn new(bridge: InterfaceName, subnet: Ipv4Net) -> Network {
         let gateway = Ipv4Addr::from_bits(subnet.address().to_bits().saturating_add(1));
-        Network { bridge, subnet, gateway, mtu: None }
+        Network { bridge, subnet, gateway, ipv6: None, mtu: None }
+    }
+
+    /// The IPv6 address of whoever has this IPv4 address: as far from the beginning of its subnet.
+    /// One lease is a lease of both.
+    pub fn ipv6_of(&self, address: Ipv4Addr) -> Option<Ipv6Addr> {
+        let offset = address.to_bits().wrapping_sub(self.subnet.address().to_bits());
+        self.ipv6.map(|net| net.nth(offset))
     }
 
     /// What makes it impossible, if anything does.
@@ -38,6 +51,8 @@ impl Network {
             || [subnet.address(), subnet.broadcast()].contains(gateway)
         {
             Some("its gateway is not a host's address in its subnet")
+        } else if self.ipv6.is_some_and(|net| net.prefix() > PREFIX6_MAX) {
+            Some("its IPv6 subnet is smaller than /96")
         } else {
             None
         }

@@ -17,7 +17,6 @@ const NFT_MSG_DELSETELEM: u16 = 14;
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
 const NFNL_MSG_BATCH_END: u16 = 0x11;
-const NFPROTO_IPV4: u8 = 2;
 
 const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_DATA_VALUE: u16 = 1;
@@ -38,6 +37,23 @@ const KEYS_IN_HOST_ORDER: [u8; 6] = {
     let [a, b, c, d] = 1_u32.to_ne_bytes();
     [0, 4, a, b, c, d]
 };
+
+/// The address family of a table: `ip` or `ip6`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    /// `NFPROTO_IPV4`, `NFPROTO_IPV6`.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Family::V4 => 2,
+            Family::V6 => 10,
+        }
+    }
+}
 
 /// The register of verdicts.
 const NFT_REG_VERDICT: u32 = 0;
@@ -73,7 +89,8 @@ pub(crate) struct DataType {
 }
 
 impl DataType {
-    pub(crate) const ADDRESS: DataType = DataType { code: 7, length: 4 };
+    pub(crate) const IPV4: DataType = DataType { code: 7, length: 4 };
+    pub(crate) const IPV6: DataType = DataType { code: 8, length: 16 };
     pub(crate) const PROTOCOL: DataType = DataType { code: 12, length: 4 };
     pub(crate) const PORT: DataType = DataType { code: 13, length: 4 };
     pub(crate) const INTERFACE: DataType = DataType { code: 41, length: 16 };
@@ -125,8 +142,14 @@ pub(crate) enum Step {
     NotIn { register: Register, set: &'static str },
     /// Goes on with the map's value for the key.
     Map { register: Register, set: &'static str, to: Register },
+    /// Loads a constant.
+    Load { value: Vec<u8>, to: Register },
     /// Sends the connection elsewhere.
-    DestinationNat { address: Register, port: Register },
+    DestinationNat { family: Family, address: Register, port: Register },
+    /// Sends a copy of the packet, as it is and untracked, to a neighbour.
+    Duplicate { neighbour: Register },
+    /// Writes bytes into the IPv4 header, and puts its checksum right.
+    WriteIp { offset: u32, length: u32, from: Register },
     /// Gives the connection the address of the link it leaves by as its source.
     Masquerade,
     /// Lets the packet through.
@@ -135,18 +158,25 @@ pub(crate) enum Step {
     Drop,
 }
 
-/// One transaction on one table of family `ip`: all of it happens, or nothing.
+/// One transaction on the tables of one name: all of it happens, or nothing.
 #[derive(Debug)]
 pub(crate) struct Transaction<'t> {
     batch: Batch,
     table: &'t str,
+    /// Of the table that is spoken of.
+    family: Family,
 }
 
 impl<'t> Transaction<'t> {
     pub(crate) fn new(table: &'t str) -> Transaction<'t> {
         let mut batch = Batch::default();
         batch.frame(NFNL_MSG_BATCH_BEGIN, 0, &subsystem_header(), |_| ());
-        Transaction { batch, table }
+        Transaction { batch, table, family: Family::V4 }
+    }
+
+    /// Speaks of the table of this family from here on.
+    pub(crate) fn of(&mut self, family: Family) {
+        self.family = family;
     }
 
     /// The messages to send.
@@ -235,7 +265,7 @@ impl<'t> Transaction<'t> {
 
     fn message(&mut self, kind: u16, flags: u16, fill: impl FnOnce(&mut Attributes<'_>)) {
         let kind = NFNL_SUBSYS_NFTABLES << 8 | kind;
-        self.batch.message(kind, flags, &[NFPROTO_IPV4, 0, 0, 0], fill);
+        self.batch.message(kind, flags, &[self.family.number(), 0, 0, 0], fill);
     }
 }
 
@@ -292,10 +322,26 @@ fn put_step(a: &mut Attributes<'_>, step: &Step) {
         Step::In { register, set } => lookup(a, *register, set, None, false),
         Step::NotIn { register, set } => lookup(a, *register, set, None, true),
         Step::Map { register, set, to } => lookup(a, *register, set, Some(*to), false),
-        Step::DestinationNat { address, port } => expression(a, "nat", |a| {
+        Step::Load { value, to } => expression(a, "immediate", |a| {
+            put_register(a, 1, *to);
+            a.nest(2, |a| a.put(NFTA_DATA_VALUE, value));
+        }),
+        Step::Duplicate { neighbour } => expression(a, "dup", |a| put_register(a, 1, *neighbour)),
+        Step::WriteIp { offset, length, from } => expression(a, "payload", |a| {
+            const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
+            const NFT_PAYLOAD_CSUM_INET: u32 = 1;
+            const CHECKSUM: u32 = 10;
+            put_u32(a, 2, NFT_PAYLOAD_NETWORK_HEADER);
+            put_u32(a, 3, *offset);
+            put_u32(a, 4, *length);
+            put_register(a, 5, *from);
+            put_u32(a, 6, NFT_PAYLOAD_CSUM_INET);
+            put_u32(a, 7, CHECKSUM);
+        }),
+        Step::DestinationNat { family, address, port } => expression(a, "nat", |a| {
             const NFT_NAT_DNAT: u32 = 1;
             put_u32(a, 1, NFT_NAT_DNAT);
-            put_u32(a, 2, u32::from(NFPROTO_IPV4));
+            put_u32(a, 2, u32::from(family.number()));
             put_register(a, 3, *address);
             put_register(a, 5, *port);
         }),

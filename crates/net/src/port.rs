@@ -4,7 +4,11 @@
 //!
 //! Source: docker/go-connections, `nat.ParsePortSpec`.
 
-use std::{fmt, net::IpAddr, net::SocketAddrV4, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +68,16 @@ impl PortRange {
         (first != 0 && first <= last).then_some(PortRange { first, last })
     }
 
+    /// The lowest.
+    pub fn first(self) -> u16 {
+        self.first
+    }
+
+    /// The highest.
+    pub fn last(self) -> u16 {
+        self.last
+    }
+
     /// All of them.
     pub fn ports(self) -> impl ExactSizeIterator<Item = u16> {
         // `RangeInclusive<u16>` does not know its own length.
@@ -102,12 +116,12 @@ pub struct PublishedPort {
 /// A host's address and port that lead to a container's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Forward {
-    /// Where it is reached: one of the host's addresses, or 0.0.0.0 for all of them.
-    pub host: SocketAddrV4,
+    /// Where it is reached: one of the host's addresses, or 0.0.0.0 or [::] for all of a family.
+    pub host: SocketAddr,
     /// The protocol of both.
     pub protocol: Protocol,
-    /// Where that leads.
-    pub container: SocketAddrV4,
+    /// Where that leads, of the same family.
+    pub container: SocketAddr,
 }
 
 /// Why a `-p` was refused.

@@ -9,7 +9,7 @@
 
 use std::{
     fmt, io,
-    net::{IpAddr, Ipv4Addr, SocketAddrV4, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::OwnedFd,
     sync::Arc,
 };
@@ -31,10 +31,10 @@ pub trait Outside: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// What the kernel says there, as bind(2) does.
-    fn hold(&self, protocol: Protocol, address: SocketAddrV4) -> io::Result<SocketAddrV4>;
+    fn hold(&self, protocol: Protocol, address: SocketAddr) -> io::Result<SocketAddr>;
 
     /// Lets it go.
-    fn release(&self, protocol: Protocol, address: SocketAddrV4);
+    fn release(&self, protocol: Protocol, address: SocketAddr);
 
     /// Has held ports lead to these containers, and the others nowhere.
     ///
@@ -53,7 +53,7 @@ enum Hold {
     Outside {
         outside: Arc<dyn Outside>,
         protocol: Protocol,
-        address: SocketAddrV4,
+        address: SocketAddr,
     },
 }
 
@@ -69,7 +69,7 @@ impl Drop for Hold {
 #[derive(Debug)]
 pub struct Reservation {
     _hold: Hold,
-    host: SocketAddrV4,
+    host: SocketAddr,
     protocol: Protocol,
     container_port: u16,
 }
@@ -78,30 +78,35 @@ pub struct Reservation {
 #[derive(Debug, thiserror::Error)]
 pub enum ReserveError {
     /// Another container or another program has it.
-    #[error("bind for {address}:{ports} failed: port is already allocated")]
+    #[error("Bind for {address}:{ports} failed: port is already allocated")]
     Allocated {
-        /// The host's address.
-        address: Ipv4Addr,
+        /// The host's address, an IPv6 one in brackets.
+        address: String,
         /// The port, or the range of which none is free.
         ports: String,
     },
     /// The address is not the host's.
-    #[error("bind for {0} failed: it is not an address of this host")]
-    NotLocal(Ipv4Addr),
+    #[error("Bind for {0} failed: it is not an address of this host")]
+    NotLocal(IpAddr),
     /// The port is one of those for which it takes a privilege.
     #[error(
-        "bind for {0} failed: permission denied; publish a higher port, or have root allow this \
+        "Bind for {0} failed: permission denied; publish a higher port, or have root allow this \
          one with `sysctl net.ipv4.ip_unprivileged_port_start={port}`", port = .0.port()
     )]
-    Privileged(SocketAddrV4),
-    /// The address is an IPv6 one.
-    #[error("bind for {0} failed: ports can be published on IPv4 addresses only")]
+    Privileged(SocketAddr),
+    /// The address is an IPv6 one, and the network or the host has none.
+    #[error("Bind for {0} failed: the container has no IPv6 address")]
     Ipv6(IpAddr),
+    /// The kernel cannot lead packets from its IPv6 loopback address to another interface.
+    #[error(
+        "Bind for [::1] failed: the kernel cannot forward from ::1; publish on 127.0.0.1 or on another IPv6 address"
+    )]
+    Loopback6,
     /// Anything else the host said.
-    #[error("bind for {address} failed")]
+    #[error("Bind for {address} failed")]
     Bind {
         /// The host's address and port.
-        address: SocketAddrV4,
+        address: SocketAddr,
         /// What it said.
         #[source]
         source: Errno,
@@ -118,7 +123,7 @@ impl ReserveError {
             ReserveError::Allocated { .. } => ErrorKind::Conflict,
             ReserveError::NotLocal(_) => ErrorKind::InvalidInput,
             ReserveError::Privileged(_) => ErrorKind::PermissionDenied,
-            ReserveError::Ipv6(_) => ErrorKind::Unsupported,
+            ReserveError::Ipv6(_) | ReserveError::Loopback6 => ErrorKind::Unsupported,
             ReserveError::Bind { source, .. } => kind_of(*source),
             ReserveError::Enter(_) => ErrorKind::Internal,
         }
@@ -127,7 +132,7 @@ impl ReserveError {
 
 impl Reservation {
     /// Where the port is reached: the number is known even if any was asked for.
-    pub fn host(&self) -> SocketAddrV4 {
+    pub fn host(&self) -> SocketAddr {
         self.host
     }
 
@@ -141,67 +146,97 @@ impl Reservation {
         self.container_port
     }
 
-    /// The way from it to a container at this address.
-    pub fn forward(&self, container: Ipv4Addr) -> Forward {
-        Forward {
+    /// The way from it to a container at these addresses; none if it has none of the family.
+    pub fn forward(&self, v4: Ipv4Addr, v6: Option<Ipv6Addr>) -> Option<Forward> {
+        let container = match self.host {
+            SocketAddr::V4(_) => IpAddr::V4(v4),
+            SocketAddr::V6(_) => IpAddr::V6(v6?),
+        };
+        Some(Forward {
             host: self.host,
             protocol: self.protocol,
-            container: SocketAddrV4::new(container, self.container_port),
-        }
+            container: SocketAddr::new(container, self.container_port),
+        })
     }
 }
 
+/// How often a free port is sought that is free in both families.
+const BOTH_TRIES: usize = 64;
+
 /// Holds the port asked for, or the first free one of those asked for, in the calling thread's
-/// network namespace or outside it.
+/// network namespace or outside it: on the address asked for, or on all of them, of both families
+/// if there are both. Outside there is IPv4 alone.
 pub(crate) fn reserve(
     asked: &PublishedPort,
+    ipv6: bool,
     outside: Option<&Arc<dyn Outside>>,
-) -> Result<Reservation, ReserveError> {
+) -> Result<Vec<Reservation>, ReserveError> {
+    let ipv6 = ipv6 && outside.is_none();
+    let addresses: &[IpAddr] = match asked.host_ip {
+        None if ipv6 => &[IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)],
+        None => &[IpAddr::V4(Ipv4Addr::UNSPECIFIED)],
+        Some(IpAddr::V6(Ipv6Addr::LOCALHOST)) => return Err(ReserveError::Loopback6),
+        Some(address @ IpAddr::V6(_)) if !ipv6 => return Err(ReserveError::Ipv6(address)),
+        Some(address) => &[address],
+    };
+    let tries: Box<dyn Iterator<Item = u16>> = match asked.host_ports {
+        Some(range) => Box::new(range.ports()),
+        None => Box::new(std::iter::repeat_n(0, BOTH_TRIES)),
+    };
+    let mut taken = None;
+    for port in tries {
+        match hold_all(addresses, port, asked, outside) {
+            Err((address, Errno::ADDRINUSE)) => taken = Some(address),
+            Err((address, errno)) => return Err(refused(address, port, errno)),
+            Ok(reservations) => return Ok(reservations),
+        }
+    }
+    let address = match taken.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)) {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    };
+    let ports = asked.host_ports.map_or_else(|| "0".to_owned(), |range| range.to_string());
+    Err(ReserveError::Allocated { address, ports })
+}
+
+/// Holds one port on several addresses: the one asked for, or whichever the first one gives.
+fn hold_all(
+    addresses: &[IpAddr],
+    port: u16,
+    asked: &PublishedPort,
+    outside: Option<&Arc<dyn Outside>>,
+) -> Result<Vec<Reservation>, (IpAddr, Errno)> {
     let hold = |address| match outside {
         None => hold(address, asked),
         Some(outside) => hold_outside(outside, address, asked),
     };
-    let address = match asked.host_ip {
-        None => Ipv4Addr::UNSPECIFIED,
-        Some(IpAddr::V4(address)) => address,
-        Some(address @ IpAddr::V6(_)) => return Err(ReserveError::Ipv6(address)),
-    };
-    let Some(range) = asked.host_ports else {
-        return hold(SocketAddrV4::new(address, 0)).map_err(|source| refused(address, 0, source));
-    };
-    for port in range.ports() {
-        match hold(SocketAddrV4::new(address, port)) {
-            Err(Errno::ADDRINUSE) => {}
-            Err(errno) => return Err(refused(address, port, errno)),
-            Ok(reservation) => return Ok(reservation),
-        }
+    let mut held: Vec<Reservation> = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        let port = held.first().map_or(port, |first| first.host.port());
+        held.push(hold(SocketAddr::new(*address, port)).map_err(|e| (*address, e))?);
     }
-    Err(ReserveError::Allocated { address, ports: range.to_string() })
+    Ok(held)
 }
 
-fn refused(address: Ipv4Addr, port: u16, errno: Errno) -> ReserveError {
+fn refused(address: IpAddr, port: u16, errno: Errno) -> ReserveError {
     match errno {
         Errno::ADDRNOTAVAIL => ReserveError::NotLocal(address),
-        Errno::ACCESS => ReserveError::Privileged(SocketAddrV4::new(address, port)),
-        _ => ReserveError::Bind { address: SocketAddrV4::new(address, port), source: errno },
+        Errno::ACCESS => ReserveError::Privileged(SocketAddr::new(address, port)),
+        _ => ReserveError::Bind { address: SocketAddr::new(address, port), source: errno },
     }
 }
 
-fn hold(host: SocketAddrV4, asked: &PublishedPort) -> Result<Reservation, Errno> {
+fn hold(host: SocketAddr, asked: &PublishedPort) -> Result<Reservation, Errno> {
     let socket = match asked.protocol {
-        Protocol::Udp => {
-            let socket = UdpSocket::bind(host)
-                .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::INVAL))?;
-            OwnedFd::from(socket)
-        }
-        Protocol::Tcp => match bound_stream(host, false) {
+        Protocol::Udp => bound(host, SocketType::DGRAM, false)?,
+        Protocol::Tcp => match bound(host, SocketType::STREAM, false) {
             // Connections of a server that is gone may linger on the port for a minute
             // (TIME_WAIT). A listener may have it all the same, and keeps others off.
-            Err(Errno::ADDRINUSE) if host.port() != 0 => bound_stream(host, true)?,
+            Err(Errno::ADDRINUSE) if host.port() != 0 => bound(host, SocketType::STREAM, true)?,
             other => other?,
         },
     };
-    let host = SocketAddrV4::try_from(getsockname(&socket)?).map_err(|_| Errno::AFNOSUPPORT)?;
+    let host = SocketAddr::try_from(getsockname(&socket)?).map_err(|_| Errno::AFNOSUPPORT)?;
     let PublishedPort { protocol, container_port, .. } = *asked;
     let hold = Hold::Socket { _socket: socket };
     Ok(Reservation { _hold: hold, host, protocol, container_port })
@@ -209,7 +244,7 @@ fn hold(host: SocketAddrV4, asked: &PublishedPort) -> Result<Reservation, Errno>
 
 fn hold_outside(
     outside: &Arc<dyn Outside>,
-    host: SocketAddrV4,
+    host: SocketAddr,
     asked: &PublishedPort,
 ) -> Result<Reservation, Errno> {
     let PublishedPort { protocol, container_port, .. } = *asked;
@@ -222,9 +257,12 @@ fn hold_outside(
 
 /// A socket that does not listen is enough to keep a port, and answers strays with a reset. One
 /// that shares with lingering connections would share with others' sockets too, so it listens.
-fn bound_stream(host: SocketAddrV4, share: bool) -> Result<OwnedFd, Errno> {
-    let flags = SocketFlags::CLOEXEC;
-    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
+fn bound(host: SocketAddr, kind: SocketType, share: bool) -> Result<OwnedFd, Errno> {
+    let family = if host.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+    if host.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
     if share {
         sockopt::set_socket_reuseaddr(&socket, true)?;
     }

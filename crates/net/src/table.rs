@@ -1,70 +1,118 @@
-//! What our nftables table says, and how to get from what it says to what it should.
+//! What our nftables tables say, and how to get from what they say to what they should.
 //!
-//! Pure. The rules never change; what changes are the elements of the sets they look into, so
-//! that publishing a port costs one message and a packet is matched in constant time however many
-//! ports are published.
+//! Pure. There is one table for IPv4 and, on networks that have it, one for IPv6, with the same
+//! chains. The rules change only with the gate; what changes otherwise are the elements of the
+//! sets they look into, so that publishing a port costs one message and a packet is matched in
+//! constant time however many ports are published.
 //!
 //! ```text
-//! raw                 drop what comes from outside for, or as if from, 127.0.0.0/8
-//! prerouting, output  (nat) a local address and a published port lead to a container
-//! postrouting         (nat) masquerade what leaves the containers' subnets, what containers send
-//!                     to each other through published ports, what the host sends from 127.0.0.1
-//! forward             to a container: established, published, from its own network; else drop
+//! raw          (ip) drop what comes from outside for, or as if from, 127.0.0.0/8
+//! input        after all others: a new connection to a published port goes through the gate
+//! prerouting   (nat) what comes out of the gate leads to a container
+//! output       (nat) what the host itself sends to a published port leads to a container
+//! postrouting  (nat) masquerade what leaves the containers' subnets, what containers send
+//!              to each other through published ports, what the host sends from 127.0.0.1
+//! forward      to a container: established, published, from its own network; else drop
 //! ```
+//!
+//! The gate is how the host's own input policy decides about published ports. Translation happens
+//! before `input`, so that a packet which is translated when it arrives never meets the rules of
+//! `input`, the host administrator's among them. Here the first packet of a connection arrives
+//! untranslated, is judged by every chain the host has at `input`, and only then meets ours, which
+//! is the last: it sends the packet back in by the gate, a pair of linked interfaces, where it is
+//! translated. All later packets belong to a translated connection and take the direct way.
 //!
 //! `output` makes a published port reachable from the host itself. With 127.0.0.1 that needs
 //! `route_localnet` on the bridges, which would let containers speak to the host's loopback
 //! services; and a port published on 127.0.0.1 only must not be had by sending that address over
-//! the wire. `raw` keeps both from happening (CVE-2020-8558 is the story of its absence).
+//! the wire. `raw` keeps both from happening (CVE-2020-8558 is the story of its absence). IPv6 has
+//! no `route_localnet`: what is sent to `::1` stays on the host.
 //!
 //! A chain of another table may still drop what `forward` accepts: in nftables every table has
 //! its say. On a host whose own forward policy is "drop", its administrator must let the bridges
 //! through.
 
-use std::{
-    collections::BTreeSet,
-    net::{Ipv4Addr, SocketAddrV4},
-};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use crate::{
-    Forward, InterfaceName, Ipv4Net, Network,
-    nft::{Chain, DataType, Hook, Register, Set, SetElement, Step, Transaction},
+    Forward, InterfaceName, Ipv4Net, Ipv6Net, Network,
+    nft::{Chain, DataType, Family, Hook, Register, Set, SetElement, Step, Transaction},
 };
 
-/// The name of our table, of family `ip`, where nobody says otherwise.
+/// The name of our tables where nobody says otherwise.
 pub(crate) const TABLE: &str = "wythe";
 
 /// Names of the bridges.
-const BRIDGES: Set =
-    Set { name: "bridges", key: DataType::INTERFACE, value: None, interval: false };
+const BRIDGES: &str = "bridges";
 /// Each bridge's name twice: what arrives by a bridge and leaves by the same.
-const WITHIN: Set = Set {
-    name: "within",
-    key: DataType::INTERFACE.then(DataType::INTERFACE),
-    value: None,
-    interval: false,
-};
+const WITHIN: &str = "within";
 /// The containers' addresses.
-const SUBNETS: Set = Set { name: "subnets", key: DataType::ADDRESS, value: None, interval: true };
-/// Ports published on all of the host's addresses, and where they lead.
-const PORTS: Set = Set {
-    name: "ports",
-    key: DataType::PROTOCOL.then(DataType::PORT),
-    value: Some(DataType::ADDRESS.then(DataType::PORT)),
-    interval: false,
-};
-/// Ports published on one address of the host, and where they lead.
-const PORTS_AT: Set = Set {
-    name: "ports-at",
-    key: DataType::ADDRESS.then(DataType::PROTOCOL).then(DataType::PORT),
-    value: Some(DataType::ADDRESS.then(DataType::PORT)),
-    interval: false,
-};
-const SETS: [&Set; 5] = [&BRIDGES, &WITHIN, &SUBNETS, &PORTS, &PORTS_AT];
+const SUBNETS: &str = "subnets";
+/// Ports published on all of the host's addresses.
+const OPEN: &str = "open";
+/// Ports published on one address of the host.
+const OPEN_AT: &str = "open-at";
+/// The same, and where they lead.
+const PORTS: &str = "ports";
+/// The same, and where they lead.
+const PORTS_AT: &str = "ports-at";
+
+impl Family {
+    /// An address of this family.
+    const fn address(self) -> DataType {
+        match self {
+            Family::V4 => DataType::IPV4,
+            Family::V6 => DataType::IPV6,
+        }
+    }
+
+    /// Where the source lies in a header (RFC 791, RFC 8200).
+    const fn source(self) -> u32 {
+        match self {
+            Family::V4 => 12,
+            Family::V6 => 8,
+        }
+    }
+
+    /// Where the destination does.
+    const fn destination(self) -> u32 {
+        self.source() + self.address().length
+    }
+
+    /// The sets of its table.
+    fn sets(self) -> [Set; 7] {
+        let interface = DataType::INTERFACE;
+        let all = DataType::PROTOCOL.then(DataType::PORT);
+        let one = self.address().then(DataType::PROTOCOL).then(DataType::PORT);
+        let to = Some(self.address().then(DataType::PORT));
+        let set = |name, key, value, interval| Set { name, key, value, interval };
+        [
+            set(BRIDGES, interface, None, false),
+            set(WITHIN, interface.then(interface), None, false),
+            set(SUBNETS, self.address(), None, true),
+            set(OPEN, all, None, false),
+            set(OPEN_AT, one, None, false),
+            set(PORTS, all, to, false),
+            set(PORTS_AT, one, to, false),
+        ]
+    }
+
+    const fn of(address: &SocketAddr) -> Family {
+        match address {
+            SocketAddr::V4(_) => Family::V4,
+            SocketAddr::V6(_) => Family::V6,
+        }
+    }
+}
 
 /// Hooks and priorities as nft(8) names them: raw is -300, dstnat -100, filter 0, srcnat 100.
 const RAW: Chain = chain("raw", "filter", 0, -300);
 const PREROUTING: Chain = chain("prerouting", "nat", 0, -100);
+/// After every chain of the host's. Only the kernel's own confirmation of connections comes later,
+/// at `INT_MAX`, or one less for IPv6 (`nf_conntrack_proto.c`): a confirmed connection could not
+/// come back as a new one.
+const INPUT: Chain = chain("input", "filter", 1, i32::MAX - 100);
 const OUTPUT: Chain = chain("output", "nat", 3, -100);
 const POSTROUTING: Chain = chain("postrouting", "nat", 4, 100);
 const FORWARD: Chain = chain("forward", "filter", 2, 0);
@@ -73,178 +121,307 @@ const fn chain(name: &'static str, kind: &'static str, number: u32, priority: i3
     Chain { name, hook: Hook { kind, number, priority } }
 }
 
-/// One thing that the table knows.
+/// The gate: what is sent into one link comes out of another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Gate {
+    /// The addresses that lead into it. A rule that named the link could not be loaded where the
+    /// link is not, and with it whatever else an administrator has saved of the ruleset.
+    pub(crate) into: (Ipv4Addr, Ipv6Addr),
+    /// The name of the link it comes out of.
+    pub(crate) out_of: InterfaceName,
+}
+
+/// Everything that the tables say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Contents {
+    /// What they know.
+    pub(crate) entries: BTreeSet<Entry>,
+    /// There if ports are published.
+    pub(crate) gate: Option<Gate>,
+}
+
+impl Contents {
+    /// The families that have a table.
+    fn families(&self) -> impl Iterator<Item = Family> {
+        let six = self.entries.iter().any(|entry| matches!(entry, Entry::Subnet6(_)));
+        [Family::V4].into_iter().chain(six.then_some(Family::V6))
+    }
+}
+
+/// One thing that the tables know.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Entry {
     Bridge(InterfaceName),
     Subnet(Ipv4Net),
+    Subnet6(Ipv6Net),
     Port(Forward),
 }
 
-/// Everything that the table should know.
+/// Everything that the tables should know.
 pub(crate) fn wanted(networks: &[&Network], forwards: &[Forward]) -> BTreeSet<Entry> {
     let bridges = networks.iter().map(|network| Entry::Bridge(network.bridge.clone()));
     let subnets = networks.iter().map(|network| Entry::Subnet(network.subnet));
+    let subnets6 = networks.iter().filter_map(|network| network.ipv6.map(Entry::Subnet6));
     let ports = forwards.iter().copied().map(Entry::Port);
-    bridges.chain(subnets).chain(ports).collect()
+    bridges.chain(subnets).chain(subnets6).chain(ports).collect()
 }
 
-/// The transaction that makes the table and all its entries, whatever was there before.
-pub(crate) fn rewrite<'t>(table: &'t str, want: &BTreeSet<Entry>) -> Transaction<'t> {
-    let mut transaction = Transaction::new(table);
-    // To add first lets the deletion succeed where there is no table.
-    transaction.add_table();
-    transaction.delete_table();
-    transaction.add_table();
-    SETS.iter().for_each(|set| transaction.add_set(set));
-    for (chain, rules) in rules() {
-        transaction.add_chain(&chain);
-        rules.iter().for_each(|rule| transaction.add_rule(chain.name, rule));
-    }
-    for (set, elements) in by_set(want.iter()) {
-        transaction.add_elements(set.name, &elements);
+/// The transaction that makes the tables and all their entries, whatever was there before.
+pub(crate) fn rewrite<'t>(table: &'t str, known: &[Family], want: &Contents) -> Transaction<'t> {
+    let mut transaction = remove(table, known);
+    for family in want.families() {
+        transaction.of(family);
+        transaction.add_table();
+        family.sets().iter().for_each(|set| transaction.add_set(set));
+        for (chain, rules) in rules(family, want.gate.as_ref()) {
+            transaction.add_chain(&chain);
+            rules.iter().for_each(|rule| transaction.add_rule(chain.name, rule));
+        }
+        for (set, elements) in by_set(family, want.entries.iter()) {
+            transaction.add_elements(set, &elements);
+        }
     }
     transaction
 }
 
-/// The transaction from what the table knows to what it should; none if that is the same.
+/// The transaction from what the tables say to what they should; none if the rules differ too.
 pub(crate) fn amend<'t>(
     table: &'t str,
-    have: &BTreeSet<Entry>,
-    want: &BTreeSet<Entry>,
+    have: &Contents,
+    want: &Contents,
 ) -> Option<Transaction<'t>> {
-    if have == want {
+    if have.gate != want.gate || !have.families().eq(want.families()) {
         return None;
     }
     let mut transaction = Transaction::new(table);
-    for (set, elements) in by_set(have.difference(want)) {
-        transaction.delete_elements(set.name, &elements);
-    }
-    for (set, elements) in by_set(want.difference(have)) {
-        transaction.add_elements(set.name, &elements);
+    for family in want.families() {
+        transaction.of(family);
+        for (set, elements) in by_set(family, have.entries.difference(&want.entries)) {
+            transaction.delete_elements(set, &elements);
+        }
+        for (set, elements) in by_set(family, want.entries.difference(&have.entries)) {
+            transaction.add_elements(set, &elements);
+        }
     }
     Some(transaction)
 }
 
-/// The transaction that leaves no table.
-pub(crate) fn remove(table: &str) -> Transaction<'_> {
+/// The transaction that leaves no table of the families that the kernel has.
+pub(crate) fn remove<'t>(table: &'t str, known: &[Family]) -> Transaction<'t> {
     let mut transaction = Transaction::new(table);
-    transaction.add_table();
-    transaction.delete_table();
+    for family in known {
+        transaction.of(*family);
+        // To add first lets the deletion succeed where there is no table.
+        transaction.add_table();
+        transaction.delete_table();
+    }
     transaction
 }
 
-/// The elements that some entries are, set by set.
+/// The elements that some entries are in the table of a family, set by set.
 fn by_set<'a>(
+    family: Family,
     entries: impl Iterator<Item = &'a Entry>,
-) -> impl Iterator<Item = (&'static Set, Vec<SetElement>)> {
-    let mut lists = SETS.map(|set| (set, Vec::new()));
-    for (set, element) in entries.flat_map(elements) {
-        if let Some((_, list)) = lists.iter_mut().find(|(of, _)| of.name == set.name) {
+) -> impl Iterator<Item = (&'static str, Vec<SetElement>)> {
+    let mut lists = family.sets().map(|set| (set.name, Vec::new()));
+    for (set, element) in entries.flat_map(|entry| elements(family, entry)) {
+        if let Some((_, list)) = lists.iter_mut().find(|(of, _)| *of == set) {
             list.push(element);
         }
     }
     lists.into_iter().filter(|(_, list)| !list.is_empty())
 }
 
-fn elements(entry: &Entry) -> Vec<(&'static Set, SetElement)> {
+fn elements(family: Family, entry: &Entry) -> Vec<(&'static str, SetElement)> {
     let plain = |key: Vec<u8>| SetElement { key, value: Vec::new(), ends_interval: false };
+    let range = |first: &[u8], end: &[u8]| {
+        let end = SetElement { ends_interval: true, ..plain(end.into()) };
+        vec![(SUBNETS, plain(first.into())), (SUBNETS, end)]
+    };
     match entry {
         Entry::Bridge(name) => {
             let name = name.padded();
-            vec![(&BRIDGES, plain(name.into())), (&WITHIN, plain([name, name].concat()))]
+            vec![(BRIDGES, plain(name.into())), (WITHIN, plain([name, name].concat()))]
         }
-        Entry::Subnet(net) => {
-            let after = Ipv4Addr::from_bits(net.broadcast().to_bits().wrapping_add(1));
-            let end = SetElement { ends_interval: true, ..plain(after.octets().into()) };
-            vec![(&SUBNETS, plain(net.address().octets().into())), (&SUBNETS, end)]
+        Entry::Subnet(net) if family == Family::V4 => {
+            let end = Ipv4Addr::from_bits(net.broadcast().to_bits().wrapping_add(1));
+            range(&net.address().octets(), &end.octets())
         }
-        Entry::Port(Forward { host, protocol, container }) => {
-            let key = [[protocol.number(), 0, 0, 0], port(*host)].concat();
-            let value = [container.ip().octets(), port(*container)].concat();
-            let (set, key) = match host.ip().octets() {
-                [0, 0, 0, 0] => (&PORTS, key),
-                address => (&PORTS_AT, [&address[..], &key].concat()),
+        Entry::Subnet6(net) if family == Family::V6 => {
+            range(&net.address().octets(), &net.end().octets())
+        }
+        Entry::Port(Forward { host, protocol, container }) if family == Family::of(host) => {
+            let at = [[protocol.number(), 0, 0, 0], port(host)].concat();
+            let (set, map, key) = match host.ip().is_unspecified() {
+                true => (OPEN, PORTS, at),
+                false => (OPEN_AT, PORTS_AT, [bytes(host.ip()), at].concat()),
             };
-            vec![(set, SetElement { key, value, ends_interval: false })]
+            let value = [bytes(container.ip()), port(container).into()].concat();
+            let led = SetElement { key: key.clone(), value, ends_interval: false };
+            vec![(map, led), (set, plain(key))]
         }
+        Entry::Subnet(_) | Entry::Subnet6(_) | Entry::Port(_) => Vec::new(),
+    }
+}
+
+fn bytes(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().into(),
+        IpAddr::V6(address) => address.octets().into(),
     }
 }
 
 /// A port as it lies in a register.
-fn port(address: SocketAddrV4) -> [u8; 4] {
+fn port(address: &SocketAddr) -> [u8; 4] {
     let [high, low] = address.port().to_be_bytes();
     [high, low, 0, 0]
 }
 
-fn rules() -> Vec<(Chain, Vec<Vec<Step>>)> {
-    vec![
-        (RAW, loopback_guard()),
-        (PREROUTING, published()),
-        (OUTPUT, published()),
-        (POSTROUTING, masquerading()),
+fn rules(family: Family, gate: Option<&Gate>) -> Vec<(Chain, Vec<Vec<Step>>)> {
+    let mut all = vec![
+        (OUTPUT, from_host(family)),
+        (POSTROUTING, masquerading(family)),
         (FORWARD, forwarding()),
-    ]
+    ];
+    if family == Family::V4 {
+        let fragments = gate.map(may_be_cut);
+        all.insert(0, (RAW, loopback_guard().into_iter().chain(fragments).collect()));
+    }
+    if let Some(gate) = gate {
+        all.push((PREROUTING, through_gate(family, gate)));
+        all.push((INPUT, to_gate(family, gate)));
+    }
+    all
 }
 
-/// Four registers, then four more: enough for two interfaces' names.
+/// Four registers, then others: enough for two interfaces' names, or an IPv6 address, a protocol
+/// and a port.
 const A: Register = Register(0);
 const B: Register = Register(1);
 const C: Register = Register(2);
 const E: Register = Register(4);
+const F: Register = Register(5);
 
 /// `iifname != "lo" ip saddr|daddr 127.0.0.0/8 drop`
 fn loopback_guard() -> Vec<Vec<Step>> {
-    let lo = [&b"lo"[..], &[0; 14]].concat();
     let guard = |offset| {
         rule(&[
             &[Step::Meta { key: META_IIFNAME, to: A }],
-            &[Step::NotEqual { register: A, value: lo.clone() }],
+            &[Step::NotEqual { register: A, value: LO.into() }],
             &within_loopback_net(offset),
             &[Step::Drop],
         ])
     };
-    vec![guard(IP_SOURCE), guard(IP_DESTINATION)]
+    vec![guard(Family::V4.source()), guard(Family::V4.destination())]
 }
 
-/// `dnat to ip daddr . meta l4proto . th dport map @ports-at` and
-/// `fib daddr type local dnat to meta l4proto . th dport map @ports`
-fn published() -> Vec<Vec<Step>> {
+/// `iifname "…" ip frag-off set …`: what comes out of the gate may be cut into fragments, as it
+/// may have been when it arrived. The kernel's copy says otherwise (`nf_dup_ipv4.c`).
+fn may_be_cut(gate: &Gate) -> Vec<Step> {
+    /// Where flags and fragment offset lie (RFC 791), and all of them but "don't fragment".
+    const FRAGMENT: u32 = 6;
+    const BUT_DF: [u8; 2] = [0xbf, 0xff];
+    let load = Step::Payload { base: NETWORK_HEADER, offset: FRAGMENT, length: 2, to: A };
+    let clear = Step::Mask { register: A, mask: BUT_DF.into() };
+    rule(&[
+        &arrived_by(gate),
+        &[load, clear, Step::WriteIp { offset: FRAGMENT, length: 2, from: A }],
+    ])
+}
+
+/// The ways to recognise a published port, each up to the key and then what is done with it:
+/// `ip daddr . meta l4proto . th dport` and `fib daddr type local meta l4proto . th dport`.
+fn published(family: Family, at: Step, all: Step) -> [Vec<Step>; 2] {
     const RTN_LOCAL: u32 = 2;
-    let to_container = |set: &Set| {
-        [
-            Step::Map { register: A, set: set.name, to: A },
-            Step::DestinationNat { address: A, port: B },
-        ]
+    // Behind the address: the registers that follow its own.
+    let (protocol, number) = match family {
+        Family::V4 => (B, C),
+        Family::V6 => (E, F),
     };
-    vec![
+    [
         rule(&[
-            &[ip(IP_DESTINATION, 4, A), Step::Meta { key: META_L4PROTO, to: B }],
-            &[destination_port(C)],
-            &to_container(&PORTS_AT),
+            &[payload(family, family.destination(), A)],
+            &[Step::Meta { key: META_L4PROTO, to: protocol }, destination_port(number), at],
         ]),
         rule(&[
             &[Step::DestinationType { to: A }],
             &[Step::Equal { register: A, value: RTN_LOCAL.to_ne_bytes().into() }],
-            &[Step::Meta { key: META_L4PROTO, to: A }, destination_port(B)],
-            &to_container(&PORTS),
+            &[Step::Meta { key: META_L4PROTO, to: A }, destination_port(B), all],
         ]),
     ]
+}
+
+/// `dnat to … map @ports-at` and `dnat to … map @ports`.
+fn to_container(family: Family) -> [Vec<Step>; 2] {
+    let port = if family == Family::V4 { B } else { E };
+    let map = |set| Step::Map { register: A, set, to: A };
+    published(family, map(PORTS_AT), map(PORTS))
+        .map(|found| rule(&[&found, &[Step::DestinationNat { family, address: A, port }]]))
+}
+
+/// `ip6 saddr ::1 accept`, and to the container.
+fn from_host(family: Family) -> Vec<Vec<Step>> {
+    let stays = (family == Family::V6).then(|| {
+        let loopback = std::net::Ipv6Addr::LOCALHOST.octets();
+        let from = payload(family, family.source(), A);
+        rule(&[&[from, Step::Equal { register: A, value: loopback.into() }, Step::Accept]])
+    });
+    stays.into_iter().chain(to_container(family)).collect()
+}
+
+/// `iifname "…" dnat to …`
+fn through_gate(family: Family, gate: &Gate) -> Vec<Vec<Step>> {
+    to_container(family).map(|led| rule(&[&arrived_by(gate), &led])).into()
+}
+
+/// `iifname "lo" accept`, `iifname "…" drop` (its port was withdrawn on the way) and
+/// `ct state new` to a published port: `dup to …`, and the original ends here.
+fn to_gate(family: Family, gate: &Gate) -> Vec<Vec<Step>> {
+    /// `NF_CT_STATE_BIT` of new.
+    const NEW: u32 = 8;
+    let neighbour = match family {
+        Family::V4 => gate.into.0.octets().to_vec(),
+        Family::V6 => gate.into.1.octets().to_vec(),
+    };
+    let sent =
+        [Step::Load { value: neighbour, to: A }, Step::Duplicate { neighbour: A }, Step::Drop];
+    let own = [
+        Step::Meta { key: META_IIFNAME, to: A },
+        Step::Equal { register: A, value: LO.into() },
+        Step::Accept,
+    ];
+    let known = |set| Step::In { register: A, set };
+    let passed = published(family, known(OPEN_AT), known(OPEN))
+        .map(|found| rule(&[&has_bits(CT_STATE, NEW), &found, &sent]));
+    let mut all = vec![own.into(), rule(&[&arrived_by(gate), &[Step::Drop]])];
+    all.extend(passed);
+    all
+}
+
+fn arrived_by(gate: &Gate) -> [Step; 2] {
+    let name = gate.out_of.padded().into();
+    [Step::Meta { key: META_IIFNAME, to: A }, Step::Equal { register: A, value: name }]
 }
 
 /// `ip saddr 127.0.0.0/8 oifname @bridges masquerade`,
 /// `ip saddr @subnets ct status dnat oifname @bridges masquerade` and
 /// `ip saddr @subnets oifname != @bridges masquerade`
-fn masquerading() -> Vec<Vec<Step>> {
-    let from_container = [ip(IP_SOURCE, 4, A), Step::In { register: A, set: SUBNETS.name }];
+fn masquerading(family: Family) -> Vec<Vec<Step>> {
+    let from_container =
+        [payload(family, family.source(), A), Step::In { register: A, set: SUBNETS }];
     let outward =
-        [Step::Meta { key: META_OIFNAME, to: A }, Step::NotIn { register: A, set: BRIDGES.name }];
+        [Step::Meta { key: META_OIFNAME, to: A }, Step::NotIn { register: A, set: BRIDGES }];
     let masquerade = [Step::Masquerade];
-    vec![
-        rule(&[&within_loopback_net(IP_SOURCE), &to_bridge(), &masquerade]),
+    let from_loopback =
+        rule(&[&within_loopback_net(Family::V4.source()), &to_bridge(), &masquerade]);
+    let mut all = vec![
         rule(&[&from_container, &translated(), &to_bridge(), &masquerade]),
         rule(&[&from_container, &outward, &masquerade]),
-    ]
+    ];
+    if family == Family::V4 {
+        all.insert(0, from_loopback);
+    }
+    all
 }
 
 /// `oifname @bridges ct state established,related accept`,
@@ -258,7 +435,7 @@ fn forwarding() -> Vec<Vec<Step>> {
     let same_bridge = [
         Step::Meta { key: META_IIFNAME, to: A },
         Step::Meta { key: META_OIFNAME, to: E },
-        Step::In { register: A, set: WITHIN.name },
+        Step::In { register: A, set: WITHIN },
     ];
     vec![
         rule(&[&to_bridge(), &known, &[Step::Accept]]),
@@ -275,18 +452,20 @@ const META_L4PROTO: u32 = 16;
 const CT_STATE: u32 = 0;
 const CT_STATUS: u32 = 2;
 
-/// Where addresses lie in an IPv4 header (RFC 791).
-const IP_SOURCE: u32 = 12;
-const IP_DESTINATION: u32 = 16;
+/// The name of the loopback interface, as it lies in registers.
+const LO: [u8; 16] = *b"lo\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
 fn rule(parts: &[&[Step]]) -> Vec<Step> {
     parts.concat()
 }
 
-fn ip(offset: u32, length: u32, to: Register) -> Step {
-    const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
-    Step::Payload { base: NFT_PAYLOAD_NETWORK_HEADER, offset, length, to }
+/// An address of the packet.
+fn payload(family: Family, offset: u32, to: Register) -> Step {
+    Step::Payload { base: NETWORK_HEADER, offset, length: family.address().length, to }
 }
+
+/// `NFT_PAYLOAD_NETWORK_HEADER`
+const NETWORK_HEADER: u32 = 1;
 
 /// The port in a TCP or UDP header lies in its second two bytes (RFC 9293, RFC 768).
 fn destination_port(to: Register) -> Step {
@@ -296,11 +475,12 @@ fn destination_port(to: Register) -> Step {
 
 /// The first byte of an address is the whole prefix of 127.0.0.0/8.
 fn within_loopback_net(offset: u32) -> [Step; 2] {
-    [ip(offset, 1, A), Step::Equal { register: A, value: vec![127] }]
+    let first = Step::Payload { base: NETWORK_HEADER, offset, length: 1, to: A };
+    [first, Step::Equal { register: A, value: vec![127] }]
 }
 
 fn to_bridge() -> [Step; 2] {
-    [Step::Meta { key: META_OIFNAME, to: A }, Step::In { register: A, set: BRIDGES.name }]
+    [Step::Meta { key: META_OIFNAME, to: A }, Step::In { register: A, set: BRIDGES }]
 }
 
 /// `ct status dnat`: the connection came to a published port.
@@ -333,12 +513,12 @@ mod tests {
 
     #[test]
     fn a_port_on_all_addresses_and_one_on_a_single_address_lie_in_two_maps() {
-        let all = elements(&Entry::Port(forward("0.0.0.0:53", "10.0.0.2:5353")));
+        let all = elements(Family::V4, &Entry::Port(forward("0.0.0.0:53", "10.0.0.2:5353")));
         let (set, element) = &all[0];
-        assert_eq!((set.name, &element.key[..]), ("ports", &[17, 0, 0, 0, 0, 53, 0, 0][..]));
+        assert_eq!((*set, &element.key[..]), ("ports", &[17, 0, 0, 0, 0, 53, 0, 0][..]));
         assert_eq!(element.value, [10, 0, 0, 2, 0x14, 0xe9, 0, 0]);
-        let one = elements(&Entry::Port(forward("127.0.0.1:53", "10.0.0.2:5353")));
-        assert_eq!(one[0].0.name, "ports-at");
+        let one = elements(Family::V4, &Entry::Port(forward("127.0.0.1:53", "10.0.0.2:5353")));
+        assert_eq!(one[0].0, "ports-at");
         assert_eq!(one[0].1.key, [127, 0, 0, 1, 17, 0, 0, 0, 0, 53, 0, 0]);
     }
 
@@ -347,22 +527,39 @@ mod tests {
         let entries = [
             Entry::Bridge("wythe0".parse().unwrap()),
             Entry::Subnet("10.0.0.0/8".parse().unwrap()),
+            Entry::Subnet6("fd00::/64".parse().unwrap()),
             Entry::Port(forward("0.0.0.0:53", "10.0.0.2:53")),
             Entry::Port(forward("127.0.0.1:53", "10.0.0.2:53")),
+            Entry::Port(forward("[::]:53", "[fd00::2]:53")),
+            Entry::Port(forward("[2001:db8::1]:53", "[fd00::2]:53")),
         ];
-        let all: Vec<_> = entries.iter().flat_map(elements).collect();
-        assert_eq!(all.len(), 6);
-        for (set, element) in all {
-            let value = set.value.map_or(0, |value| value.length);
-            assert_eq!(element.key.len(), set.key.length.try_into().unwrap(), "{}", set.name);
-            assert_eq!(element.value.len(), value.try_into().unwrap(), "{}", set.name);
+        for family in [Family::V4, Family::V6] {
+            let all: Vec<_> = entries.iter().flat_map(|entry| elements(family, entry)).collect();
+            assert_eq!(all.len(), 8);
+            for (name, element) in all {
+                let set = family.sets().into_iter().find(|set| set.name == name).unwrap();
+                let value = set.value.map_or(0, |value| value.length);
+                assert_eq!(element.key.len(), set.key.length.try_into().unwrap(), "{name}");
+                assert_eq!(element.value.len(), value.try_into().unwrap(), "{name}");
+            }
         }
     }
 
     #[test]
-    fn nothing_is_sent_when_nothing_changes() {
-        let have = [Entry::Port(forward("0.0.0.0:53", "10.0.0.2:53"))].into();
-        assert!(amend(TABLE, &have, &have).is_none());
+    fn other_rules_are_written_anew() {
+        let contents =
+            |entry: Option<Entry>, gate| Contents { entries: entry.into_iter().collect(), gate };
+        let gate = || {
+            Some(Gate {
+                into: (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST),
+                out_of: "wythe-in".parse().unwrap(),
+            })
+        };
+        let six = || Some(Entry::Subnet6("fd00::/64".parse().unwrap()));
+        let plain = contents(None, None);
+        assert!(amend(TABLE, &plain, &plain).is_some());
+        assert!(amend(TABLE, &plain, &contents(None, gate())).is_none());
+        assert!(amend(TABLE, &plain, &contents(six(), None)).is_none());
     }
 
     proptest! {
@@ -374,11 +571,11 @@ mod tests {
             let entries = |ports: &BTreeSet<u16>| ports.iter()
                 .map(|port| Entry::Port(forward(&format!("0.0.0.0:{port}"), "10.0.0.2:1")))
                 .collect::<BTreeSet<_>>();
-            let sent = amend(TABLE, &entries(&have), &entries(&want)).map_or(0, |t| t.finish().len());
+            let contents = |ports| Contents { entries: entries(ports), gate: None };
+            let sent = amend(TABLE, &contents(&have), &contents(&want)).unwrap().finish().len();
             let gone = have.difference(&want).next().is_some();
             let come = want.difference(&have).next().is_some();
-            let frames = if gone || come { 2 } else { 0 };
-            prop_assert_eq!(sent, frames + usize::from(gone) + usize::from(come));
+            prop_assert_eq!(sent, 2 + 2 * usize::from(gone) + 2 * usize::from(come));
         }
     }
 }

@@ -51,6 +51,9 @@ pub(crate) struct Args {
     /// Name of the default bridge
     #[arg(long, value_name = "name")]
     bridge: Option<net::InterfaceName>,
+    /// IPv6 subnet of the default bridge: auto, off, or one such as fd12:3456:789a::/64
+    #[arg(long, value_name = "subnet", default_value = "auto")]
+    ipv6_subnet: engine::Ipv6,
     /// Leave the terminal, log to a file, and say on standard output when it serves
     #[arg(long, hide = true)]
     background: bool,
@@ -102,6 +105,7 @@ fn start(args: Args, endpoint: &Endpoint) -> Result<(), CliError> {
         engine::Config::new(roots.data.clone(), roots.run.clone(), build_version().to_owned());
     config.bridge = bridge;
     config.user = user;
+    config.ipv6 = args.ipv6_subnet;
     config.embedded = embedded::images();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

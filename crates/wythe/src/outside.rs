@@ -23,7 +23,7 @@ mod way_out;
 use std::{
     ffi::OsString,
     io::{BufRead as _, BufReader, Write as _},
-    net::SocketAddrV4,
+    net::SocketAddr,
     os::{
         fd::OwnedFd,
         unix::{
@@ -69,14 +69,14 @@ pub(crate) enum Request {
         /// Its protocol.
         protocol: Protocol,
         /// Its address.
-        address: SocketAddrV4,
+        address: SocketAddr,
     },
     /// Let it go.
     Release {
         /// Its protocol.
         protocol: Protocol,
         /// Its address.
-        address: SocketAddrV4,
+        address: SocketAddr,
     },
     /// The ways from held ports to containers, all of them.
     Lead(Vec<Forward>),
@@ -90,7 +90,7 @@ pub(crate) enum Answer {
     /// The network is served; what carries packets out of it, or why nothing does.
     Settled(Result<String, String>),
     /// The port is held under this address.
-    Held(SocketAddrV4),
+    Held(SocketAddr),
     /// It was refused.
     Refused(Refused),
 }

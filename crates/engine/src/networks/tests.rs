@@ -1,6 +1,6 @@
 //! The default bridge in a network namespace that plays the host. Needs root.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 use sys::netns;
 
@@ -16,6 +16,7 @@ fn port(host_port: Option<u16>) -> PortRequest {
         protocol: Protocol::Tcp,
         host_ip: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         host_port,
+        host_port_end: None,
     }
 }
 
@@ -36,14 +37,19 @@ impl Stage {
     }
 
     fn networks_of(&self, bridge: &str) -> HostNetworks {
-        HostNetworks::new(bridge.parse().unwrap(), Some(self.host.try_clone().unwrap()), None)
+        let host = self.host.try_clone().unwrap();
+        HostNetworks::new(bridge.parse().unwrap(), Ipv6::Auto, Some(host), None)
     }
 
     fn tables(&self) -> usize {
         let Some(nft) = testkit::need::tool("nft") else { return 0 };
         let list = || std::process::Command::new(nft).args(["list", "tables"]).output();
         let output = netns::run(self.host.as_fd(), list).unwrap();
-        String::from_utf8(output.stdout).unwrap().lines().count()
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .lines()
+            .filter(|l| l.starts_with("table ip "))
+            .count()
     }
 
     fn links(&self) -> Vec<String> {
@@ -76,9 +82,9 @@ fn the_bridge_comes_with_the_first_and_goes_after_the_last() {
     assert_ne!(one.view.address, two.view.address);
     assert_eq!(one.view.ports[0].host_port, 8080);
     assert!(two.view.ports[0].host_port > 0 && !stage.free(8080));
-    assert_eq!(stage.links().len(), 4, "lo, the bridge and two cables");
+    assert_eq!(stage.links().len(), 6, "lo, the bridge, two cables and the gate");
     networks.remove_unused().unwrap();
-    assert_eq!(stage.links().len(), 4, "it is used");
+    assert_eq!(stage.links().len(), 6, "it is used");
     let taken = networks.attach(&id(3), &[port(Some(8080))]).unwrap_err();
     assert_eq!(taken.kind(), base::ErrorKind::Conflict, "{taken}");
     for byte in [1, 2, 2, 3] {

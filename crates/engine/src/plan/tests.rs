@@ -76,6 +76,7 @@ fn publish_all_publishes_what_is_exposed_and_not_yet_published() {
             protocol: Protocol::Tcp,
             host_ip: None,
             host_port: Some(8080),
+            host_port_end: None,
         }],
         ..Create::default()
     });
@@ -90,6 +91,7 @@ fn ports_of_a_host_network_are_dropped_with_a_warning() {
         protocol: Protocol::Tcp,
         host_ip: None,
         host_port: None,
+        host_port_end: None,
     }];
     let create = Create { network: NetworkMode::Host, ports, ..Create::default() };
     let plan = plan(create, &image()).unwrap();

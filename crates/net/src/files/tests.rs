@@ -12,6 +12,7 @@ fn hosts_names_the_container_and_what_was_asked_for() {
             .map(|text| text.parse().unwrap())
             .collect();
     let text = hosts(&Hosts {
+        address6: None,
         hostname: "web",
         domainname: Some("example.org"),
         address: Some(Ipv4Addr::new(172, 27, 0, 2)),
@@ -71,6 +72,7 @@ fn nameservers_that_a_container_cannot_reach_are_left_out() {
 #[test]
 fn what_was_asked_for_replaces_the_hosts_lines() {
     let asked = Dns {
+        ipv6: false,
         servers: &["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()],
         search: &[".".to_owned()],
         options: &["ndots:5".to_owned()],

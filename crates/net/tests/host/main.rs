@@ -2,11 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's helpers are tests")]
 
+mod admission;
 mod world;
 
 use std::{
     io::Read as _,
-    net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpListener, TcpStream},
     os::fd::AsFd as _,
     time::Instant,
 };
@@ -26,8 +27,8 @@ fn ports(specs: &[&str]) -> Vec<PublishedPort> {
 
 /// Reserves ports and leads them to a container's address.
 fn publish(world: &World, to: Ipv4Addr, specs: &[&str]) -> (Vec<Reservation>, Vec<Forward>) {
-    let held = world.net.reserve(&ports(specs)).unwrap();
-    let forwards: Vec<_> = held.iter().map(|one| one.forward(to)).collect();
+    let held = world.net.reserve(&ports(specs), false).unwrap();
+    let forwards: Vec<_> = held.iter().filter_map(|one| one.forward(to, None)).collect();
     world.net.publish(&[&world.network], &forwards).unwrap();
     (held, forwards)
 }
@@ -160,28 +161,28 @@ fn a_port_published_on_one_address_is_reached_on_no_other() {
 #[test]
 fn a_port_can_be_had_once() {
     let Some(world) = World::new() else { return };
-    let held = world.net.reserve(&ports(&["8080:80", "8080:80/udp", "80"])).unwrap();
+    let held = world.net.reserve(&ports(&["8080:80", "8080:80/udp", "80"]), false).unwrap();
     assert!(held[2].host().port() != 0);
     for spec in ["8080:80", "127.0.0.1:8080:80", "8080:80/udp", "7000-7001:8079-8080"] {
         // Twice, because a failed attempt must hold nothing.
         for _ in 0..2 {
-            let result = world.net.reserve(&ports(&["9090:90", spec])).map(drop);
+            let result = world.net.reserve(&ports(&["9090:90", spec]), false).map(drop);
             match spec {
                 "7000-7001:8079-8080" => result.unwrap(),
                 _ => assert_eq!(result.unwrap_err().kind(), ErrorKind::Conflict, "{spec}"),
             }
         }
     }
-    let error = world.net.reserve(&ports(&["8080:80"])).unwrap_err();
-    assert_eq!(error.to_string(), "bind for 0.0.0.0:8080 failed: port is already allocated");
-    let one_of = world.net.reserve(&ports(&["8080-8081:80"])).unwrap();
+    let error = world.net.reserve(&ports(&["8080:80"]), false).unwrap_err();
+    assert_eq!(error.to_string(), "Bind for 0.0.0.0:8080 failed: port is already allocated");
+    let one_of = world.net.reserve(&ports(&["8080-8081:80"]), false).unwrap();
     assert_eq!(one_of[0].host().port(), 8081);
     assert!(refused_tcp(&world.host, LOCALHOST, 8080), "nothing is accepted");
     drop(held);
-    world.net.reserve(&ports(&["8080:80"])).unwrap();
+    world.net.reserve(&ports(&["8080:80"]), false).unwrap();
     // A program of the host has it.
     serve_tcp(&world.host, 9000);
-    let kind = |spec| world.net.reserve(&ports(&[spec])).unwrap_err().kind();
+    let kind = |spec| world.net.reserve(&ports(&[spec]), false).unwrap_err().kind();
     assert_eq!(kind("9000:80"), ErrorKind::Conflict);
     assert_eq!(kind("203.0.113.1:80:80"), ErrorKind::InvalidInput);
     assert_eq!(kind("[::1]:80:80"), ErrorKind::Unsupported);
@@ -200,9 +201,9 @@ fn a_port_with_lingering_connections_can_be_had_and_is_kept_from_others() {
     assert_eq!(client.read(&mut [0]).unwrap(), 0);
     drop(client);
     assert!(sh(&world.host, "ss -Htan state time-wait").contains(":9000"));
-    let _held = world.net.reserve(&ports(&["9000:80"])).unwrap();
+    let _held = world.net.reserve(&ports(&["9000:80"]), false).unwrap();
     assert!(netns::run(world.host.as_fd(), bind).is_err());
-    assert!(world.net.reserve(&ports(&["9000:80"])).is_err());
+    assert!(world.net.reserve(&ports(&["9000:80"]), false).is_err());
 }
 
 #[test]
@@ -282,8 +283,8 @@ fn ports_come_and_go_one_by_one() {
     serve_tcp(&a.namespace, 80);
     serve_tcp(&b.namespace, 80);
     let (_first, of_a) = publish(&world, a.address, &["8080:80"]);
-    let held = world.net.reserve(&ports(&["127.0.0.1:8081:80"])).unwrap();
-    let both = [of_a[0], held[0].forward(b.address)];
+    let held = world.net.reserve(&ports(&["127.0.0.1:8081:80"]), false).unwrap();
+    let both = [of_a[0], held[0].forward(b.address, None).unwrap()];
     world.net.publish(&[&world.network], &both).unwrap();
     assert!(ask_tcp(&world.outside, HOST, 8080).is_some());
     assert!(ask_tcp(&world.host, LOCALHOST, 8081).is_some());
@@ -317,9 +318,9 @@ fn thousands_of_ports_are_one_transaction() {
     let Some(world) = World::new() else { return };
     let all: Vec<_> = (1..=5000)
         .map(|port| Forward {
-            host: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port),
+            host: (Ipv4Addr::UNSPECIFIED, port).into(),
             protocol: net::Protocol::Tcp,
-            container: SocketAddrV4::new(Ipv4Addr::new(172, 27, 0, 2), port),
+            container: (Ipv4Addr::new(172, 27, 0, 2), port).into(),
         })
         .collect();
     world.net.publish(&[&world.network], &all).unwrap();
@@ -352,10 +353,10 @@ fn a_ruleset_flushed_by_someone_else_comes_back_with_the_next_change() {
     let a = world.container("a");
     serve_tcp(&a.namespace, 80);
     let (_held, mut forwards) = publish(&world, a.address, &["8080:80"]);
-    let more = world.net.reserve(&ports(&["8081:80"])).unwrap();
+    let more = world.net.reserve(&ports(&["8081:80"]), false).unwrap();
     sh(&world.host, "nft flush ruleset");
     assert!(refused_tcp(&world.outside, HOST, 8080));
-    forwards.push(more[0].forward(a.address));
+    forwards.push(more[0].forward(a.address, None).unwrap());
     world.net.publish(&[&world.network], &forwards).unwrap();
     assert!(ask_tcp(&world.outside, HOST, 8080).is_some());
     assert!(ask_tcp(&world.outside, HOST, 8081).is_some());
@@ -375,7 +376,7 @@ fn a_udp_sender_that_never_pauses_follows_the_port() {
         let forward = Forward {
             host: "0.0.0.0:53".parse().unwrap(),
             protocol: net::Protocol::Udp,
-            container: SocketAddrV4::new(to, 53),
+            container: (to, 53).into(),
         };
         world.net.publish(&[&world.network], &[forward]).unwrap();
     };
@@ -400,8 +401,11 @@ fn networks_are_kept_apart() {
     serve_tcp(&world.outside, 80);
     assert!(refused_tcp(&a.namespace, address, 80));
     assert_eq!(ask_tcp(&b.namespace, OUTSIDE, 80), Some(HOST.to_string()));
-    let held = world.net.reserve(&ports(&["8080:80"])).unwrap();
-    world.net.publish(&[&world.network, &other], &[held[0].forward(address)]).unwrap();
+    let held = world.net.reserve(&ports(&["8080:80"]), false).unwrap();
+    world
+        .net
+        .publish(&[&world.network, &other], &[held[0].forward(address, None).unwrap()])
+        .unwrap();
     assert!(ask_tcp(&a.namespace, HOST, 8080).is_some(), "what is published is for everyone");
 }
 
@@ -455,9 +459,9 @@ fn two_hundred_endpoints_can_be_attached() {
     let attached = start.elapsed();
     let specs: Vec<_> = (0..COUNT).map(|n| format!("{}:80", 20_000 + n)).collect();
     let specs: Vec<_> = specs.iter().map(String::as_str).collect();
-    let held = world.net.reserve(&ports(&specs)).unwrap();
+    let held = world.net.reserve(&ports(&specs), false).unwrap();
     let pairs = held.iter().zip(&all);
-    let forwards: Vec<_> = pairs.map(|(port, to)| port.forward(to.address)).collect();
+    let forwards: Vec<_> = pairs.filter_map(|(port, to)| port.forward(to.address, None)).collect();
     let start = Instant::now();
     for count in 1..=COUNT {
         world.net.publish(&[&world.network], &forwards[..count]).unwrap();

@@ -6,7 +6,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
     process::Command,
     sync::Mutex,
@@ -14,12 +14,14 @@ use std::{
     time::Duration,
 };
 
-use net::{Endpoint, Host, Leases, Network};
+use net::{Endpoint, Host, Ipv6Net, Leases, Network};
 use sys::netns;
 use testkit::need;
 
 pub(crate) const HOST: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 pub(crate) const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+pub(crate) const HOST6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+pub(crate) const OUTSIDE6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
 
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,6 +40,7 @@ pub(crate) struct World {
 pub(crate) struct Container {
     pub(crate) namespace: OwnedFd,
     pub(crate) address: Ipv4Addr,
+    pub(crate) address6: Ipv6Addr,
 }
 
 impl World {
@@ -49,17 +52,25 @@ impl World {
         let (host, ()) = netns::create(|| Ok(())).unwrap();
         let (outside, ()) = netns::create(|| Ok(())).unwrap();
         let there = format!("/proc/{}/fd/{}", std::process::id(), outside.as_raw_fd());
+        // A namespace begins with what its maker's has.
+        let off =
+            "for f in ipv4/ip_forward ipv6/conf/all/forwarding; do echo 0 > /proc/sys/net/$f; done";
+        sh(&host, off);
         sh(&host, "ip link set lo up");
         sh(&host, &format!("ip link add wan0 type veth peer name eth0 netns {there}"));
         sh(&host, &format!("ip addr add {HOST}/24 dev wan0 && ip link set wan0 up"));
         sh(&outside, &format!("ip addr add {OUTSIDE}/24 dev eth0 && ip link set eth0 up"));
+        sh(&host, &format!("ip -6 addr add {HOST6}/64 dev wan0 nodad"));
+        sh(&outside, &format!("ip -6 addr add {OUTSIDE6}/64 dev eth0 nodad"));
         // To ask for a link makes the kernel act on its carrier at once.
         for (namespace, link) in [(&host, "wan0"), (&outside, "eth0")] {
             sh(namespace, &format!("ip link show {link}"));
         }
         let net = Host::open(Some(host.as_fd())).unwrap();
         let bridge = "wythe0".parse().unwrap();
-        let network = Network::new(bridge, net.choose_subnet(&"wythe0".parse().unwrap()).unwrap());
+        let mut network =
+            Network::new(bridge, net.choose_subnet(&"wythe0".parse().unwrap()).unwrap());
+        network.ipv6 = Some(Ipv6Net::unique_local(b"world"));
         let leases = Mutex::new(Leases::new(network.subnet, network.gateway));
         net.ensure_network(&network).unwrap();
         net.publish(&[&network], &[]).unwrap();
@@ -70,7 +81,8 @@ impl World {
         let address = self.leases.lock().unwrap().allocate().unwrap();
         let endpoint = Endpoint { id, address };
         let namespace = self.net.attach(&self.network, &endpoint).unwrap().namespace;
-        Container { namespace, address }
+        let address6 = self.network.ipv6_of(address).unwrap();
+        Container { namespace, address, address6 }
     }
 
     pub(crate) fn rules(&self) -> String {
@@ -91,62 +103,66 @@ pub(crate) fn sh(namespace: &OwnedFd, line: &str) -> String {
 
 /// Serves TCP: tells every client the address it is seen under.
 pub(crate) fn serve_tcp(namespace: &OwnedFd, port: u16) {
-    let at = (Ipv4Addr::UNSPECIFIED, port);
+    let at = (Ipv6Addr::UNSPECIFIED, port);
     let listener = netns::run(namespace.as_fd(), || TcpListener::bind(at)).unwrap();
     thread::spawn(move || {
         while let Ok((mut client, from)) = listener.accept() {
-            let _ = write!(client, "{}", from.ip());
+            let _ = write!(client, "{}", from.ip().to_canonical());
         }
     });
 }
 
 /// Serves UDP: tells every client a name and the address it is seen under.
 pub(crate) fn serve_udp(namespace: &OwnedFd, port: u16, name: &'static str) {
-    let at = (Ipv4Addr::UNSPECIFIED, port);
+    let at = (Ipv6Addr::UNSPECIFIED, port);
     let socket = netns::run(namespace.as_fd(), || UdpSocket::bind(at)).unwrap();
     thread::spawn(move || {
         let mut buffer = [0; 64];
         while let Ok((_, from)) = socket.recv_from(&mut buffer) {
-            let _ = socket.send_to(format!("{name} {}", from.ip()).as_bytes(), from);
+            let _ = socket.send_to(format!("{name} {}", from.ip().to_canonical()).as_bytes(), from);
         }
     });
 }
 
 /// The address a server sees this namespace under; none if it cannot be reached.
-pub(crate) fn ask_tcp(from: &OwnedFd, to: Ipv4Addr, port: u16) -> Option<String> {
+pub(crate) fn ask_tcp(from: &OwnedFd, to: impl Into<IpAddr>, port: u16) -> Option<String> {
     let mut answer = String::new();
-    connect(from, to, port, PATIENCE)?.read_to_string(&mut answer).ok()?;
+    connect(from, to.into(), port, PATIENCE)?.read_to_string(&mut answer).ok()?;
     Some(answer)
 }
 
 /// Whether a port cannot be reached.
-pub(crate) fn refused_tcp(from: &OwnedFd, to: Ipv4Addr, port: u16) -> bool {
-    connect(from, to, port, SILENCE).is_none()
+pub(crate) fn refused_tcp(from: &OwnedFd, to: impl Into<IpAddr>, port: u16) -> bool {
+    connect(from, to.into(), port, SILENCE).is_none()
 }
 
-fn connect(from: &OwnedFd, to: Ipv4Addr, port: u16, wait: Duration) -> Option<TcpStream> {
+fn connect(from: &OwnedFd, to: IpAddr, port: u16, wait: Duration) -> Option<TcpStream> {
     let to = SocketAddr::from((to, port));
     netns::run(from.as_fd(), || TcpStream::connect_timeout(&to, wait)).ok()
 }
 
 /// A UDP client in a namespace.
 pub(crate) fn client(namespace: &OwnedFd) -> UdpSocket {
-    let at = (Ipv4Addr::UNSPECIFIED, 0);
+    let at = (Ipv6Addr::UNSPECIFIED, 0);
     let socket = netns::run(namespace.as_fd(), || UdpSocket::bind(at)).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
 }
 
 /// What a UDP server answers; none if it does not.
-pub(crate) fn ask(socket: &UdpSocket, to: Ipv4Addr, port: u16) -> Option<String> {
-    socket.send_to(b"?", SocketAddrV4::new(to, port)).ok()?;
+pub(crate) fn ask(socket: &UdpSocket, to: impl Into<IpAddr>, port: u16) -> Option<String> {
+    let to = match to.into() {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    };
+    socket.send_to(b"?", SocketAddr::from((to, port))).ok()?;
     let mut buffer = [0; 64];
     let (length, _) = socket.recv_from(&mut buffer).ok()?;
     Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
 /// Whether nobody answers at a port.
-pub(crate) fn refused_udp(from: &OwnedFd, to: Ipv4Addr, port: u16) -> bool {
+pub(crate) fn refused_udp(from: &OwnedFd, to: impl Into<IpAddr>, port: u16) -> bool {
     let socket = client(from);
     socket.set_read_timeout(Some(SILENCE)).unwrap();
     ask(&socket, to, port).is_none()

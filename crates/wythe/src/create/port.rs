@@ -1,9 +1,6 @@
 //! The little language of `-p` and `--expose`.
 //!
-//! `-p [[address:][host port[-end]]:]container port[-end][/protocol]`. Ranges have equal lengths
-//! and pair up. Source: docker/go-connections, `nat.ParsePortSpec`.
-
-use std::net::IpAddr;
+//! `-p` itself is read by `net`, in Docker's words.
 
 use engine::{PortRequest, Protocol};
 
@@ -17,32 +14,21 @@ pub(super) struct Expose(pub(super) Vec<(u16, Protocol)>);
 
 /// Parses the value of `-p`.
 pub(super) fn publish(text: &str) -> Result<Publish, String> {
-    let (rest, protocol) = protocol(text)?;
-    let (address, host, container) = split(rest)?;
-    let host_ip = match address {
-        None | Some("") => None,
-        Some(address) => {
-            let address: IpAddr =
-                address.parse().map_err(|_| format!("\"{address}\" is not an IP address"))?;
-            Some(address)
-        }
+    let asked = net::parse_published(text).map_err(|error| error.to_string())?;
+    let request = |one: net::PublishedPort| PortRequest {
+        container_port: one.container_port,
+        protocol: match one.protocol {
+            net::Protocol::Tcp => Protocol::Tcp,
+            net::Protocol::Udp => Protocol::Udp,
+        },
+        host_ip: one.host_ip,
+        host_port: one.host_ports.map(net::PortRange::first),
+        host_port_end: one
+            .host_ports
+            .filter(|range| range.first() != range.last())
+            .map(net::PortRange::last),
     };
-    let container = range(container)?;
-    let host = match host {
-        None | Some("") => None,
-        Some(host) => Some(range(host)?),
-    };
-    if host.is_some_and(|host| host.1 - host.0 != container.1 - container.0) {
-        return Err("the host's and the container's range differ in length".to_owned());
-    }
-    let offset = |port: u16| port - container.0;
-    let request = |port: u16| PortRequest {
-        container_port: port,
-        protocol,
-        host_ip,
-        host_port: host.map(|(first, _)| first + offset(port)).filter(|port| *port != 0),
-    };
-    Ok(Publish((container.0..=container.1).map(request).collect()))
+    Ok(Publish(asked.into_iter().map(request).collect()))
 }
 
 /// Parses the value of `--expose`.
@@ -59,27 +45,6 @@ fn protocol(text: &str) -> Result<(&str, Protocol), String> {
         "udp" => Ok((rest, Protocol::Udp)),
         "sctp" => Err("sctp is not built yet: use tcp or udp".to_owned()),
         _ => Err(format!("\"{name}\" is not a protocol: use tcp or udp")),
-    }
-}
-
-/// Address, host port and container port, from the right; an IPv6 address stands in brackets.
-fn split(text: &str) -> Result<(Option<&str>, Option<&str>, &str), String> {
-    let Some((rest, container)) = text.rsplit_once(':') else { return Ok((None, None, text)) };
-    if let Some(inner) = rest.strip_prefix('[') {
-        let (address, host) = inner.split_once(']').ok_or("the \"[\" has no \"]\"")?;
-        return match host.strip_prefix(':') {
-            Some(host) => Ok((Some(address), Some(host), container)),
-            None if host.is_empty() => Ok((Some(address), None, container)),
-            None => Err(format!("\"{host}\" stands between address and port")),
-        };
-    }
-    match rest.split_once(':') {
-        None if rest.contains('.') => Ok((Some(rest), None, container)),
-        None => Ok((None, Some(rest), container)),
-        Some((_, host)) if host.contains(':') => {
-            Err("an IPv6 address stands in brackets: [::1]:8080:80".to_owned())
-        }
-        Some((address, host)) => Ok((Some(address), Some(host), container)),
     }
 }
 
@@ -106,12 +71,19 @@ mod tests {
 
     fn one(host_ip: Option<&str>, host_port: Option<u16>, container_port: u16) -> PortRequest {
         let host_ip = host_ip.map(|ip| ip.parse().unwrap());
-        PortRequest { container_port, protocol: Protocol::Tcp, host_ip, host_port }
+        PortRequest {
+            container_port,
+            protocol: Protocol::Tcp,
+            host_ip,
+            host_port,
+            host_port_end: None,
+        }
     }
 
     #[test]
     fn ports_are_published_as_docker_reads_them() {
         let udp = PortRequest { protocol: Protocol::Udp, ..one(None, Some(53), 53) };
+        let any_of = PortRequest { host_port_end: Some(8005), ..one(None, Some(8000), 80) };
         for (text, want) in [
             ("80", vec![one(None, None, 80)]),
             ("8080:80", vec![one(None, Some(8080), 80)]),
@@ -119,8 +91,15 @@ mod tests {
             ("0:80", vec![one(None, None, 80)]),
             ("127.0.0.1:8080:80", vec![one(Some("127.0.0.1"), Some(8080), 80)]),
             ("127.0.0.1::80", vec![one(Some("127.0.0.1"), None, 80)]),
-            ("127.0.0.1:80", vec![one(Some("127.0.0.1"), None, 80)]),
             ("[::1]:8080:80/tcp", vec![one(Some("::1"), Some(8080), 80)]),
+            ("8000-8005:80", vec![any_of.clone()]),
+            (
+                "127.0.0.1:8000-8001:80-81",
+                vec![
+                    one(Some("127.0.0.1"), Some(8000), 80),
+                    one(Some("127.0.0.1"), Some(8001), 81),
+                ],
+            ),
             ("[::1]::80", vec![one(Some("::1"), None, 80)]),
             ("53:53/udp", vec![udp]),
             ("8000-8001:80-81", vec![one(None, Some(8000), 80), one(None, Some(8001), 81)]),
@@ -132,16 +111,16 @@ mod tests {
     #[test]
     fn wrong_ports_are_refused_with_what_is_wrong() {
         for (text, want) in [
-            ("", "not a port"),
-            ("http:80", "not a port"),
-            ("70000:80", "not a port"),
-            ("80:80/icmp", "not a protocol"),
-            ("80:80/sctp", "not built yet"),
-            ("1-2:80", "differ in length"),
-            ("2-1:80-81", "backwards"),
-            ("localhost:80:80", "not an IP address"),
-            ("::1:80:80", "brackets"),
-            ("[::1:80:80", "no \"]\""),
+            ("", "no port specified: <empty>"),
+            ("http:80", "invalid hostPort: http"),
+            ("70000:80", "invalid hostPort: 70000"),
+            ("80:80/icmp", "invalid proto: icmp"),
+            ("80:80/sctp", "publishing sctp ports is not supported"),
+            ("1-3:80-81", "invalid ranges specified for container and host Ports: 80-81 and 1-3"),
+            ("2-1:80-81", "invalid hostPort: 2-1"),
+            ("localhost:80:80", "invalid IP address: localhost"),
+            ("127.0.0.1:80", "invalid hostPort: 127.0.0.1"),
+            ("[::1:80:80", "invalid IP address: [::1"),
         ] {
             let error = publish(text).unwrap_err();
             assert!(error.contains(want), "{text}: {error}");

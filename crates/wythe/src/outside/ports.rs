@@ -4,7 +4,7 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, HashMap},
     io,
-    net::{SocketAddr, SocketAddrV4},
+    net::SocketAddr,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -34,13 +34,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The ports that are held.
 pub(super) struct Ports {
     factory: Rc<Factory>,
-    held: BTreeMap<(Protocol, SocketAddrV4), Port>,
+    held: BTreeMap<(Protocol, SocketAddr), Port>,
 }
 
 /// A port and who carries what arrives there.
 struct Port {
     socket: Socket,
-    container: Option<SocketAddrV4>,
+    container: Option<SocketAddr>,
     carrier: Option<JoinHandle<()>>,
 }
 
@@ -60,8 +60,8 @@ impl Ports {
     pub(super) fn hold(
         &mut self,
         protocol: Protocol,
-        address: SocketAddrV4,
-    ) -> io::Result<SocketAddrV4> {
+        address: SocketAddr,
+    ) -> io::Result<SocketAddr> {
         if self.held.contains_key(&(protocol, address)) {
             return Ok(address);
         }
@@ -72,7 +72,7 @@ impl Ports {
     }
 
     /// Lets a port go.
-    pub(super) fn release(&mut self, protocol: Protocol, address: SocketAddrV4) {
+    pub(super) fn release(&mut self, protocol: Protocol, address: SocketAddr) {
         self.held.remove(&(protocol, address));
     }
 
@@ -86,7 +86,7 @@ impl Ports {
 }
 
 impl Port {
-    fn lead(&mut self, container: Option<SocketAddrV4>, factory: &Rc<Factory>) {
+    fn lead(&mut self, container: Option<SocketAddr>, factory: &Rc<Factory>) {
         if self.container == container {
             return;
         }
@@ -114,7 +114,7 @@ impl Drop for Port {
 }
 
 impl Socket {
-    fn bind(protocol: Protocol, address: SocketAddrV4) -> io::Result<Socket> {
+    fn bind(protocol: Protocol, address: SocketAddr) -> io::Result<Socket> {
         match protocol {
             Protocol::Tcp => {
                 let listener = std::net::TcpListener::bind(address)?;
@@ -129,7 +129,7 @@ impl Socket {
         }
     }
 
-    fn address(&self) -> io::Result<SocketAddrV4> {
+    fn address(&self) -> io::Result<SocketAddr> {
         let address = match self {
             Socket::Tcp(listener) => listener.local_addr()?,
             Socket::Udp(socket) => socket.local_addr()?,
@@ -142,7 +142,7 @@ impl Socket {
 }
 
 /// Carries connections until it is aborted; they end with it.
-async fn carry_streams(listener: Rc<TcpListener>, container: SocketAddrV4, factory: Rc<Factory>) {
+async fn carry_streams(listener: Rc<TcpListener>, container: SocketAddr, factory: Rc<Factory>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
@@ -163,7 +163,7 @@ async fn carry_streams(listener: Rc<TcpListener>, container: SocketAddrV4, facto
 
 async fn carry_stream(
     mut client: TcpStream,
-    container: SocketAddrV4,
+    container: SocketAddr,
     factory: &Factory,
 ) -> io::Result<()> {
     let socket = std::net::TcpStream::from(factory.make(Protocol::Tcp)?);
@@ -177,7 +177,7 @@ async fn carry_stream(
 type Flows = Rc<RefCell<HashMap<SocketAddr, Rc<UdpSocket>>>>;
 
 /// Carries datagrams until it is aborted.
-async fn carry_datagrams(socket: Rc<UdpSocket>, container: SocketAddrV4, factory: Rc<Factory>) {
+async fn carry_datagrams(socket: Rc<UdpSocket>, container: SocketAddr, factory: Rc<Factory>) {
     let flows = Flows::default();
     let mut answers = JoinSet::new();
     let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
@@ -211,7 +211,7 @@ async fn carry_datagrams(socket: Rc<UdpSocket>, container: SocketAddrV4, factory
     }
 }
 
-async fn open_flow(factory: &Factory, container: SocketAddrV4) -> io::Result<Rc<UdpSocket>> {
+async fn open_flow(factory: &Factory, container: SocketAddr) -> io::Result<Rc<UdpSocket>> {
     let socket = std::net::UdpSocket::from(factory.make(Protocol::Udp)?);
     let socket = UdpSocket::from_std(socket)?;
     socket.connect(SocketAddr::V4(container)).await?;

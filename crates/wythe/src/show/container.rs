@@ -120,6 +120,12 @@ struct NetworkSettings {
     ip_address: String,
     #[serde(rename = "IPPrefixLen")]
     ip_prefix_len: u8,
+    #[serde(rename = "IPv6Gateway")]
+    ipv6_gateway: String,
+    #[serde(rename = "GlobalIPv6Address")]
+    global_ipv6_address: String,
+    #[serde(rename = "GlobalIPv6PrefixLen")]
+    global_ipv6_prefix_len: u8,
     mac_address: String,
     networks: BTreeMap<String, Endpoint>,
 }
@@ -133,6 +139,12 @@ struct Endpoint {
     ip_address: String,
     #[serde(rename = "IPPrefixLen")]
     ip_prefix_len: u8,
+    #[serde(rename = "IPv6Gateway")]
+    ipv6_gateway: String,
+    #[serde(rename = "GlobalIPv6Address")]
+    global_ipv6_address: String,
+    #[serde(rename = "GlobalIPv6PrefixLen")]
+    global_ipv6_prefix_len: u8,
 }
 
 impl ContainerJson {
@@ -251,16 +263,20 @@ fn config(container: &Container) -> Config {
 
 fn network(container: &Container) -> NetworkSettings {
     let view = &container.network;
-    let text = |address: Option<std::net::Ipv4Addr>| {
-        address.map(|address| address.to_string()).unwrap_or_default()
-    };
-    let (ip, gateway) = (text(view.address), text(view.gateway));
+    let text = |address: Option<IpAddr>| address.map(|a| a.to_string()).unwrap_or_default();
+    let of4 = |address: Option<Ipv4Addr>| text(address.map(IpAddr::V4));
+    let of6 = |address: Option<Ipv6Addr>| text(address.map(IpAddr::V6));
+    let (ip, gateway) = (of4(view.address), of4(view.gateway));
+    let (ip6, gateway6) = (of6(view.address6), of6(view.gateway6));
     let mac = view.mac.clone().unwrap_or_default();
     let endpoint = Endpoint {
         mac_address: mac.clone(),
         gateway: gateway.clone(),
         ip_address: ip.clone(),
         ip_prefix_len: view.prefix,
+        ipv6_gateway: gateway6.clone(),
+        global_ipv6_address: ip6.clone(),
+        global_ipv6_prefix_len: view.prefix6,
     };
     let networks = match &container.config.network {
         NetworkMode::Container(_) => BTreeMap::new(),
@@ -275,6 +291,9 @@ fn network(container: &Container) -> NetworkSettings {
         gateway,
         ip_address: ip,
         ip_prefix_len: view.prefix,
+        ipv6_gateway: gateway6,
+        global_ipv6_address: ip6,
+        global_ipv6_prefix_len: view.prefix6,
         mac_address: mac,
         networks,
     }

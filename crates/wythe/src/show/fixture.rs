@@ -39,6 +39,9 @@ pub(crate) fn container() -> Container {
             address: Some(Ipv4Addr::new(172, 17, 0, 2)),
             prefix: 16,
             gateway: Some(Ipv4Addr::new(172, 17, 0, 1)),
+            address6: None,
+            prefix6: 0,
+            gateway6: None,
             mac: Some("02:42:ac:11:00:02".to_owned()),
             ports: vec![binding],
         },
@@ -66,6 +69,7 @@ fn create() -> Create {
             protocol: Protocol::Tcp,
             host_ip: None,
             host_port: Some(8080),
+            host_port_end: None,
         }],
         mounts: vec![
             MountRequest {

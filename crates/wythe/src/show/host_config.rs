@@ -269,7 +269,11 @@ fn port_bindings(create: &Create) -> BTreeMap<String, Vec<Binding>> {
     for port in &create.ports {
         let binding = Binding {
             host_ip: port.host_ip.map(|ip| ip.to_string()).unwrap_or_default(),
-            host_port: port.host_port.map(|port| port.to_string()).unwrap_or_default(),
+            host_port: match (port.host_port, port.host_port_end) {
+                (None, _) => String::new(),
+                (Some(first), Some(last)) if first != last => format!("{first}-{last}"),
+                (Some(port), _) => port.to_string(),
+            },
         };
         bindings.entry(ports::key(port.container_port, port.protocol)).or_default().push(binding);
     }

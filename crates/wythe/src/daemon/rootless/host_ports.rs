@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     io,
-    net::SocketAddrV4,
+    net::SocketAddr,
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
@@ -25,7 +25,7 @@ pub(super) struct HostPorts {
     /// process serves that network.
     way_out: OnceLock<Result<String, String>>,
     /// Ports that this daemon holds. The process may hold them already, for a daemon that is gone.
-    held: Mutex<BTreeSet<(Protocol, SocketAddrV4)>>,
+    held: Mutex<BTreeSet<(Protocol, SocketAddr)>>,
 }
 
 impl HostPorts {
@@ -57,7 +57,7 @@ impl HostPorts {
         ))
     }
 
-    fn held(&self) -> MutexGuard<'_, BTreeSet<(Protocol, SocketAddrV4)>> {
+    fn held(&self) -> MutexGuard<'_, BTreeSet<(Protocol, SocketAddr)>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -66,7 +66,7 @@ impl HostPorts {
 const ODD: &str = "the process on the host answers what it was not asked";
 
 impl net::Outside for HostPorts {
-    fn hold(&self, protocol: Protocol, address: SocketAddrV4) -> io::Result<SocketAddrV4> {
+    fn hold(&self, protocol: Protocol, address: SocketAddr) -> io::Result<SocketAddr> {
         self.way_out.wait();
         if self.held().contains(&(protocol, address)) {
             return Err(Errno::ADDRINUSE.into());
@@ -80,7 +80,7 @@ impl net::Outside for HostPorts {
         }
     }
 
-    fn release(&self, protocol: Protocol, address: SocketAddrV4) {
+    fn release(&self, protocol: Protocol, address: SocketAddr) {
         self.held().remove(&(protocol, address));
         if let Err(error) = self.outside.ask(&Request::Release { protocol, address }) {
             warn!(error = chain(&error), %address, "a port of the host stays taken");
