@@ -22,7 +22,8 @@ use tracing::warn;
 use workload::Finding;
 
 use crate::{
-    EngineError, NetworkView, PortBinding, PortRequest, Protocol, config::BRIDGE, error::chain,
+    EngineError, Ipv6, NetworkView, PortBinding, PortRequest, Protocol, config::BRIDGE,
+    error::chain,
 };
 
 /// A container's place on the default bridge.

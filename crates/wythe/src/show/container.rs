@@ -1,6 +1,9 @@
 //! A container as `inspect` shows it.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use engine::{Container, ContainerState, MountKind, MountRequest, NetworkMode};
 use serde::Serialize;
