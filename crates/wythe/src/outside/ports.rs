@@ -130,13 +130,9 @@ impl Socket {
     }
 
     fn address(&self) -> io::Result<SocketAddr> {
-        let address = match self {
-            Socket::Tcp(listener) => listener.local_addr()?,
-            Socket::Udp(socket) => socket.local_addr()?,
-        };
-        match address {
-            SocketAddr::V4(address) => Ok(address),
-            SocketAddr::V6(_) => Err(io::ErrorKind::AddrNotAvailable.into()),
+        match self {
+            Socket::Tcp(listener) => listener.local_addr(),
+            Socket::Udp(socket) => socket.local_addr(),
         }
     }
 }
@@ -167,7 +163,7 @@ async fn carry_stream(
     factory: &Factory,
 ) -> io::Result<()> {
     let socket = std::net::TcpStream::from(factory.make(Protocol::Tcp)?);
-    let mut server = TcpSocket::from_std_stream(socket).connect(container.into()).await?;
+    let mut server = TcpSocket::from_std_stream(socket).connect(container).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     tokio::io::copy_bidirectional(&mut client, &mut server).await.map(drop)
@@ -214,7 +210,7 @@ async fn carry_datagrams(socket: Rc<UdpSocket>, container: SocketAddr, factory: 
 async fn open_flow(factory: &Factory, container: SocketAddr) -> io::Result<Rc<UdpSocket>> {
     let socket = std::net::UdpSocket::from(factory.make(Protocol::Udp)?);
     let socket = UdpSocket::from_std(socket)?;
-    socket.connect(SocketAddr::V4(container)).await?;
+    socket.connect(container).await?;
     Ok(Rc::new(socket))
 }
 
