@@ -2,7 +2,10 @@
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
-use clap::{CommandFactory as _, FromArgMatches as _, builder::Styles, error::ErrorKind};
+use clap::{
+    ArgMatches, Args as _, CommandFactory as _, FromArgMatches as _, builder::Styles,
+    error::ErrorKind,
+};
 
 use crate::{
     command::{self, Command},
@@ -115,9 +118,33 @@ fn help(rendered: &str) -> String {
     rendered.replace(&shown, &" ".repeat(shown.len()))
 }
 
+/// What the words mean.
+fn parse(args: &[OsString]) -> Result<ArgMatches, clap::Error> {
+    if let Some(matches) = parse_alone(args) {
+        return Ok(matches);
+    }
+    with_docker_switches(definition()).try_get_matches_from(args)
+}
+
+/// The same for a command that is asked for often and named first, by its part of the definition
+/// alone: to build all of it takes longer than to start a container. Whatever is not understood
+/// is left to the whole definition, which knows how to say so.
+fn parse_alone(args: &[OsString]) -> Option<ArgMatches> {
+    let command = command::alone(args.get(1)?.to_str()?)?;
+    if args.iter().any(|word| word == "--help" || word == "-h") {
+        return None;
+    }
+    let whole = clap::Command::new("wythe")
+        .version(env!("CARGO_PKG_VERSION"))
+        .disable_version_flag(true)
+        .disable_help_flag(true);
+    let whole = Global::augment_args(whole).subcommand(with_docker_switches(command));
+    whole.try_get_matches_from(args).ok()
+}
+
 /// Parses, carries out, prints what went wrong, and says how the process ends.
 pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
-    let matches = match with_docker_switches(definition()).try_get_matches_from(&args) {
+    let matches = match parse(&args) {
         Ok(matches) => matches,
         Err(error) => return ExitCode::from(tell_usage(&error, &args)),
     };
@@ -172,6 +199,35 @@ mod tests {
     fn the_definition_holds_together() {
         definition().debug_assert();
         with_docker_switches(definition()).debug_assert();
+    }
+
+    #[test]
+    fn a_command_alone_means_what_it_means_in_the_whole_definition() {
+        let lines = [
+            "wythe run --rm -it=false -e A=B -p 80:80 image sh -c true",
+            "wythe run image --help-me",
+            "wythe exec -w / one ls --all",
+            "wythe create --name one image",
+            "wythe ps -aq --filter name=one",
+            "wythe rm -f one two",
+            "wythe start one",
+            "wythe stop -t 1 one",
+            "wythe kill -s TERM one",
+            "wythe logs -f one",
+            "wythe inspect one",
+            "wythe wait one",
+        ];
+        for line in lines {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let alone = parse_alone(&words).unwrap_or_else(|| panic!("{line} is not parsed"));
+            let whole = with_docker_switches(definition()).get_matches_from(&words);
+            let [alone, whole] = [alone, whole].map(|m| Cli::from_arg_matches(&m).unwrap());
+            assert_eq!(format!("{alone:?}"), format!("{whole:?}"));
+        }
+        for line in ["wythe run --help", "wythe exec one -h", "wythe run --nonsense", "wythe -D ps"] {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert!(parse_alone(&words).is_none(), "{line}");
+        }
     }
 
     #[test]

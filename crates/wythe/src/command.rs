@@ -1,6 +1,6 @@
 //! Every command: its name, its flags, what it does. One file each.
 
-use clap::Subcommand;
+use clap::{Args as _, Subcommand};
 
 use crate::{connect::Endpoint, daemon, error::CliError};
 
@@ -184,6 +184,26 @@ impl Command {
                 )
             )
     }
+}
+
+/// The definition of one of the commands that are asked for often, without the others and without
+/// what only its help needs.
+pub(crate) fn alone(name: &str) -> Option<clap::Command> {
+    let bare = || clap::Command::new(name.to_owned()).disable_help_flag(true);
+    Some(match name {
+        "create" => create::Args::augment_args(bare()),
+        "exec" => exec::Args::augment_args(bare()),
+        "inspect" => inspect::Args::augment_args(bare()),
+        "kill" => kill::Args::augment_args(bare()),
+        "logs" => logs::Args::augment_args(bare()),
+        "ps" => ps::Args::augment_args(bare()),
+        "rm" => rm::Args::augment_args(bare()),
+        "run" => run::Args::augment_args(bare()),
+        "start" => start::Args::augment_args(bare()),
+        "stop" => stop::Args::augment_args(bare()),
+        "wait" => wait::Args::augment_args(bare()),
+        _ => return None,
+    })
 }
 
 /// Carries a command out and answers with the exit code.
