@@ -16,7 +16,7 @@ use workload::{
     SandboxHandle, SandboxSpec, Trace,
 };
 
-use crate::{host, plan::Facts, sandbox::LinuxSandbox};
+use crate::{ground, host, plan::Facts, sandbox::LinuxSandbox};
 
 /// The container driver of one Linux host, for [`Isolation::Container`] or [`Isolation::Host`].
 #[derive(Debug)]
@@ -30,48 +30,89 @@ pub(crate) struct Shared {
     pub(crate) isolation: Isolation,
     pub(crate) hierarchy: Hierarchy,
     pub(crate) facts: Facts,
-    pub(crate) init: Option<OwnedFd>,
+    pub(crate) init: Option<Arc<OwnedFd>>,
+    /// A mount namespace with nothing in it.
+    pub(crate) ground: Option<Arc<OwnedFd>>,
     /// Below which group sandboxes have theirs, where their specs name none.
     group: GroupName,
     sandboxes: Mutex<BTreeMap<SandboxId, Arc<LinuxSandbox>>>,
 }
 
-impl LinuxDriver {
-    /// A driver on this host. `init` is a small static program that, executed as
+/// What a driver needs of its host, looked up once for all drivers of processes that are forked
+/// from the same one.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    hierarchy: Hierarchy,
+    facts: Facts,
+    init: Option<Arc<OwnedFd>>,
+    ground: Option<Arc<OwnedFd>>,
+    group: GroupName,
+}
+
+impl Prepared {
+    /// Looks at the host. `init` is a small static program that, executed as
     /// `init -- COMMAND ARGS`, reaps orphans and passes signals on; without it
     /// [`workload::ContainerSpec::init`] is refused. `group` is the control group below which
-    /// sandboxes have theirs, such as `/wythe`, unless their specs name one; it is this driver's
+    /// sandboxes have theirs, such as `/wythe`, unless their specs name one; it is these drivers'
     /// alone.
     ///
     /// # Errors
-    /// `Invalid` for a name that no group can have, `Unsupported` for an isolation that is not this driver's, for a kernel before Linux 5.12,
+    /// `Invalid` for a name that no group can have, `Unsupported` for a kernel before Linux 5.12
     /// and for a host without control groups.
-    pub fn new(
-        isolation: Isolation,
-        init: Option<OwnedFd>,
-        group: &str,
-    ) -> Result<LinuxDriver, DriverError> {
-        if !matches!(isolation, Isolation::Container | Isolation::Host) {
-            return Err(DriverError::Unsupported {
-                what: format!("isolation {isolation}"),
-                why: "the container driver provides container and host".into(),
-            });
-        }
+    pub fn new(init: Option<OwnedFd>, group: &str) -> Result<Prepared, DriverError> {
         if !host::mount_api() {
             return Err(DriverError::Unsupported {
                 what: "containers".into(),
                 why: "the kernel is older than Linux 5.12".into(),
             });
         }
-        let shared = Shared {
-            isolation,
-            hierarchy: Hierarchy::detect()?,
-            facts: Facts::read(),
-            init,
-            group: group.parse()?,
-            sandboxes: Mutex::new(BTreeMap::new()),
-        };
+        let (hierarchy, facts, init) = (Hierarchy::detect()?, Facts::read(), init.map(Arc::new));
+        Ok(Prepared { hierarchy, facts, init, ground: None, group: group.parse()? })
+    }
+
+    /// The same, from which containers start sooner: it makes the mount namespace that theirs
+    /// are copied from. To be called by a process with a single thread; where it cannot be made,
+    /// containers start as ever.
+    #[must_use]
+    pub fn with_ground(self) -> Prepared {
+        let ground = ground::make();
+        if let Err(error) = &ground {
+            tracing::warn!(%error, "no mount namespace to begin from");
+        }
+        let ground = ground.ok().map(Arc::new);
+        let facts = Facts { ground: ground.is_some(), ..self.facts };
+        Prepared { facts, ground, ..self }
+    }
+
+    /// A driver, for [`Isolation::Container`] or [`Isolation::Host`].
+    ///
+    /// # Errors
+    /// `Unsupported` for an isolation that is not this driver's.
+    pub fn driver(&self, isolation: Isolation) -> Result<LinuxDriver, DriverError> {
+        if !matches!(isolation, Isolation::Container | Isolation::Host) {
+            return Err(DriverError::Unsupported {
+                what: format!("isolation {isolation}"),
+                why: "the container driver provides container and host".into(),
+            });
+        }
+        let Prepared { hierarchy, facts, init, ground, group } = self.clone();
+        let sandboxes = Mutex::new(BTreeMap::new());
+        let shared = Shared { isolation, hierarchy, facts, init, ground, group, sandboxes };
         Ok(LinuxDriver { shared: Arc::new(shared) })
+    }
+}
+
+impl LinuxDriver {
+    /// A driver on this host; `init` and `group` as in [`Prepared::new`].
+    ///
+    /// # Errors
+    /// As [`Prepared::new`] and [`Prepared::driver`].
+    pub fn new(
+        isolation: Isolation,
+        init: Option<OwnedFd>,
+        group: &str,
+    ) -> Result<LinuxDriver, DriverError> {
+        Prepared::new(init, group)?.driver(isolation)
     }
 
     /// Removes the control group that all sandboxes stood in, if none does.

@@ -23,6 +23,7 @@ impl Facts {
                 .is_ok_and(|text| text.starts_with('Y')),
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
             confined: Ids::own().ok().filter(|ids| !ids.is_initial()),
+            ground: false,
         }
     }
 }

@@ -229,7 +229,7 @@ impl Drop for Launching {
 }
 
 /// Waits for a child that is about to end.
-fn reap(child: &Child) {
+pub(crate) fn reap(child: &Child) {
     let _ = waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
 }
 

@@ -18,6 +18,7 @@ mod beneath;
 mod descriptor;
 mod driver;
 mod files;
+mod ground;
 mod host;
 mod idmap;
 mod init;
@@ -36,5 +37,5 @@ mod tree;
 mod users;
 
 pub use cgroups::LEAF as DAEMON_GROUP;
-pub use driver::LinuxDriver;
+pub use driver::{LinuxDriver, Prepared};
 pub use host::{findings, has_control_groups};

@@ -32,6 +32,8 @@ pub(crate) enum Source {
     CgroupFile(usize),
     /// A standard stream.
     Stream(usize),
+    /// The mount namespace with nothing in it.
+    Ground,
     /// The network namespace that came with the materials.
     Network,
     /// A namespace file.
@@ -74,6 +76,8 @@ pub(crate) struct Facts {
     pub(crate) apparmor: bool,
     /// Whether SELinux is in force.
     pub(crate) selinux: bool,
+    /// Whether there is a mount namespace with nothing in it to begin from.
+    pub(crate) ground: bool,
     /// The ids that there are, where this process is in a user namespace that lacks some: the
     /// daemon of an ordinary user is.
     pub(crate) confined: Option<Ids>,

@@ -31,6 +31,7 @@ pub(crate) struct Given {
     pub(crate) cgroup: Option<OwnedFd>,
     pub(crate) streams: Option<[OwnedFd; 3]>,
     pub(crate) network: Option<OwnedFd>,
+    pub(crate) ground: Option<OwnedFd>,
     pub(crate) target: Option<OwnedFd>,
     pub(crate) start: Option<OwnedFd>,
     pub(crate) init: Option<OwnedFd>,
@@ -50,6 +51,7 @@ fn one(source: &Source, given: &Given) -> std::result::Result<OwnedFd, DriverErr
     match source {
         Source::CgroupFile(at) => copy("cgroup", given.cgroup_files.get(*at)),
         Source::Stream(at) => copy("standard streams", streams.get(*at)),
+        Source::Ground => copy("ground", given.ground.as_ref()),
         Source::Network => copy("network namespace", given.network.as_ref()),
         Source::Target => copy("process", given.target.as_ref()),
         Source::Start => copy("start", given.start.as_ref()),

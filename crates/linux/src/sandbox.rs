@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
     io,
     os::fd::{AsFd, OwnedFd},
     sync::{
@@ -49,6 +50,9 @@ pub(crate) struct LinuxSandbox {
     /// Two processes are never launched at once: a launch visits other namespaces.
     launching: tokio::sync::Mutex<()>,
     gone: AtomicBool,
+    /// Its containers' mount namespaces, so that their processes end without having to wait for
+    /// the kernel to take the mounts apart.
+    mounts: Mutex<Vec<OwnedFd>>,
 }
 
 #[derive(Clone, Debug)]
@@ -80,6 +84,7 @@ impl LinuxSandbox {
             processes: Mutex::new(BTreeMap::new()),
             launching: tokio::sync::Mutex::new(()),
             gone: AtomicBool::new(false),
+            mounts: Mutex::new(Vec::new()),
         }
     }
 
@@ -103,6 +108,10 @@ impl LinuxSandbox {
         let entry = entry.ok_or_else(|| DriverError::Gone { what: what() })?;
         let state = || DriverError::State { what: what(), state: "not running".into() };
         entry.process.running_pid().ok_or_else(state)
+    }
+
+    fn mounts(&self) -> MutexGuard<'_, Vec<OwnedFd>> {
+        self.mounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn alive(&self) -> Result<(), DriverError> {
@@ -153,6 +162,11 @@ impl LinuxSandbox {
         keeper: Keeper,
         terminal: Option<OwnedFd>,
     ) -> Result<Arc<dyn Process>, DriverError> {
+        if matches!(spec.root, ProcessRoot::Own(_)) {
+            // One that has ended already has none any more.
+            let mounts = File::open(format!("/proc/{}/ns/mnt", child.pid)).ok();
+            self.mounts().extend(mounts.map(OwnedFd::from));
+        }
         let id = spec.id.clone();
         let process = LinuxProcess::new(spec.id, child, keeper, terminal, self.cgroup.clone())?;
         self.processes().insert(id, Entry { process: Arc::clone(&process), container });
@@ -187,6 +201,7 @@ impl LinuxSandbox {
                         |error| DriverError::step("duplicate the network namespace", &error),
                     )?,
                     init: self.init(container)?,
+                    ground: self.ground()?,
                     root: Some(root),
                     ..Given::default()
                 };
@@ -194,6 +209,11 @@ impl LinuxSandbox {
             }
             ProcessRoot::Join(id) => self.ready_to_join(spec, id),
         }
+    }
+
+    fn ground(&self) -> Result<Option<OwnedFd>, DriverError> {
+        let copy = self.shared.ground.as_ref().map(|ground| ground.try_clone()).transpose();
+        copy.map_err(|e| DriverError::step("duplicate the empty mount namespace", &e))
     }
 
     fn init(&self, container: &ContainerSpec) -> Result<Option<OwnedFd>, DriverError> {
@@ -328,6 +348,9 @@ impl LinuxSandbox {
         }
         self.processes().clear();
         self.shared.forget(&self.spec.id);
+        // The kernel takes milliseconds to take mounts apart, and nobody has to wait for it.
+        let mounts = std::mem::take(&mut *self.mounts());
+        drop(tokio::task::spawn_blocking(move || drop(mounts)));
         Ok(())
     }
 }

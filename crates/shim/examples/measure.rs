@@ -36,7 +36,12 @@ fn main() {
 
 fn serve(run_dir: std::path::PathBuf) {
     let build = "measure".to_owned();
-    let server = ForkServer { run_dir, build, driver: Arc::new(|_| Ok(Arc::new(HostDriver))) };
+    let server = ForkServer {
+        run_dir,
+        build,
+        prepare: Arc::new(|| ()),
+        driver: Arc::new(|_| Ok(Arc::new(HostDriver))),
+    };
     server.serve().unwrap();
 }
 

@@ -41,13 +41,16 @@ pub struct ForkServer {
     pub run_dir: PathBuf,
     /// Names this build, the same as the clients'; one of another build is replaced.
     pub build: String,
+    /// Called once in the server, when it has one thread and no descriptors but its own: makes
+    /// what all shims share.
+    pub prepare: Arc<dyn Fn() + Send + Sync>,
     /// Makes the driver for an isolation. It is called once in each shim, under its runtime.
     pub driver: Arc<MakeDriver>,
 }
 
 impl fmt::Debug for ForkServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ForkServer { run_dir, build, driver: _ } = self;
+        let ForkServer { run_dir, build, prepare: _, driver: _ } = self;
         f.debug_struct("ForkServer").field("run_dir", run_dir).field("build", build).finish()
     }
 }
@@ -108,6 +111,7 @@ impl ForkServer {
     fn accept(&self, listener: UnixListener) -> Result<(), ForkServerError> {
         let this = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
             .map_err(|error| failed("open a descriptor of this process")(error.into()))?;
+        (self.prepare)();
         on_child_exit(Children::Forgotten).map_err(failed("ignore children"))?;
         loop {
             let stream = match listener.accept() {

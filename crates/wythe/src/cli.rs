@@ -224,7 +224,8 @@ mod tests {
             let [alone, whole] = [alone, whole].map(|m| Cli::from_arg_matches(&m).unwrap());
             assert_eq!(format!("{alone:?}"), format!("{whole:?}"));
         }
-        for line in ["wythe run --help", "wythe exec one -h", "wythe run --nonsense", "wythe -D ps"] {
+        for line in ["wythe run --help", "wythe exec one -h", "wythe run --nonsense", "wythe -D ps"]
+        {
             let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
             assert!(parse_alone(&words).is_none(), "{line}");
         }

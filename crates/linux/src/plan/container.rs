@@ -9,7 +9,8 @@ use workload::{
 };
 
 use super::{
-    Input, Plan, Planned, Source, Table, c_path, c_string, container_of, invalid, mounts, privilege,
+    Extras, Input, Plan, Planned, Source, Table, c_path, c_string, container_of, invalid, mounts,
+    privilege,
 };
 use crate::{
     op::{Op, Stage},
@@ -42,7 +43,7 @@ impl Scene {
 fn scene(input: Input<'_>, container: &ContainerSpec) -> Planned<Scene> {
     let sandbox = input.sandbox;
     let mut scene = Scene::default();
-    if !uses_host_root(input.isolation, container) {
+    if !uses_host_root(input.isolation, container) && !from_ground(input) {
         scene.own |= Namespaces::MOUNT;
     }
     if input.isolation == Isolation::Host {
@@ -71,6 +72,18 @@ fn scene(input: Input<'_>, container: &ContainerSpec) -> Planned<Scene> {
 fn uses_host_root(isolation: Isolation, container: &ContainerSpec) -> bool {
     isolation == Isolation::Host
         && matches!(&container.root, RootFs::Directory(path) if path.as_os_str() == "/")
+}
+
+/// Whether the container's mounts begin from nothing, not from a copy of the host's. What runs on
+/// the way and needs the host's tree, and users who may not enter, keep it from that.
+fn from_ground(input: Input<'_>) -> bool {
+    let Extras { tell_created, create_hooks, no_pivot, .. } = input.extras;
+    input.facts.ground
+        && input.isolation == Isolation::Container
+        && !input.is_confined()
+        && create_hooks.is_empty()
+        && !tell_created
+        && !no_pivot
 }
 
 /// Source: user_namespaces(7): at most 340 lines, none empty; id 0 must be somebody.
@@ -198,11 +211,25 @@ fn files(input: Input<'_>, container: &ContainerSpec, table: &mut Table) -> Plan
         ops.extend(terminal(input, false));
         return Ok(ops);
     }
+    let mount = table.add(Source::Root(container.root.clone()));
+    if from_ground(input) {
+        let kinds = Namespaces(Namespaces::MOUNT);
+        let namespace = table.add(Source::Ground);
+        let mut ops = vec![
+            Op::Enter { namespace, kinds },
+            Op::Leave(kinds),
+            Op::AttachRoot { mount, at: c"/".to_owned() },
+        ];
+        ops.extend(mounts::mounts(input, container, table)?);
+        ops.extend(terminal(input, true));
+        ops.push(Op::Chroot);
+        ops.extend(inside(input, container)?);
+        return Ok(ops);
+    }
     let at = match &container.root {
         RootFs::Directory(path) => c_path("root", path)?,
         RootFs::Overlay { .. } => c"/".to_owned(),
     };
-    let mount = table.add(Source::Root(container.root.clone()));
     let mut ops = vec![Op::Detach, Op::AttachRoot { mount, at }];
     ops.extend(mounts::mounts(input, container, table)?);
     ops.extend(terminal(input, true));
@@ -211,7 +238,13 @@ fn files(input: Input<'_>, container: &ContainerSpec, table: &mut Table) -> Plan
     }
     ops.extend(input.extras.create_hooks.iter().cloned().map(|hook| Op::Hook(Box::new(hook))));
     ops.push(if input.extras.no_pivot { Op::Chroot } else { Op::PivotRoot });
-    ops.extend(sysctl::ops(input.sandbox, input.isolation)?);
+    ops.extend(inside(input, container)?);
+    Ok(ops)
+}
+
+/// What is done once the root is the container's.
+fn inside(input: Input<'_>, container: &ContainerSpec) -> Planned<Vec<Op>> {
+    let mut ops = sysctl::ops(input.sandbox, input.isolation)?;
     if !input.extras.no_make_cwd {
         ops.push(Op::MakeDirectory(c_path("cwd", &input.process.cwd)?));
     }

@@ -61,7 +61,7 @@ fn process(root: ProcessRoot) -> ProcessSpec {
     }
 }
 
-fn described(process: &ProcessSpec, joined: Option<Joined>) -> String {
+fn described(process: &ProcessSpec, joined: Option<Joined>, ground: bool) -> String {
     let identity = Identity { uid: 1000, gid: 1000, groups: vec![5], home: "/home/user".into() };
     let filter = Filter { program: Vec::new(), flags: 0 };
     let input = Input {
@@ -70,7 +70,13 @@ fn described(process: &ProcessSpec, joined: Option<Joined>) -> String {
         process,
         identity: &identity,
         filter: Some(&filter),
-        facts: &Facts { last_capability: 40, apparmor: false, selinux: false, confined: None },
+        facts: &Facts {
+            last_capability: 40,
+            apparmor: false,
+            selinux: false,
+            confined: None,
+            ground,
+        },
         cgroup_files: 1,
         view: None,
         extras: &Extras::default(),
@@ -82,12 +88,18 @@ fn described(process: &ProcessSpec, joined: Option<Joined>) -> String {
 #[test]
 fn a_container_begins_in_this_order() {
     let process = process(ProcessRoot::Own(Box::new(of_its_own())));
-    insta::assert_snapshot!(described(&process, None));
+    insta::assert_snapshot!(described(&process, None, false));
+}
+
+#[test]
+fn where_mounts_begin_from_nothing_it_is_this_order() {
+    let process = process(ProcessRoot::Own(Box::new(of_its_own())));
+    insta::assert_snapshot!(described(&process, None, true));
 }
 
 #[test]
 fn an_exec_joins_in_this_order() {
     let joined = Joined::of(Isolation::Container, &sandbox(), &of_its_own());
     let process = process(ProcessRoot::Join(base::ProcessId::main()));
-    insta::assert_snapshot!(described(&process, Some(joined)));
+    insta::assert_snapshot!(described(&process, Some(joined), false));
 }

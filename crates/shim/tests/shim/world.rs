@@ -173,6 +173,7 @@ pub(crate) fn fork_server(world: &Path) {
     let server = ForkServer {
         run_dir: world.join("run"),
         build: std::env::var(BUILD).unwrap(),
+        prepare: Arc::new(|| ()),
         driver: Arc::new(|isolation| {
             assert_eq!(isolation, HostDriver.capabilities().isolation);
             Ok(Arc::new(HostDriver))

@@ -6,12 +6,12 @@ use std::{
     os::{fd::OwnedFd, unix::fs::MetadataExt as _, unix::process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use base::Deadline;
-use linux::LinuxDriver;
+use linux::{LinuxDriver, Prepared};
 use shim::{ForkServer, ShimConfig, ShimDriver};
 use tracing::warn;
 use workload::{Driver, DriverError, Isolation};
@@ -133,11 +133,24 @@ pub(crate) fn shim(args: &[OsString]) -> ExitCode {
     let init = PathBuf::from(init);
     // The sockets' directory is in the run root.
     let group = instance::group(Path::new(run_dir).parent().unwrap_or(Path::new("/")));
+    // Made in the server, before there are shims; each has it from birth.
+    let prepared: Arc<OnceLock<Prepared>> = Arc::default();
+    let prepare = {
+        let (prepared, init, group) = (Arc::clone(&prepared), init.clone(), group.clone());
+        move || {
+            // A shim that finds nothing prepared looks for itself, and can say what is wrong.
+            if let Ok(found) = Prepared::new(init::open(&init).ok(), &group) {
+                prepared.get_or_init(|| found.with_ground());
+            }
+        }
+    };
     let server = ForkServer {
         run_dir: Path::new(run_dir).to_owned(),
         build: build.to_string_lossy().into_owned(),
-        driver: Arc::new(move |isolation| {
-            make(isolation, &init, &group).map(|driver| driver as Arc<dyn Driver>)
+        prepare: Arc::new(prepare),
+        driver: Arc::new(move |isolation| match prepared.get() {
+            Some(prepared) => Ok(Arc::new(prepared.driver(isolation)?)),
+            None => make(isolation, &init, &group).map(|driver| driver as Arc<dyn Driver>),
         }),
     };
     match server.serve() {

@@ -1,0 +1,117 @@
+//! The mount namespace that containers' own are copied from: one empty, read-only file system.
+//!
+//! A copy of the host's namespace has the host's whole tree in it, which has to be taken away once
+//! the container's root is in place; the kernel makes whoever does that wait for all processors
+//! (`namespace_unlock` in `fs/namespace.c`: milliseconds, more than everything else between
+//! clone(2) and execve(2) together). Here nothing has to be taken away: the root is mounted over
+//! nothing, as a host's own is over its initial RAM file system, and nothing of the host's was
+//! ever there to be reached.
+
+use std::{
+    ffi::CStr,
+    fs::File,
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use rustix::{
+    fs::{CWD, Mode, OFlags},
+    io::Errno,
+    mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
+        fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
+    },
+};
+use sys::{
+    clone::Namespaces,
+    mount::{Change, attribute, propagation, set_attributes},
+};
+
+use crate::{launch, report};
+
+/// Makes one; it lasts as long as its descriptor, and copies of it are made by who enters it.
+///
+/// To be called by a process with a single thread.
+///
+/// # Errors
+/// What the kernel refused.
+pub(crate) fn make() -> io::Result<OwnedFd> {
+    let (ours, theirs) = report::channel()?;
+    let child = sys::clone::spawn(Namespaces(Namespaces::MOUNT), None, || {
+        let made = sys::process::die_with_parent(true)
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+            .and_then(|()| clear());
+        let code = u8::from(made.is_err());
+        if made.is_ok() && report::go(theirs.as_fd()).is_ok() {
+            // Until its namespace has been opened from outside.
+            let _ = report::await_go(theirs.as_fd());
+        }
+        code
+    })?;
+    drop(theirs);
+    rustix::io::ioctl_fionbio(&ours, false)?;
+    let made = report::await_go(ours.as_fd())
+        .map_err(io::Error::from)
+        .and_then(|()| File::open(format!("/proc/{}/ns/mnt", child.pid)));
+    // Nobody hears it if nothing could be made.
+    let _ = report::go(ours.as_fd());
+    launch::reap(&child);
+    made.map(OwnedFd::from)
+}
+
+/// Puts an empty file system in the place of everything.
+fn clear() -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let tree = rustix::fs::openat(CWD, c"/", flags, Mode::empty())?;
+    let change = Change { propagation: propagation::PRIVATE, recursive: true, ..Change::default() };
+    set_attributes(tree.as_fd(), change, None)
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+    let empty = empty()?;
+    move_mount(&empty, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    rustix::process::fchdir(&empty)?;
+    // Source: pivot_root(2), "pivot_root(".", ".")".
+    rustix::process::pivot_root(c".", c".")?;
+    unmount(c".", UnmountFlags::DETACH)?;
+    rustix::process::chdir(c"/")
+}
+
+/// A file system that can never hold anything but its own root.
+fn empty() -> Result<OwnedFd, Errno> {
+    const PARAMETERS: [(&CStr, &CStr); 3] =
+        [(c"nr_inodes", c"1"), (c"size", c"4096"), (c"mode", c"555")];
+    let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in PARAMETERS {
+        fsconfig_set_string(&context, key, value)?;
+    }
+    fsconfig_set_flag(&context, c"ro")?;
+    fsconfig_create(&context)?;
+    let guard = attribute::READ_ONLY | attribute::NO_SUID | attribute::NO_DEV | attribute::NO_EXEC;
+    let guard = MountAttrFlags::from_bits_retain(u32::try_from(guard).map_err(|_| Errno::INVAL)?);
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, guard)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_in_it() {
+        if !testkit::need::root() {
+            return;
+        }
+        let ground = make().unwrap();
+        let look = sys::clone::spawn(Namespaces(0), None, || {
+            let entered =
+                sys::namespace::enter(ground.as_fd(), Namespaces(Namespaces::MOUNT)).is_ok();
+            // The child of a process with threads must not allocate.
+            let found = |path| rustix::fs::access(path, rustix::fs::Access::EXISTS);
+            let empty = found(c"/").is_ok() && found(c"/proc") == Err(Errno::NOENT);
+            let closed = rustix::fs::mkdir(c"/made", Mode::empty()) == Err(Errno::ROFS);
+            u8::from(entered && empty && closed)
+        });
+        let look = look.unwrap();
+        use rustix::process::{WaitId, WaitIdOptions, waitid};
+        let status = waitid(WaitId::PidFd(look.pidfd.as_fd()), WaitIdOptions::EXITED).unwrap();
+        assert_eq!(status.and_then(|status| status.exit_status()), Some(1));
+    }
+}
