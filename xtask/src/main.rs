@@ -10,13 +10,17 @@ mod dist;
 mod fuzz;
 mod setup;
 mod test;
+mod trace;
 
 use std::{env, process::ExitCode};
 
 const USAGE: &str = "\
 cargo xtask test [FILTER…]   install what the tests need, build, run every test
 cargo xtask bench [FILTER…]  measure beside the peers that are installed, print ratios
-                             --rounds N (default 20), --json FILE
+                             and whether docs/budgets.toml is kept: --rounds N (default 20),
+                             --idle-seconds N (default 30), --no-peers, --json FILE,
+                             --markdown FILE
+cargo xtask trace            draw one run from the command line to exit, for the book
 cargo xtask fuzz [TARGET [FILE]]  every parser under libFuzzer, one of them, or one input
                              --seconds N (default 60) for each; needs a C++ compiler
 cargo xtask dist             one stripped, static binary in target/dist";
@@ -31,6 +35,7 @@ fn main() -> ExitCode {
         "test" => test::all(rest),
         "bench" => bench::all(rest),
         "fuzz" => fuzz::all(rest),
+        "trace" => trace::draw(rest),
         "dist" => dist::build(),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

@@ -1,0 +1,54 @@
+//! A thousand containers on the bridge, one after the other.
+
+use std::time::Instant;
+
+use anyhow::Result;
+
+use super::{
+    Options,
+    place::{Place, median, timed, timed_ms},
+    processes,
+    row::{Better, Row},
+};
+use crate::command::quietly;
+
+pub(super) const ROWS: [&str; 4] = [
+    "ps of 1,000",
+    "memory per container, of 1,000",
+    "start of the 1,000th",
+    "removing 1,000, each",
+];
+
+const COUNT: usize = 1000;
+/// So many starts at either end are looked at.
+const ENDS: usize = 40;
+/// How often they are listed.
+const LISTS: usize = 11;
+
+pub(super) fn measure(place: &Place, _: &Options) -> Result<Vec<Row>> {
+    let ours = || place.wythe_at("crowd", "crowd-run");
+    quietly(ours().args(["import", "--name", "bench"]).arg(place.path("rootfs.tar")))?;
+    let start = |name: &str| {
+        let args = ["run", "-d", "--name", name, "bench", "/bin/sleep", "100000"];
+        timed_ms(ours().args(args))
+    };
+    start("first")?;
+    let free = processes::available_mib()?;
+    let names: Vec<String> = (1..COUNT).map(|number| format!("crowd-{number}")).collect();
+    let starts: Vec<f64> = names.iter().map(|name| start(name)).collect::<Result<_>>()?;
+    let used = (free - processes::available_mib()?) / starts.len() as f64;
+    let first = median(starts.iter().copied().take(ENDS).collect());
+    let last = median(starts.iter().rev().copied().take(ENDS).collect());
+    let lists = (0..LISTS).map(|_| timed_ms(ours().arg("ps"))).collect::<Result<_>>()?;
+
+    let began = Instant::now();
+    timed(ours().args(["rm", "-f", "first"]).args(&names))?;
+    let removed = began.elapsed().as_secs_f64() * 1000.0 / COUNT as f64;
+    place.stop_daemon("crowd-run");
+    Ok(vec![
+        Row::ours(ROWS[0], "ms", Better::Lower, median(lists)),
+        Row::ours(ROWS[1], "MiB", Better::Lower, used),
+        Row::ours(ROWS[2], "ms", Better::Lower, last).beside("the first", Some(first)),
+        Row::ours(ROWS[3], "ms", Better::Lower, removed),
+    ])
+}

@@ -1,0 +1,59 @@
+//! What processes cost, as the kernel counts it. Source: proc(5).
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+
+/// Numbers of the processes that execute this program.
+pub(crate) fn executing(program: &Path) -> Result<Vec<u32>> {
+    let program = program.canonicalize()?;
+    let of = |pid: &u32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program);
+    let entries =
+        fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(entries.filter_map(|name| name.parse().ok()).filter(of).collect())
+}
+
+/// Numbers of the processes of this name.
+pub(crate) fn named(name: &str) -> Result<Vec<u32>> {
+    let of = |pid: &u32| {
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == name)
+    };
+    let entries =
+        fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(entries.filter_map(|name| name.parse().ok()).filter(of).collect())
+}
+
+/// Their proportional set sizes together, in MiB.
+pub(crate) fn pss_mib(pids: &[u32]) -> f64 {
+    let one = |pid: &u32| field(format!("/proc/{pid}/smaps_rollup").into(), "Pss:").unwrap_or(0.0);
+    pids.iter().map(one).sum::<f64>() / 1024.0
+}
+
+/// A process's resident set size, in MiB.
+pub(crate) fn rss_mib(pid: u32) -> Result<f64> {
+    field(format!("/proc/{pid}/status").into(), "VmRSS:")
+        .map(|kib| kib / 1024.0)
+        .with_context(|| format!("process {pid} is gone"))
+}
+
+/// Bytes that they made the kernel write to disks, together.
+pub(crate) fn written_bytes(pids: &[u32]) -> f64 {
+    let one = |pid: &u32| field(format!("/proc/{pid}/io").into(), "write_bytes:").unwrap_or(0.0);
+    pids.iter().map(one).sum()
+}
+
+/// Memory that is there to be had, in MiB.
+pub(crate) fn available_mib() -> Result<f64> {
+    let kib = field("/proc/meminfo".into(), "MemAvailable:").context("/proc/meminfo")?;
+    Ok(kib / 1024.0)
+}
+
+/// The number behind a word of a file of the kernel's.
+fn field(path: PathBuf, name: &str) -> Option<f64> {
+    let text = fs::read_to_string(path).ok()?;
+    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+    rest.split_whitespace().next()?.parse().ok()
+}
