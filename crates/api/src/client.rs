@@ -1,5 +1,7 @@
 //! The client's side: one typed method per request.
 
+mod volumes;
+
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd},

@@ -13,9 +13,11 @@ mod log;
 mod message;
 mod server;
 mod suggest;
+mod volume;
 
 pub use client::{Client, ClientError};
 pub use log::{LogReadError, LogReader};
 pub use message::{Failure, Hello, PROTOCOL, Reply, Request};
 pub use server::{Server, listen};
 pub use suggest::closest;
+pub use volume::{VolumeReply, VolumeRequest};

@@ -9,6 +9,8 @@ use engine::{
 use serde::{Deserialize, Serialize};
 use workload::{Exit, FileStat, Signal, TerminalSize, Unpack, Usage};
 
+use crate::{VolumeReply, VolumeRequest};
+
 /// Version of everything in this module. Client and daemon of different versions refuse each
 /// other with a message that says which one is older.
 pub const PROTOCOL: u32 = 1;
@@ -198,6 +200,8 @@ pub enum Request {
         /// Which image.
         image: String,
     },
+    /// About volumes: any number of [`Reply::Volume`], then [`Reply::Done`].
+    Volume(VolumeRequest),
     /// [`Reply::Info`].
     Info,
     /// Any number of [`Reply::Event`], then [`Reply::Done`] when the time is up.
@@ -276,6 +280,7 @@ impl Request {
             | Request::ArchiveRead { .. }
             | Request::ArchiveWrite { .. }
             | Request::Export { .. } => 1,
+            Request::Volume(request) => request.descriptors(),
             Request::Create(_)
             | Request::Resize { .. }
             | Request::Stop { .. }
@@ -341,6 +346,8 @@ pub enum Reply {
     Changes(Vec<Change>),
     /// An image.
     Image(Box<ImageView>),
+    /// Something about volumes.
+    Volume(VolumeReply),
     /// The daemon in a few numbers.
     Info(Box<Info>),
     /// Something happened.
@@ -361,6 +368,7 @@ impl Reply {
             | Reply::Started
             | Reply::Container(_)
             | Reply::Image(_)
+            | Reply::Volume(_)
             | Reply::Event(_)
             | Reply::PathChanges(_)
             | Reply::Progress(_) => false,

@@ -41,6 +41,7 @@ use crate::{
     registry::{Entry, Live, Snapshot},
     spec::Facts,
     step::{self, Answer, Ask, AskId, Cleared, Effect, Event, Phase, Resource, State},
+    volume::Places,
 };
 
 /// Requests that may wait for one container; beyond that, callers wait.
@@ -73,6 +74,8 @@ pub(crate) enum Message {
         attach: Option<OwnedFd>,
         reply: Reply,
     },
+    /// Whether its anonymous volumes go when it is next removed.
+    RemoveVolumes(bool),
     Rename {
         name: ContainerName,
         reply: Reply,
@@ -106,7 +109,7 @@ struct Done {
 enum Carry {
     Nothing,
     Network(Attached),
-    Root(Vec<PathBuf>),
+    Root(Vec<PathBuf>, Places),
     Sandbox(Arc<dyn Sandbox>, Box<Facts>),
     Process(Arc<dyn Process>),
 }
@@ -147,6 +150,8 @@ pub(crate) struct Actor {
     namespace: Option<OwnedFd>,
     network: NetworkView,
     lower: Vec<PathBuf>,
+    volumes: Places,
+    remove_volumes: bool,
     facts: Option<Box<Facts>>,
     handle: Option<SandboxHandle>,
     execs: BTreeMap<String, Arc<Exec>>,
@@ -182,6 +187,8 @@ impl Actor {
             namespace: None,
             network: record.network.clone(),
             lower: Vec::new(),
+            volumes: Places::new(),
+            remove_volumes: false,
             facts: None,
             handle: record.handle.clone(),
             execs: BTreeMap::new(),
@@ -234,6 +241,10 @@ impl Actor {
             }
             Message::Exec { exec, attach, reply } => {
                 self.start_exec(exec, attach, reply);
+                None
+            }
+            Message::RemoveVolumes(remove) => {
+                self.remove_volumes = remove;
                 None
             }
             Message::Rename { name, reply } => {
@@ -310,7 +321,7 @@ impl Actor {
                 self.namespace = Some(attached.namespace);
                 self.network = attached.view;
             }
-            Carry::Root(lower) => self.lower = lower,
+            Carry::Root(lower, volumes) => (self.lower, self.volumes) = (lower, volumes),
             Carry::Sandbox(sandbox, facts) => {
                 self.handle = Some(sandbox.handle());
                 self.facts = Some(facts);
@@ -497,7 +508,10 @@ impl Actor {
                 self.namespace = None;
                 self.network = NetworkView::default();
             }
-            Resource::Root => self.lower.clear(),
+            Resource::Root => {
+                self.lower.clear();
+                self.volumes.clear();
+            }
             Resource::Sandbox => {
                 self.handle = None;
                 self.facts = None;

@@ -6,6 +6,7 @@ mod events;
 mod execs;
 mod images;
 mod open;
+mod volumes;
 
 use std::{
     collections::HashMap,
@@ -13,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use containers::random;
 pub(crate) use images::uses;
 #[cfg(test)]
 pub(crate) use open::Parts;
@@ -32,6 +34,7 @@ use crate::{
     networks::Networks,
     records::Records,
     registry::Registry,
+    volume::Volumes,
 };
 
 /// How long closing waits for what has begun.
@@ -71,6 +74,7 @@ pub(crate) struct Shared {
     pub(crate) files: Files,
     pub(crate) images: Arc<dyn Images>,
     pub(crate) networks: Arc<dyn Networks>,
+    pub(crate) volumes: Volumes,
     pub(crate) host: HostFacts,
     pub(crate) closing: watch::Sender<bool>,
     pub(crate) records: Records,

@@ -84,6 +84,14 @@ pub enum EngineError {
         /// What it said, with all causes.
         text: String,
     },
+    /// The volume store refused or failed.
+    #[error("{text}")]
+    Volume {
+        /// What a caller can do about it.
+        kind: ErrorKind,
+        /// What it said, with all causes.
+        text: String,
+    },
     /// It uses a namespace of a container that does not run.
     #[error("cannot join namespaces of a non running container: {0}")]
     JoinsStopped(String),
@@ -209,7 +217,7 @@ impl EngineError {
             EngineError::Unsupported { .. } | EngineError::NoDriver(_) => ErrorKind::Unsupported,
             EngineError::Driver(error) => error.kind(),
             EngineError::File { fault, .. } => fault.kind(),
-            EngineError::Image { kind, .. } => *kind,
+            EngineError::Image { kind, .. } | EngineError::Volume { kind, .. } => *kind,
             EngineError::Network(error) => error.kind(),
             EngineError::Port(error) => error.kind(),
             EngineError::Lease(error) => error.kind(),
@@ -266,6 +274,9 @@ pub enum OpenError {
     /// The image store cannot be opened.
     #[error("cannot open the image store: {0}")]
     Images(String),
+    /// The volumes cannot be opened.
+    #[error("cannot open the volumes: {0}")]
+    Volumes(String),
     /// A bug: opening panicked.
     #[error("opening the engine failed")]
     Failed,
@@ -287,9 +298,10 @@ impl OpenError {
         match self {
             OpenError::Locked(_) => ErrorKind::Conflict,
             OpenError::Records(error) => error.kind(),
-            OpenError::Files { .. } | OpenError::Images(_) | OpenError::Failed => {
-                ErrorKind::Internal
-            }
+            OpenError::Files { .. }
+            | OpenError::Images(_)
+            | OpenError::Volumes(_)
+            | OpenError::Failed => ErrorKind::Internal,
         }
     }
 }

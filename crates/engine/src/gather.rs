@@ -17,6 +17,7 @@ use crate::{
     files::{Files, failed},
     plan::invalid,
     spec::{self, Facts},
+    volume::Places,
 };
 
 /// Most device nodes that a directory of them (or `--privileged`) hands in.
@@ -80,6 +81,8 @@ pub(crate) struct Start {
     pub(crate) network: NetworkView,
     /// Layers, top first.
     pub(crate) lower: Vec<PathBuf>,
+    /// Its volumes: target inside, and the path to bind.
+    pub(crate) volumes: Places,
     /// Other containers whose namespaces are joined: name as configured, id, process.
     pub(crate) joined: BTreeMap<String, (ContainerId, u32)>,
 }
@@ -93,6 +96,7 @@ pub(crate) fn gather(host: HostFacts, files: &Files, start: &Start) -> Result<Fa
     let mut facts = host.facts();
     facts.root = Some(files.root(id, lower.clone()));
     facts.joined = joined.iter().map(|(name, (_, pid))| (name.clone(), *pid)).collect();
+    facts.volumes = start.volumes.iter().cloned().collect();
     facts.log = (!config.log.none).then(|| files.log(id));
     facts.files = write_files(files, start, &facts)?;
     facts.devices = devices(config)?;
@@ -299,6 +303,7 @@ mod tests {
             config,
             network: NetworkView::default(),
             lower: vec!["/layer".into()],
+            volumes: Places::new(),
             joined: BTreeMap::new(),
         }
     }
@@ -347,6 +352,7 @@ mod tests {
                 propagation: None,
             },
             read_only: false,
+            idmap: None,
         };
         let refused = gathered(Create { mounts: vec![mount(false)], ..Create::default() });
         assert!(refused.unwrap_err().to_string().contains("does not exist"));

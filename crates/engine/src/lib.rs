@@ -33,6 +33,7 @@ mod stopped;
 #[cfg(test)]
 mod tests;
 mod view;
+mod volume;
 
 pub use config::{Config, Embedded, Ipv6, Lacks, OrdinaryUser};
 pub use doctor::{Diagnosis, Leftover, Outcome};
@@ -47,10 +48,13 @@ pub use records::RecordsError;
 pub use request::{
     Change, Commit, Create, DeviceRequest, ExecCreate, Import, LogOptions, LogQuery, MountKind,
     MountRequest, NamespaceMode, NetworkMode, PortRequest, Protocol, Remove, RemoveImage,
-    SecurityOptions, Stop, UlimitRequest, WaitFor,
+    SecurityOptions, Stop, UlimitRequest, VolumeMount, WaitFor,
 };
 pub use restart::{RestartPolicy, RestartPolicyError};
 pub use view::{
     Container, ContainerState, Created, ExecView, ImageConfig, ImageHistory, ImageView, Info,
     LogEntry, LogSource, NetworkView, PathChange, PathChangeKind, PortBinding, Progress, StateView,
+};
+pub use volume::{
+    SnapshotView, VolumeCreate, VolumeLabel, VolumePrune, VolumeUsage, VolumeView, VolumesPruned,
 };

@@ -52,6 +52,9 @@ pub(crate) struct Record {
     /// Where its sandbox is found again.
     #[serde(default)]
     pub(crate) handle: Option<SandboxHandle>,
+    /// Whether its anonymous volumes go with it.
+    #[serde(default)]
+    pub(crate) remove_volumes: bool,
     /// Execs that run.
     #[serde(default)]
     pub(crate) execs: BTreeMap<String, ExecCreate>,

@@ -65,6 +65,10 @@ pub struct Create {
     pub extra_hosts: Vec<(String, String)>,
     /// What is mounted.
     pub mounts: Vec<MountRequest>,
+    /// Other containers whose volumes and binds it has too: `NAME[:ro]`.
+    pub volumes_from: Vec<String>,
+    /// Driver of volumes that do not say; `local`.
+    pub volume_driver: Option<String>,
     /// Resource limits.
     pub limits: Limits,
     /// Parent control group.
@@ -170,6 +174,10 @@ pub struct MountRequest {
     /// No writing.
     #[serde(default)]
     pub read_only: bool,
+    /// Ids seen through it, of a bind or a volume: those on disk inside, those seen outside.
+    /// Without ranges, the container's own map.
+    #[serde(default)]
+    pub idmap: Option<UserMap>,
 }
 
 /// What is mounted.
@@ -196,6 +204,30 @@ pub enum MountKind {
         /// Further mount options as `--tmpfs` takes them (`noexec`, `uid=1000`, …).
         options: Vec<String>,
     },
+    /// A volume.
+    Volume(VolumeMount),
+}
+
+/// A volume to mount. It is made where there is none of its name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VolumeMount {
+    /// Its name; one is made up where it is empty.
+    pub name: String,
+    /// Whether its name was made up, so that it may go with the container.
+    pub anonymous: bool,
+    /// Where its content is, once it is known.
+    pub source: Option<PathBuf>,
+    /// Its driver, if it is made.
+    pub driver: Option<String>,
+    /// Its labels, if it is made.
+    pub labels: BTreeMap<String, String>,
+    /// Options of its driver, if it is made.
+    pub options: BTreeMap<String, String>,
+    /// It is not filled with what the image has in its place.
+    pub no_copy: bool,
+    /// Only this part of it.
+    pub subpath: Option<PathBuf>,
 }
 
 /// A limit of getrlimit(2) by name.

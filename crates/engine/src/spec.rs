@@ -48,6 +48,8 @@ pub(crate) struct Facts {
     pub(crate) files: Vec<(PathBuf, PathBuf)>,
     /// Processes of the containers whose namespaces are joined, by name as in the configuration.
     pub(crate) joined: BTreeMap<String, u32>,
+    /// Where its volumes are on the host, by their targets inside.
+    pub(crate) volumes: BTreeMap<PathBuf, PathBuf>,
     /// Where the log goes.
     pub(crate) log: Option<PathBuf>,
 }

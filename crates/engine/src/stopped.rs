@@ -58,7 +58,14 @@ pub(crate) fn binds(config: &Create) -> Vec<BindAt> {
                 recursive: !non_recursive,
                 read_only: mount.read_only,
             }),
-            MountKind::Tmpfs { .. } => None,
+            // A part of a volume is bound only for one that runs: its path is not to be trusted.
+            MountKind::Volume(volume) if volume.subpath.is_none() => Some(BindAt {
+                source: volume.source.clone()?,
+                target: mount.target.clone(),
+                recursive: true,
+                read_only: mount.read_only,
+            }),
+            MountKind::Volume(_) | MountKind::Tmpfs { .. } => None,
         })
         .collect();
     binds.sort_by_key(|bind| bind.target.components().count());

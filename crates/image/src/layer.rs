@@ -35,6 +35,7 @@ pub use archive::{
 };
 use base::Digest;
 
+use apply::Meaning;
 pub use error::{EntryError, LayerError};
 pub use export::{ExportError, export};
 
@@ -92,7 +93,7 @@ pub fn write_erofs(
     out.set_len(0).map_err(LayerError::Write)?;
     let ((applied, image), read) = stream::read(input, limits, progress, |stream| {
         let mut image = erofs::Writer::new(out);
-        let applied = apply::apply(stream, &mut image, limits)?;
+        let applied = apply::apply(stream, &mut image, Meaning::Layer, limits)?;
         Ok((applied, image))
     })?;
     image.finish(&applied.tree, &read.diff_id)?;
@@ -112,9 +113,34 @@ pub fn write_directory(
     limits: &Limits,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Layer, LayerError> {
+    directory(input, root, Meaning::Layer, marks, limits, progress)
+}
+
+/// Unpacks an archive that is no layer, such as a volume's: its names hide nothing, and device
+/// nodes are refused, but for overlayfs's whiteout, which opens nothing.
+///
+/// # Errors
+/// As [`write_directory`].
+pub fn unpack(
+    input: impl Read + Send,
+    root: BorrowedFd<'_>,
+    limits: &Limits,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Layer, LayerError> {
+    directory(input, root, Meaning::Files, Marks::Trusted, limits, progress)
+}
+
+fn directory(
+    input: impl Read + Send,
+    root: BorrowedFd<'_>,
+    meaning: Meaning,
+    marks: Marks,
+    limits: &Limits,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Layer, LayerError> {
     let ((mut applied, ignored), read) = stream::read(input, limits, progress, |stream| {
         let mut staging = directory::Staging::new(root, marks)?;
-        let applied = apply::apply(stream, &mut staging, limits)?;
+        let applied = apply::apply(stream, &mut staging, meaning, limits)?;
         let ignored = staging.finish(&applied.tree)?;
         Ok((applied, ignored))
     })?;

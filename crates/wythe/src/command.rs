@@ -43,6 +43,7 @@ mod tag;
 mod top;
 mod unbuilt;
 mod version;
+mod volume;
 mod wait;
 
 #[cfg(test)]
@@ -153,6 +154,9 @@ pub(crate) enum ClientCommand {
     /// Manage Wythe
     #[command(subcommand, arg_required_else_help = true)]
     System(system::SystemCommand),
+    /// Manage volumes
+    #[command(subcommand, arg_required_else_help = true)]
+    Volume(volume::VolumeCommand),
     /// Display system-wide information
     Info(info::Args),
     /// Measure what isolation costs
@@ -266,6 +270,7 @@ impl ClientCommand {
             ClientCommand::Image(command) => command.run(to).await,
             ClientCommand::Events(args) => args.run(to).await,
             ClientCommand::System(command) => command.run(to).await,
+            ClientCommand::Volume(command) => command.run(to).await,
             ClientCommand::Info(args) => args.run(to).await,
             ClientCommand::Bench(command) => command.run(to).await,
             ClientCommand::Doctor(args) => args.run(to).await,

@@ -8,6 +8,7 @@ pub(crate) mod image;
 pub(crate) mod ports;
 pub(crate) mod row;
 pub(crate) mod status;
+pub(crate) mod volume;
 
 #[cfg(test)]
 pub(crate) mod fixture;

@@ -24,7 +24,7 @@ const LOG_BATCH_BYTES: usize = 64 << 10;
 const PATHS_AT_ONCE: usize = 64;
 
 /// What can end an answer early.
-enum Broken {
+pub(super) enum Broken {
     /// The engine said no: the client is told.
     Engine(EngineError),
     /// The client cannot be told anything.
@@ -169,13 +169,14 @@ async fn carry_out(
         Request::Commit { who, commit } => {
             return Ok(Reply::Name(engine.commit(&who, *commit).await?));
         }
+        Request::Volume(request) => super::volumes::carry_out(engine, request, fd, to).await?,
         Request::Info => return Ok(Reply::Info(Box::new(engine.info()))),
     }
     Ok(Reply::Done)
 }
 
 /// The descriptor that [`answer`] has counted.
-fn given(fd: Option<OwnedFd>) -> OwnedFd {
+pub(super) fn given(fd: Option<OwnedFd>) -> OwnedFd {
     fd.expect("the request's descriptors were counted before it was carried out")
 }
 

@@ -68,6 +68,7 @@ impl Actor {
             }
             Resource::Root => {
                 let layers = self.record.layers.clone();
+                let (config, first) = (config.clone(), self.record.started.is_none());
                 let (entry, name) = (Arc::clone(&self.entry), self.record.name.to_string());
                 self.begin(fallback, async move {
                     // Files may be being copied into it at this moment.
@@ -78,8 +79,13 @@ impl Actor {
                     };
                     *rooted = true;
                     drop(rooted);
-                    let mount = move || shared.images.mount(&id, &layers);
-                    got(resource, blocking("mounting the image", mount).await.map(Carry::Root))
+                    let mount = move || {
+                        let lower = shared.images.mount(&id, &layers)?;
+                        let volumes = shared.volumes.mount(&id, &config, first, &lower);
+                        let volumes = volumes.inspect_err(|_| shared.images.unmount(&id))?;
+                        Ok(Carry::Root(lower, volumes))
+                    };
+                    got(resource, blocking("mounting the image", mount).await)
                 });
             }
             Resource::Sandbox => {
@@ -109,6 +115,7 @@ impl Actor {
             config: self.record.config.clone(),
             network: self.network.clone(),
             lower: self.lower.clone(),
+            volumes: self.volumes.clone(),
             joined: joined(&self.shared, &self.record.config)?,
         })
     }
@@ -118,9 +125,18 @@ impl Actor {
         let fallback = Event::NotReleased(resource, failure);
         let (shared, id) = (Arc::clone(&self.shared), self.entry.id.clone());
         match resource {
-            Resource::Directory => self.begin(fallback, async move {
-                gave(resource, blocking("removing", move || shared.files.discard(&id)).await)
-            }),
+            Resource::Directory => {
+                let with = self.record.remove_volumes || self.record.config.auto_remove;
+                let own = with.then(|| self.record.config.clone());
+                self.begin(fallback, async move {
+                    let remove = move || {
+                        shared.files.discard(&id)?;
+                        shared.volumes.forget(&id, own.as_ref());
+                        Ok(())
+                    };
+                    gave(resource, blocking("removing", remove).await)
+                });
+            }
             Resource::Network => self.begin(fallback, async move {
                 let unplug = move || shared.networks.detach(&id);
                 gave(resource, blocking("unplugging it", unplug).await)
@@ -130,6 +146,7 @@ impl Actor {
                 self.begin(fallback, async move {
                     *entry.rooted.lock().await = false;
                     let unmount = move || {
+                        shared.volumes.unmount(&id);
                         shared.images.unmount(&id);
                         Ok(())
                     };

@@ -17,8 +17,21 @@ impl Actor {
         let execs = self.execs.iter().filter(|(_, exec)| {
             matches!(&*exec.state.borrow(), ExecState::Starting | ExecState::Running(_))
         });
+        let stage = next.stage()?;
         Some(Record {
-            stage: next.stage()?,
+            stage,
+            remove_volumes: match stage {
+                // What is not made to its end leaves nothing.
+                Stage::Making => true,
+                Stage::Removing => self.record.remove_volumes || self.remove_volumes,
+                Stage::Idle
+                | Stage::Starting
+                | Stage::Running
+                | Stage::Pausing
+                | Stage::Paused
+                | Stage::Resuming
+                | Stage::Clearing => false,
+            },
             started: next.started,
             exit: next.exit,
             restarts: next.restarts.count,
@@ -152,6 +165,7 @@ pub(crate) fn first_record(
         error: None,
         network: NetworkView::default(),
         handle: None,
+        remove_volumes: true,
         execs: std::collections::BTreeMap::new(),
     }
 }

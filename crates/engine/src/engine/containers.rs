@@ -175,6 +175,8 @@ impl Engine {
     pub async fn remove(&self, who: &str, remove: Remove) -> Result<(), EngineError> {
         let entry = self.find(who)?;
         let auto_remove = entry.container().config.auto_remove;
+        // In this order: what was asked before is forgotten, and the mailbox keeps the order.
+        entry.mailbox.send(Message::RemoveVolumes(remove.volumes)).await.ok();
         let ask = Ask::Remove { force: remove.force };
         self.ask(&entry, ask, StartArgs::default()).await?;
         if !auto_remove {
@@ -308,7 +310,10 @@ impl Engine {
         let layers = layers(&image)?;
         let id = ContainerId::from_random(random()?);
         let auto_remove = config.auto_remove;
+        let held = self.hold_volumes(&id, config, image.config).await?;
+        let config = held.config.clone();
         let entry = self.spawn(shared, &id, name, image.id, layers, config)?;
+        held.keep();
         Ok((entry, Created { id, warnings }, auto_remove))
     }
 
@@ -399,7 +404,7 @@ fn layers(image: &ImageView) -> Result<Vec<base::Digest>, EngineError> {
 }
 
 /// Bytes from the kernel. Source: getrandom(2).
-pub(super) fn random<const N: usize>() -> Result<[u8; N], EngineError> {
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], EngineError> {
     let mut bytes = [0; N];
     let filled = rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty());
     match filled {

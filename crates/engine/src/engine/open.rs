@@ -26,6 +26,7 @@ use crate::{
     record::{Record, Stage},
     records::Records,
     registry::{Entry, Registry, Snapshot},
+    volume::Volumes,
 };
 
 /// What the engine composes beside drivers.
@@ -126,6 +127,8 @@ fn open_blocking(
         warn!(error = %failure, "orphans cannot be looked for");
     }
     adopt(&found, &*images, &*networks);
+    let events = Events::default();
+    let volumes = Volumes::open(&config.data, &config.run, &found, events.clone())?;
     let drivers: HashMap<_, _> =
         drivers.into_iter().map(|driver| (driver.capabilities().isolation, driver)).collect();
     let shared = Shared {
@@ -133,10 +136,11 @@ fn open_blocking(
         drivers,
         registry: Registry::default(),
         execs: Execs::default(),
-        events: Events::default(),
+        events,
         files,
         images,
         networks,
+        volumes,
         host: HostFacts::read(),
         closing: watch::Sender::new(false),
         records,

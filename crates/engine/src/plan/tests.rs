@@ -105,6 +105,7 @@ fn what_cannot_be_is_refused_by_name() {
         target: target.into(),
         kind: MountKind::Tmpfs { size: None, mode: None, options: Vec::new() },
         read_only: false,
+        idmap: None,
     };
     let mut little_memory = Create::default();
     little_memory.limits.memory.limit = Some(ByteSize(1 << 20));

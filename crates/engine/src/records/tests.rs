@@ -24,6 +24,7 @@ fn record(byte: u8, name: &str) -> Record {
         error: None,
         network: crate::NetworkView::default(),
         handle: None,
+        remove_volumes: false,
         execs: BTreeMap::new(),
     }
 }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use base::ByteSize;
 use workload::{
-    Bind, Mount, MountFlags, MountSource, Propagation, PropagationKind, Tmpfs, profile,
+    Bind, IdMap, Mount, MountFlags, MountSource, Propagation, PropagationKind, Tmpfs, UserMap,
+    profile,
 };
 
 use super::Facts;
@@ -33,7 +34,7 @@ pub(super) fn mounts(
         !(taken || beside)
     });
     for own in &config.mounts {
-        mounts.push(asked(own, facts)?);
+        mounts.push(asked(own, config, facts)?);
     }
     mounts.sort_by_key(|mount| mount.target.components().count());
     Ok(mounts)
@@ -60,25 +61,59 @@ fn file(target: &Path, source: &Path) -> Mount {
     }
 }
 
-fn asked(request: &MountRequest, facts: &Facts) -> Result<Mount, EngineError> {
+fn asked(request: &MountRequest, config: &Create, facts: &Facts) -> Result<Mount, EngineError> {
     match &request.kind {
         MountKind::Bind { source, non_recursive, propagation, .. } => {
-            let recursive = !non_recursive;
-            let below = recursive && facts.kernel >= RECURSIVE_READ_ONLY;
-            Ok(Mount {
-                target: request.target.clone(),
-                source: MountSource::Bind(Bind { path: source.clone(), recursive, idmap: None }),
-                flags: MountFlags {
-                    read_only: request.read_only,
-                    recursive_read_only: request.read_only && below,
-                    ..MountFlags::default()
-                },
-                propagation: propagation.as_deref().map(parse_propagation).transpose()?.flatten(),
-            })
+            let propagation = propagation.as_deref().map(parse_propagation).transpose()?.flatten();
+            bound(request, source, !non_recursive, propagation, config, facts)
+        }
+        MountKind::Volume(volume) => {
+            let missing = || invalid("mount", format!("volume {} is not mounted", volume.name));
+            let source = facts.volumes.get(&request.target).ok_or_else(missing)?;
+            bound(request, source, true, None, config, facts)
         }
         MountKind::Tmpfs { size, mode, options } => {
             tmpfs(&request.target, request.read_only, *size, *mode, options)
         }
+    }
+}
+
+fn bound(
+    request: &MountRequest,
+    source: &Path,
+    recursive: bool,
+    propagation: Option<Propagation>,
+    config: &Create,
+    facts: &Facts,
+) -> Result<Mount, EngineError> {
+    let below = recursive && facts.kernel >= RECURSIVE_READ_ONLY;
+    let idmap = request.idmap.as_ref().map(|map| id_map(map, config)).transpose()?;
+    Ok(Mount {
+        target: request.target.clone(),
+        source: MountSource::Bind(Bind { path: source.to_owned(), recursive, idmap }),
+        flags: MountFlags {
+            read_only: request.read_only,
+            recursive_read_only: request.read_only && below,
+            ..MountFlags::default()
+        },
+        propagation,
+    })
+}
+
+/// The ids seen through a mount: as asked, with all ids as they are where only users or only
+/// groups were asked for; else the container's own.
+fn id_map(asked: &UserMap, config: &Create) -> Result<UserMap, EngineError> {
+    let missing = || {
+        let why = "idmap without ids takes a container in a user namespace (--userns): write \
+                   idmap=uids=ON_DISK-SEEN-COUNT;gids=ON_DISK-SEEN-COUNT";
+        invalid("mount", why.to_owned())
+    };
+    let all = || vec![IdMap { inside: 0, outside: 0, count: u32::MAX }];
+    match (asked.uids.is_empty(), asked.gids.is_empty()) {
+        (true, true) => config.user_map.clone().ok_or_else(missing),
+        (false, true) => Ok(UserMap { gids: all(), ..asked.clone() }),
+        (true, false) => Ok(UserMap { uids: all(), ..asked.clone() }),
+        (false, false) => Ok(asked.clone()),
     }
 }
 

@@ -52,6 +52,7 @@ fn tmpfs(target: &str, options: &[&str]) -> MountRequest {
             options: options.iter().map(|option| (*option).to_owned()).collect(),
         },
         read_only: false,
+        idmap: None,
     }
 }
 
@@ -171,6 +172,7 @@ fn binds_are_recursive_and_read_only_all_the_way_down_where_the_kernel_can() {
             propagation: Some("rslave".to_owned()),
         },
         read_only: true,
+        idmap: None,
     }];
     let at = |kernel| {
         let facts = Facts { kernel, ..facts() };

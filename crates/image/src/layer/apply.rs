@@ -3,7 +3,7 @@
 use std::io::BufRead;
 
 use super::{
-    Entry, EntryError, EntryKind, Exceeded, LayerError, Limits, Name, Segment,
+    Device, Entry, EntryError, EntryKind, Exceeded, LayerError, Limits, Name, Segment,
     path::{self, Place},
     tar::{Archive, TarError},
     tree::{Kind, Node, NodeId, Tree},
@@ -39,20 +39,31 @@ pub(super) struct File<'e> {
 /// What an archive came to.
 pub(super) struct Applied<F> {
     pub(super) tree: Tree<F>,
+    meaning: Meaning,
     pub(super) entries: u64,
     pub(super) content_bytes: u64,
     pub(super) xattrs_ignored: u64,
+}
+
+/// What names in an archive mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// A layer's: some of them hide what is below.
+    Layer,
+    /// Nothing but files. Device nodes, which open what is the host's, are refused.
+    Files,
 }
 
 /// Reads the archive to its end.
 pub(super) fn apply<C: Contents>(
     source: impl BufRead,
     contents: &mut C,
+    meaning: Meaning,
     limits: &Limits,
 ) -> Result<Applied<C::Place>, LayerError> {
     let mut archive = Archive::new(source, limits);
     let tree = Tree::new(limits);
-    let mut applied = Applied { tree, entries: 0, content_bytes: 0, xattrs_ignored: 0 };
+    let mut applied = Applied { tree, meaning, entries: 0, content_bytes: 0, xattrs_ignored: 0 };
     while let Some(entry) = archive.next_entry().map_err(LayerError::Tar)? {
         let path = entry.path.clone();
         applied.entry(entry, &mut archive, contents, limits).map_err(|error| match error {
@@ -100,7 +111,11 @@ impl<F> Applied<F> {
         let path = std::mem::take(&mut entry.path);
         let components = path::clean(&path, limits)?;
         entry.path = components.join(&b'/');
-        match path::place(&components)? {
+        let place = match self.meaning {
+            Meaning::Layer => path::place(&components)?,
+            Meaning::Files => path::plain(&components)?,
+        };
+        match place {
             Place::Ignored => {}
             Place::Root => match entry.kind {
                 EntryKind::Directory => self.tree.set_root(entry.attributes)?,
@@ -141,6 +156,10 @@ impl<F> Applied<F> {
             EntryKind::Fifo => Kind::Fifo,
             EntryKind::Device(device) => {
                 let (major, minor) = (device.major, device.minor);
+                // overlayfs's whiteout opens nothing.
+                if self.meaning == Meaning::Files && *device != Device::WHITEOUT {
+                    return Err(EntryError::HostDevice { major, minor }.into());
+                }
                 if major >= 1 << 12 || minor >= 1 << 20 {
                     return Err(EntryError::Device { major, minor }.into());
                 }

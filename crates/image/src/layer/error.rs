@@ -91,6 +91,16 @@ pub enum EntryError {
     /// A symbolic link to nothing.
     #[error("the target of the symbolic link is empty")]
     EmptyTarget,
+    /// A device node, where only files are wanted.
+    #[error(
+        "it is device node {major}:{minor}: only files, directories, links and pipes are taken"
+    )]
+    HostDevice {
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+    },
     /// A device number that Linux cannot express.
     #[error("device {major}:{minor} does not exist on Linux")]
     Device {
@@ -141,7 +151,8 @@ impl EntryError {
             | EntryError::LinkTarget(_)
             | EntryError::LinkDirectory(_)
             | EntryError::EmptyTarget
-            | EntryError::Device { .. } => ErrorKind::InvalidInput,
+            | EntryError::Device { .. }
+            | EntryError::HostDevice { .. } => ErrorKind::InvalidInput,
         }
     }
 }

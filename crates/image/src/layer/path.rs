@@ -80,6 +80,15 @@ pub(super) fn place<'a>(components: &'a [&'a [u8]]) -> Result<Place<'a>, EntryEr
     }
 }
 
+/// As [`place`], where no name means anything but itself.
+pub(super) fn plain<'a>(components: &'a [&'a [u8]]) -> Result<Place<'a>, EntryError> {
+    let Some((&name, parents)) = components.split_last() else { return Ok(Place::Root) };
+    match components.first() {
+        Some(first) if *first == RESERVED.as_bytes() => Err(EntryError::Whiteout),
+        Some(_) | None => Ok(Place::Entry { parents, name }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,7 +9,7 @@ use crate::{
     connect::Endpoint,
     error::CliError,
     output,
-    show::{container::ContainerJson, image::ImageJson},
+    show::{container::ContainerJson, image::ImageJson, volume::VolumeJson},
     template::{Template, Value},
 };
 
@@ -22,7 +22,7 @@ pub(crate) struct Args {
     #[arg(short, long, hide = true)]
     size: bool,
     /// Only inspect objects of the given type
-    #[arg(long, value_name = "string", value_parser = ["container", "image"])]
+    #[arg(long, value_name = "string", value_parser = ["container", "image", "volume"])]
     r#type: Option<String>,
     /// Which containers and images
     #[arg(required = true, value_name = "NAME|ID")]
@@ -63,6 +63,15 @@ impl ImageArgs {
     }
 }
 
+/// `volume inspect`.
+pub(super) async fn volumes(
+    format: Option<String>,
+    names: Vec<String>,
+    to: &Endpoint,
+) -> Result<u8, CliError> {
+    Args { format, size: false, r#type: Some("volume".to_owned()), names }.run(to).await
+}
+
 impl Args {
     pub(super) async fn run(self, to: &Endpoint) -> Result<u8, CliError> {
         let template = match self.format.as_deref() {
@@ -98,7 +107,7 @@ impl Args {
 /// A container of this name, or else an image. What is neither is told in Docker's words.
 async fn look(client: &mut Client, name: &str, kind: Option<&str>) -> Result<Value, ClientError> {
     let mut hints = Vec::new();
-    if kind != Some("image") {
+    if !matches!(kind, Some("image" | "volume")) {
         match client.inspect(name).await {
             Ok(container) => return Ok(Value::of(&ContainerJson::of(&container))),
             Err(ClientError::Refused(failure))
@@ -109,8 +118,16 @@ async fn look(client: &mut Client, name: &str, kind: Option<&str>) -> Result<Val
             Err(error) => return Err(error),
         }
     }
-    match client.image_inspect(name).await {
-        Ok(image) => Ok(Value::of(&ImageJson::of(&image))),
+    if kind != Some("volume") {
+        match client.image_inspect(name).await {
+            Ok(image) => return Ok(Value::of(&ImageJson::of(&image))),
+            Err(ClientError::Refused(failure))
+                if kind.is_none() && failure.kind == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    match client.volume_inspect(name).await {
+        Ok(volume) => Ok(Value::of(&VolumeJson::of(&volume))),
         Err(ClientError::Refused(mut failure))
             if kind.is_none() && failure.kind == ErrorKind::NotFound =>
         {

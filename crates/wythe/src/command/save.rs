@@ -64,7 +64,8 @@ impl Part {
     }
 }
 
-fn beside(path: &Path) -> PathBuf {
+/// A name for what is not yet whole.
+pub(super) fn beside(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}.part", std::process::id()));
     PathBuf::from(name)

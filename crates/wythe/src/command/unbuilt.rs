@@ -27,7 +27,6 @@ pub(crate) const UNBUILT: &[(&str, &str)] = &[
     ("swarm", "Swarm, which Wythe leaves to Kubernetes"),
     ("trust", "signatures"),
     ("update", "new limits for a container that exists"),
-    ("volume", "named volumes; use -v /host/path:/container/path"),
 ];
 
 /// Why these words are no command of ours.

@@ -18,6 +18,12 @@ pub(super) struct StorageFlags {
     /// Mount a tmpfs directory
     #[arg(long, value_name = "list")]
     tmpfs: Vec<String>,
+    /// Mount volumes from the specified container(s)
+    #[arg(long, value_name = "list")]
+    volumes_from: Vec<String>,
+    /// Optional volume driver for the container
+    #[arg(long, value_name = "string")]
+    volume_driver: Option<String>,
     /// Mount the container's root filesystem as read only
     #[arg(long)]
     read_only: bool,
@@ -58,6 +64,8 @@ impl StorageFlags {
                 return Err(FlagError::Conflict(twice));
             }
         }
+        create.volumes_from = self.volumes_from;
+        create.volume_driver = self.volume_driver;
         create.read_only = self.read_only;
         create.shm_size = self.shm_size.filter(|size| size.bytes() > 0);
         Ok(())

@@ -28,8 +28,6 @@ const UNBUILT: &[(&str, bool, &str)] = &[
     ("runtime", true, "other runtimes; use --isolation"),
     ("storage-opt", true, "storage options"),
     ("use-api-socket", false, "Docker's API"),
-    ("volume-driver", true, "volumes"),
-    ("volumes-from", true, "volumes"),
 ];
 
 /// The first of them that was typed.

@@ -73,8 +73,12 @@ struct GraphDriver {
 #[serde(rename_all = "PascalCase")]
 struct Mount {
     r#type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
     source: String,
     destination: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    driver: Option<&'static str>,
     mode: String,
     #[serde(rename = "RW")]
     rw: bool,
@@ -216,14 +220,32 @@ fn mount(mount: &MountRequest) -> Mount {
     match &mount.kind {
         MountKind::Bind { source, propagation, .. } => Mount {
             r#type: "bind",
+            name: None,
+            driver: None,
             source: source.display().to_string(),
             destination,
             mode,
             rw,
             propagation: propagation.clone().unwrap_or_else(|| "rprivate".to_owned()),
         },
+        // Docker's mode of a volume that was asked for: a label that all may share.
+        MountKind::Volume(volume) => Mount {
+            r#type: "volume",
+            name: Some(volume.name.clone()),
+            source: volume.source.iter().map(|path| path.display().to_string()).collect(),
+            destination,
+            driver: Some("local"),
+            mode: match mount.read_only || volume.anonymous {
+                true => mode,
+                false => "z".to_owned(),
+            },
+            rw,
+            propagation: String::new(),
+        },
         MountKind::Tmpfs { .. } => Mount {
             r#type: "tmpfs",
+            name: None,
+            driver: None,
             source: String::new(),
             destination,
             mode,
@@ -255,13 +277,25 @@ fn config(container: &Container) -> Config {
         env: config.env.clone(),
         cmd: if command.is_empty() { None } else { Some(command) },
         image: super::familiar(&config.image).to_owned(),
-        volumes: None,
+        volumes: anonymous(config),
         working_dir: config.working_dir.clone().unwrap_or_default(),
         entrypoint: config.entrypoint.clone(),
         labels: config.labels.clone(),
         stop_signal: config.stop_signal.map(|signal| signal.to_string()),
         stop_timeout: config.stop_timeout_s,
     }
+}
+
+/// Paths of anonymous volumes, as Docker has them beside the image's.
+fn anonymous(config: &engine::Create) -> Option<BTreeMap<String, Empty>> {
+    let paths = config.mounts.iter().filter_map(|mount| match &mount.kind {
+        MountKind::Volume(volume) if volume.anonymous => {
+            Some((mount.target.display().to_string(), Empty {}))
+        }
+        MountKind::Volume(_) | MountKind::Bind { .. } | MountKind::Tmpfs { .. } => None,
+    });
+    let paths: BTreeMap<_, _> = paths.collect();
+    if paths.is_empty() { None } else { Some(paths) }
 }
 
 fn network(container: &Container) -> NetworkSettings {

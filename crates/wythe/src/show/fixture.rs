@@ -81,6 +81,7 @@ fn create() -> Create {
                     propagation: None,
                 },
                 read_only: true,
+                idmap: None,
             },
             MountRequest {
                 target: "/run".into(),
@@ -90,6 +91,7 @@ fn create() -> Create {
                     options: Vec::new(),
                 },
                 read_only: false,
+                idmap: None,
             },
         ],
         ..Create::default()

@@ -20,7 +20,7 @@ pub(crate) struct HostConfig {
     port_bindings: BTreeMap<String, Vec<Binding>>,
     restart_policy: RestartPolicy,
     auto_remove: bool,
-    volume_driver: &'static str,
+    volume_driver: String,
     volumes_from: Option<Vec<String>>,
     console_size: [u16; 2],
     cap_add: Option<Vec<String>>,
@@ -140,8 +140,8 @@ impl HostConfig {
             port_bindings: port_bindings(create),
             restart_policy: restart_policy(create.restart),
             auto_remove: create.auto_remove,
-            volume_driver: "",
-            volumes_from: None,
+            volume_driver: create.volume_driver.clone().unwrap_or_default(),
+            volumes_from: some(create.volumes_from.clone()),
             console_size: [0, 0],
             cap_add: some(security.cap_add.iter().map(|name| capability(name)).collect()),
             cap_drop: some(security.cap_drop.iter().map(|name| capability(name)).collect()),
@@ -281,13 +281,19 @@ fn port_bindings(create: &Create) -> BTreeMap<String, Vec<Binding>> {
 }
 
 fn bind(mount: &MountRequest) -> Option<String> {
-    let MountKind::Bind { source, propagation, .. } = &mount.kind else { return None };
+    let (source, propagation) = match &mount.kind {
+        MountKind::Bind { source, propagation, .. } => {
+            (source.display().to_string(), propagation.as_deref())
+        }
+        MountKind::Volume(volume) if !volume.anonymous => (volume.name.clone(), None),
+        MountKind::Volume(_) | MountKind::Tmpfs { .. } => return None,
+    };
     let mut options: Vec<&str> = Vec::new();
     if mount.read_only {
         options.push("ro");
     }
-    options.extend(propagation.as_deref());
-    let bind = format!("{}:{}", source.display(), mount.target.display());
+    options.extend(propagation);
+    let bind = format!("{source}:{}", mount.target.display());
     Some(if options.is_empty() { bind } else { format!("{bind}:{}", options.join(",")) })
 }
 

@@ -63,16 +63,19 @@ pub(crate) fn row(container: &Container, no_trunc: bool, now: Timestamp) -> Valu
         .iter()
         .filter_map(|mount| match &mount.kind {
             MountKind::Bind { source, .. } => Some(cut(&source.display().to_string())),
+            MountKind::Volume(volume) => Some(cut(&volume.name)),
             MountKind::Tmpfs { .. } => None,
         })
         .collect();
+    let is_volume = |mount: &&engine::MountRequest| matches!(mount.kind, MountKind::Volume(_));
+    let volumes = config.mounts.iter().filter(is_volume).count();
     let row = Row {
         command: format!("{:?}", cut(&command(container))),
         created_at: time::table(container.created),
         id: if no_trunc { container.id.as_str() } else { container.id.short() }.to_owned(),
         image: super::familiar(&config.image).to_owned(),
         labels: labels.join(","),
-        local_volumes: "0".to_owned(),
+        local_volumes: volumes.to_string(),
         mounts: mounts.join(","),
         names: container.name.as_str().to_owned(),
         networks: super::host_config::network_name(&config.network),

@@ -141,11 +141,11 @@ fn meets(kind: &str, value: &str, container: &Container) -> bool {
         }
         "volume" => config.mounts.iter().any(|mount| {
             let source = match &mount.kind {
-                MountKind::Bind { source, .. } => Some(source),
+                MountKind::Bind { source, .. } => source.to_str(),
+                MountKind::Volume(volume) => Some(volume.name.as_str()),
                 MountKind::Tmpfs { .. } => None,
             };
-            mount.target.to_str() == Some(value)
-                || source.is_some_and(|source| source.to_str() == Some(value))
+            mount.target.to_str() == Some(value) || source == Some(value)
         }),
         "health" => value == "none",
         // Those that bounds have taken.
