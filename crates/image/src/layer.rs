@@ -127,7 +127,8 @@ pub fn unpack(
     limits: &Limits,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Layer, LayerError> {
-    directory(input, root, Meaning::Files, Marks::Trusted, limits, progress)
+    let marks = if sys::userns::is_confined() { Marks::User } else { Marks::Trusted };
+    directory(input, root, Meaning::Files, marks, limits, progress)
 }
 
 fn directory(

@@ -98,9 +98,21 @@ fn bind(
     if let Some(map) = map {
         let namespace = idmap::namespace(map)?;
         map_ids(mount.as_fd(), namespace.as_fd(), recursive)
-            .map_err(|error| step("map ids of", &error))?;
+            .map_err(|error| unmapped(path, &error))?;
     }
     Ok(mount)
+}
+
+/// Why ids cannot be mapped. Source: mount_setattr(2): `EINVAL` if the file system cannot, or is
+/// mapped already; `ENOSYS` before Linux 5.12.
+fn unmapped(path: &Path, error: &std::io::Error) -> DriverError {
+    match rustix::io::Errno::from_io_error(error) {
+        Some(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => DriverError::Unsupported {
+            what: format!("idmap of {}", path.display()),
+            why: "its file system cannot map ids, or the kernel is older than 5.12".into(),
+        },
+        Some(_) | None => DriverError::step(format!("map ids of {}", path.display()), error),
+    }
 }
 
 /// A detached copy of the mount tree at a path.

@@ -59,7 +59,11 @@ pub(crate) fn tree(
 /// clears capabilities and set-user-id, and everything changes the time.
 pub(crate) fn dress(at: BorrowedFd<'_>, name: &[u8], found: &Found) -> rustix::io::Result<()> {
     let (owner, group) = (Some(Uid::from_raw(found.uid)), Some(Gid::from_raw(found.gid)));
-    chownat(at, name, owner, group, AtFlags::SYMLINK_NOFOLLOW)?;
+    match chownat(at, name, owner, group, AtFlags::SYMLINK_NOFOLLOW) {
+        // In a user namespace, what belongs to ids that it does not know becomes its root's.
+        Err(Errno::INVAL | Errno::PERM) if sys::userns::is_confined() => {}
+        other => other?,
+    }
     if !matches!(found.kind, FoundKind::Symlink(_)) {
         chmodat(at, name, Mode::from_raw_mode(found.mode.into()), AtFlags::empty())?;
     }
@@ -68,6 +72,7 @@ pub(crate) fn dress(at: BorrowedFd<'_>, name: &[u8], found: &Found) -> rustix::i
         match lsetxattr(&*path, &**key, value, XattrFlags::empty()) {
             // A file system without a kind of attribute is no reason to refuse the rest.
             Ok(()) | Err(Errno::NOTSUP) => {}
+            Err(Errno::PERM) if sys::userns::is_confined() => {}
             Err(error) => return Err(error),
         }
     }

@@ -57,6 +57,9 @@ pub enum VolumeError {
         /// Who.
         users: Vec<String>,
     },
+    /// Its content is being copied, exported or filled.
+    #[error("volume {0} is being copied or filled: try again when that is done")]
+    Busy(String),
     /// There is one already.
     #[error("volume {0} already exists")]
     Exists(String),
@@ -146,6 +149,7 @@ impl VolumeError {
             | VolumeError::NoSuchSnapshot { .. } => ErrorKind::NotFound,
             VolumeError::InUse { .. }
             | VolumeError::Running { .. }
+            | VolumeError::Busy(_)
             | VolumeError::Exists(_)
             | VolumeError::NotEmpty(_)
             | VolumeError::SnapshotExists { .. } => ErrorKind::Conflict,

@@ -44,7 +44,7 @@ impl Store {
     pub fn snapshot(&self, volume: &str, name: Option<&str>) -> Result<Snapshot, VolumeError> {
         let kept = self.kept(volume)?;
         kept.ours("take a snapshot of")?;
-        let _work = kept.work();
+        let _shared = kept.shared();
         let home = self.directory(&kept.meta.name).join(SNAPSHOTS);
         let name = self.snapshot_name(&kept, name)?;
         let target = home.join(name.as_str());
@@ -105,7 +105,7 @@ impl Store {
     /// [`VolumeError::NoSuchSnapshot`].
     pub fn remove_snapshot(&self, volume: &str, snapshot: &str) -> Result<(), VolumeError> {
         let kept = self.kept(volume)?;
-        let _work = kept.work();
+        let _alone = kept.alone()?;
         let path = self.snapshot_path(&kept, snapshot)?;
         let grave = self.beside()?;
         disk::rename_new(&path, &grave.path.join(DATA)).map_err(disk::failed("remove", &path))?;
@@ -120,7 +120,7 @@ impl Store {
     pub fn restore(&self, volume: &str, snapshot: &str) -> Result<How, VolumeError> {
         let kept = self.kept(volume)?;
         kept.ours("restore")?;
-        let _work = kept.work();
+        let _alone = kept.alone()?;
         self.idle(&kept, "restore")?;
         let from = self.snapshot_path(&kept, snapshot)?.join(DATA);
         let staged = self.beside()?;
@@ -143,7 +143,7 @@ impl Store {
         if self.kept(name.as_str()).is_ok() {
             return Err(exists());
         }
-        let _work = kept.work();
+        let _shared = kept.shared();
         let staged = self.beside()?;
         let mut meta = Meta::new(name.clone());
         meta.labels.clone_from(&kept.meta.labels);

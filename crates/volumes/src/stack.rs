@@ -12,8 +12,8 @@ use rustix::{
     fs::{CWD, Mode, OFlags, ResolveFlags},
     io::{Errno, Result},
     mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
-        fsopen,
+        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
+        fsconfig_set_string, fsmount, fsopen,
     },
 };
 
@@ -27,6 +27,10 @@ impl Stack {
     pub(crate) fn new(layers: &[PathBuf], empty: &Path) -> Result<Stack> {
         let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
         fsconfig_set_string(&context, c"source", c"overlay")?;
+        if sys::userns::is_confined() {
+            // What layers hide is marked with `user.overlay.*` there.
+            fsconfig_set_flag(&context, c"userxattr")?;
+        }
         let open = |path: &Path| {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             rustix::fs::openat(CWD, path, flags, Mode::empty())

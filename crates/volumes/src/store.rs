@@ -23,7 +23,8 @@ use std::{
     os::fd::AsFd as _,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        TryLockError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -72,8 +73,10 @@ struct Inner {
 pub(crate) struct Kept {
     pub(crate) meta: Meta,
     pub(crate) kind: Kind,
-    /// Held by whoever changes its content as a whole.
-    work: Mutex<()>,
+    /// Shared by those who copy or mount its content, held alone by whoever takes it away.
+    content: RwLock<()>,
+    /// Held by whoever makes it ready.
+    ready: Mutex<()>,
 }
 
 /// A volume to be made.
@@ -249,7 +252,7 @@ impl Store {
     /// [`VolumeError::NoSuchVolume`], [`VolumeError::InUse`].
     pub fn remove(&self, name: &str) -> Result<(), VolumeError> {
         let kept = self.kept(name)?;
-        let _work = kept.work();
+        let _alone = kept.alone()?;
         let grave = self.grave();
         {
             let mut inner = self.inner();
@@ -264,7 +267,10 @@ impl Store {
             }
             inner.volumes.remove(name);
         }
-        disk::sync(&self.root)?;
+        // Whatever a power cut brings back of it, nobody knows its name.
+        if !kept.meta.anonymous {
+            disk::sync(&self.root)?;
+        }
         // Deleted when it is dropped; what cannot be deleted now is when the store is next opened.
         drop(grave);
         Ok(())
@@ -373,12 +379,26 @@ impl Store {
 
 impl Kept {
     pub(crate) fn new(meta: Meta, kind: Kind) -> Kept {
-        Kept { meta, kind, work: Mutex::new(()) }
+        Kept { meta, kind, content: RwLock::new(()), ready: Mutex::new(()) }
     }
 
-    /// Waits until nobody else changes its content as a whole.
-    pub(crate) fn work(&self) -> MutexGuard<'_, ()> {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Waits until nobody takes its content away.
+    pub(crate) fn shared(&self) -> RwLockReadGuard<'_, ()> {
+        self.content.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has its content alone. It does not wait: an export lasts as long as its reader likes.
+    pub(crate) fn alone(&self) -> Result<RwLockWriteGuard<'_, ()>, VolumeError> {
+        match self.content.try_write() {
+            Ok(guard) => Ok(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(VolumeError::Busy(self.meta.name.to_string())),
+        }
+    }
+
+    /// Waits until nobody else makes it ready.
+    fn ready(&self) -> MutexGuard<'_, ()> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Fails unless the store keeps its content.

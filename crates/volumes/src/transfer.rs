@@ -36,7 +36,7 @@ impl Store {
         V::Error: From<VolumeError>,
     {
         let kept = self.kept(volume)?;
-        let _work = kept.work();
+        let _shared = kept.shared();
         let data = disk::open(&self.content(&kept))?;
         let but = [populate::INSIDE.0.as_bytes(), populate::INSIDE.1.as_bytes()];
         walk::walk(data.as_fd(), &but, visitor)
@@ -66,7 +66,7 @@ impl Store {
         let Staged { beside, data } = staged;
         disk::sync_all(data, &beside.path)?;
         if let Ok(kept) = self.kept(volume) {
-            let _work = kept.work();
+            let _alone = kept.alone()?;
             self.may_import(&kept, replace)?;
             return self.exchange(&kept, &beside);
         }

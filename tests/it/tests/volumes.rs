@@ -219,12 +219,17 @@ fn parts_ids_and_propagation_are_as_asked() {
         let ran = mount(&format!("type=volume,src=vv,dst=/srv,volume-subpath={bad}"), &["true"]);
         assert!(ran.code == 125 && ran.err.contains("cannot access path"), "{ran:?}");
     }
-    let map = "uids=0-1000-1;gids=0-1000-1";
-    let owner =
-        mount(&format!("type=volume,src=vv,dst=/srv,idmap={map}"), &["ls", "-ln", "/srv/a"]);
-    if owner.code != 0 {
-        // Some file systems cannot; then it says so.
-        assert!(owner.err.contains("map ids") || owner.err.contains("id map"), "{owner:?}");
+    let map = "uids=0-1000-1;gids=0-1001-1";
+    let write = ["sh", "-c", "echo x > /srv/mapped"];
+    let user = ["--rm", "--user", "1000:1001", "--mount"];
+    let text = format!("type=volume,src=vv,dst=/srv,idmap={map}");
+    let ran = run(&instance, &[&user[..], &[&text, "demo"], &write].concat());
+    if ran.code == 0 {
+        // Root's on disk, the user's inside, both ways.
+        let made = fs::metadata(path.join("mapped")).unwrap();
+        assert_eq!((made.uid(), made.gid()), (0, 0), "{ran:?}");
+    } else {
+        assert!(ran.err.contains("cannot map ids"), "{ran:?}");
     }
     let text = format!("type=bind,src={},dst=/srv,idmap", path.display());
     let none = mount(&text, &["true"]);

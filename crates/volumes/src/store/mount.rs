@@ -74,7 +74,8 @@ impl Store {
         stack: &mut Option<Stack>,
     ) -> Result<PathBuf, VolumeError> {
         let kept = self.kept(&wanted.volume)?;
-        let _work = kept.work();
+        let _shared = kept.shared();
+        let _ready = kept.ready();
         self.activate(&kept.meta.name, user);
         let path = self.content(&kept);
         if let Kind::Tmpfs(options) = &kept.kind {
@@ -191,7 +192,7 @@ impl Store {
             of_user.filter_map(|(name, _)| inner.volumes.get(name).cloned()).collect()
         };
         for kept in &kept {
-            let _work = kept.work();
+            let _ready = kept.ready();
             let mut inner = self.inner();
             let Some(users) = inner.active.get_mut(&kept.meta.name) else { continue };
             users.remove(user);

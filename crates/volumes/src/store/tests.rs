@@ -140,6 +140,33 @@ fn snapshots_keep_what_was_and_bring_it_back() {
 }
 
 #[test]
+fn what_is_exported_is_not_taken_away_meanwhile() {
+    struct Stalls<'s>(&'s Store);
+    impl crate::Visit for Stalls<'_> {
+        type Error = VolumeError;
+        fn enter(&mut self, _: &crate::Found) -> Result<(), VolumeError> {
+            assert!(matches!(self.0.remove("db"), Err(VolumeError::Busy(_))));
+            assert!(matches!(self.0.restore("db", "s1"), Err(VolumeError::Busy(_))));
+            // Who starts does not wait for a reader.
+            self.0.mount("a", &[wanted("db")], &[]).map(drop)
+        }
+        fn leave(&mut self, _: &crate::Found) -> Result<(), VolumeError> {
+            Ok(())
+        }
+        fn leaf(&mut self, _: &crate::Found, _: Option<&fs::File>) -> Result<(), VolumeError> {
+            Ok(())
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(&dir);
+    store.create(new("db")).unwrap();
+    store.snapshot("db", None).unwrap();
+    store.export("db", &mut Stalls(&store)).unwrap();
+    store.unmount("a");
+    store.restore("db", "s1").unwrap();
+}
+
+#[test]
 fn an_import_replaces_everything_or_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(&dir);

@@ -52,6 +52,7 @@ impl Place<'_> {
                 propagation: None,
             },
             read_only: true,
+            idmap: None,
         };
         let bridged = self.isolation != Isolation::Host;
         Create {
