@@ -244,7 +244,7 @@ fn asked(request: &DeviceRequest, list: &mut Vec<(DeviceNode, String)>) -> Resul
     if metadata.is_dir() {
         return walk(host, container, permissions, DEPTH_MAX, list).map_err(gathering);
     }
-    let node = node(container, &metadata)
+    let node = node(host, container, &metadata)
         .ok_or_else(|| invalid("device", format!("{} is not a device node", host.display())))?;
     list.push((node, permissions.clone()));
     Ok(())
@@ -264,7 +264,7 @@ fn walk(
         let metadata = entry.metadata()?;
         if metadata.is_dir() && depth > 0 {
             walk(&entry.path(), &inside, permissions, depth - 1, list)?;
-        } else if let Some(node) = node(&inside, &metadata) {
+        } else if let Some(node) = node(&entry.path(), &inside, &metadata) {
             if list.len() >= DEVICES_MAX {
                 return Err(io::Error::other(format!("more than {DEVICES_MAX} devices")));
             }
@@ -274,7 +274,7 @@ fn walk(
     Ok(())
 }
 
-fn node(path: &Path, metadata: &fs::Metadata) -> Option<DeviceNode> {
+fn node(host: &Path, path: &Path, metadata: &fs::Metadata) -> Option<DeviceNode> {
     let kind = match metadata.file_type() {
         kind if kind.is_char_device() => DeviceKind::Character,
         kind if kind.is_block_device() => DeviceKind::Block,
@@ -283,6 +283,7 @@ fn node(path: &Path, metadata: &fs::Metadata) -> Option<DeviceNode> {
     let number = metadata.rdev();
     Some(DeviceNode {
         path: path.to_owned(),
+        host: (host != path).then(|| host.to_owned()),
         kind,
         major: rustix::fs::major(number),
         minor: rustix::fs::minor(number),

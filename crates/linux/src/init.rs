@@ -229,6 +229,10 @@ fn may_fail(op: &Op, errno: Errno) -> bool {
     match op {
         Op::Limit { required, .. } => !required && errno == Errno::PERM,
         Op::OomScore(_) => matches!(errno, Errno::PERM | Errno::ACCESS),
+        // Whoever shares the host's has message queues only if the host has mounted them.
+        Op::Mount { mount, .. } => {
+            &*mount.fstype == c"mqueue" && mount.or_bind.is_some() && errno == Errno::NOENT
+        }
         // Kernels without keyrings, and users at their quota.
         Op::Keyring(_) => true,
         _ => false,

@@ -6,7 +6,10 @@
 
 use std::{
     fs::File,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
 };
 
 use rustix::{
@@ -22,6 +25,7 @@ use crate::{
     plan::Plan,
     prepare::{self, Given},
     report::{self, Message},
+    sysctl::Parameter,
 };
 
 /// A child on its way to the command.
@@ -79,8 +83,10 @@ pub(crate) fn start(plan: Plan, given: &Given) -> Result<Launching, DriverError>
         channel: child_end.as_fd(),
     };
     let cgroup = given.cgroup.as_ref().map(AsFd::as_fd);
-    let child = sys::clone::spawn(plan.namespaces, cgroup, || body.run());
+    let set = set_parameters(&plan.sysctls);
+    let child = set.map(|()| sys::clone::spawn(plan.namespaces, cgroup, || body.run()));
     visit.leave()?;
+    let child = child?;
     let child = child.map_err(|error| {
         DriverError::step(format!("clone with {} namespaces", Kinds(plan.namespaces)), &error)
     })?;
@@ -244,6 +250,16 @@ fn text(errno: i32) -> String {
         Errno::PERM => "operation not permitted".into(),
         other => other.to_string(),
     }
+}
+
+/// Sets kernel parameters of the namespaces that this process is in.
+fn set_parameters(all: &[Parameter]) -> Result<(), DriverError> {
+    for (path, value) in all {
+        let path = std::path::Path::new("/proc").join(std::ffi::OsStr::from_bytes(path.to_bytes()));
+        std::fs::write(&path, value.to_bytes())
+            .map_err(|error| DriverError::step(format!("set {}", path.display()), &error))?;
+    }
+    Ok(())
 }
 
 /// Namespaces that this process visits while it clones, and the way back.

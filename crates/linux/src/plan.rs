@@ -23,7 +23,10 @@ pub(crate) use self::{
     container::container,
     exec::{Joined, join},
 };
-use crate::op::{Command, Hook, Op, Slot};
+use crate::{
+    op::{Command, Hook, Op, Slot},
+    sysctl::Parameter,
+};
 
 /// What a descriptor of the launch's table is, in the order of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +64,8 @@ pub(crate) struct Plan {
     pub(crate) visits: Vec<(Slot, Namespaces)>,
     /// Ids to write for the new user namespace.
     pub(crate) user: Option<UserMap>,
+    /// Kernel parameters that the parent sets during its visits.
+    pub(crate) sysctls: Vec<Parameter>,
     /// The child's operations.
     pub(crate) ops: Vec<Op>,
     /// The command.

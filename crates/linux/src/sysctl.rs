@@ -20,17 +20,67 @@ enum Owner {
     Uts,
 }
 
-/// Operations that set the sandbox's parameters.
+/// A parameter: its path below `/proc`, and its value.
+pub(crate) type Parameter = (CString, CString);
+
+/// Operations that set the sandbox's parameters from inside.
 pub(crate) fn ops(sandbox: &SandboxSpec, isolation: Isolation) -> Result<Vec<Op>, DriverError> {
-    sandbox.sysctls.iter().map(|(name, value)| op(sandbox, isolation, name, value)).collect()
+    let inside = |name: &str| !is_of_parents(sandbox, name);
+    let all = sandbox.sysctls.iter().filter(|(name, _)| inside(name));
+    all.map(|(name, value)| {
+        let (path, value) = parameter(sandbox, isolation, name, value)?;
+        Ok(Op::Sysctl { path, value })
+    })
+    .collect()
 }
 
-fn op(
+/// Parameters that the parent sets: those of a network that is older than the container's user
+/// namespace, which has no power over it.
+pub(crate) fn by_parent(
+    sandbox: &SandboxSpec,
+    isolation: Isolation,
+) -> Result<Vec<Parameter>, DriverError> {
+    let all = sandbox.sysctls.iter().filter(|(name, _)| is_of_parents(sandbox, name));
+    all.map(|(name, value)| {
+        let value = if name == PING { groups_outside(sandbox, value) } else { value.clone() };
+        parameter(sandbox, isolation, name, &value)
+    })
+    .collect()
+}
+
+fn is_of_parents(sandbox: &SandboxSpec, name: &str) -> bool {
+    let older = matches!(sandbox.network, Network::Given | Network::Join(_));
+    let of_network = parts(name).is_some_and(|parts| owner(&parts) == Some(Owner::Network));
+    older && of_network && sandbox.user.is_some()
+}
+
+/// The one parameter whose value is ids: a range of groups. Source: icmp(7).
+const PING: &str = "net.ipv4.ping_group_range";
+
+/// A range of groups as it is called outside; what is no such range stays as it is.
+fn groups_outside(sandbox: &SandboxSpec, value: &str) -> String {
+    let numbers: Vec<u32> = value.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+    let ([first, last], Some(map)) = (numbers.as_slice(), &sandbox.user) else {
+        return value.to_owned();
+    };
+    let range = map.gids.iter().find(|range| {
+        *first >= range.inside && last.checked_sub(range.inside).is_some_and(|at| at < range.count)
+    });
+    match range {
+        Some(range) => {
+            let outside = |id: u32| range.outside.saturating_add(id.saturating_sub(range.inside));
+            format!("{} {}", outside(*first), outside(*last))
+        }
+        None => value.to_owned(),
+    }
+}
+
+fn parameter(
     sandbox: &SandboxSpec,
     isolation: Isolation,
     name: &str,
     value: &str,
-) -> Result<Op, DriverError> {
+) -> Result<Parameter, DriverError> {
     let invalid =
         |why: &str| DriverError::Invalid { what: format!("sysctl {name}"), why: why.into() };
     let parts = parts(name).ok_or_else(|| invalid("it must be words joined by dots"))?;
@@ -45,7 +95,7 @@ fn op(
         return Err(invalid(&format!("the {which} namespace is the host's")));
     }
     let text = |text: String| CString::new(text).map_err(|_| invalid("it holds a zero byte"));
-    Ok(Op::Sysctl { path: text(format!("sys/{}", parts.join("/")))?, value: text(value.into())? })
+    Ok((text(format!("sys/{}", parts.join("/")))?, text(value.into())?))
 }
 
 /// A name as path: dots and slashes change places if the first separator is a dot.

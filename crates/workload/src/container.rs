@@ -191,6 +191,9 @@ pub enum PropagationKind {
 pub struct DeviceNode {
     /// Absolute path inside.
     pub path: PathBuf,
+    /// Where the host has it, if not at the same path: who may make no nodes binds that one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<PathBuf>,
     /// Character, block or FIFO.
     pub kind: DeviceKind,
     /// Major number.

@@ -126,7 +126,8 @@ pub(crate) fn container(input: Input<'_>) -> Planned<Plan> {
     ops.extend(privilege::become_command(input, hold, false)?);
     let visits = scene.visits.into_iter().map(|(source, kind)| (table.add(source), kind)).collect();
     let user = scene.user.filter(|map| map.join.is_none());
-    Ok(Plan { table: table.0, namespaces, visits, user, ops, command })
+    let sysctls = sysctl::by_parent(input.sandbox, input.isolation)?;
+    Ok(Plan { table: table.0, namespaces, visits, user, sysctls, ops, command })
 }
 
 pub(super) fn join_cgroup(table: &mut Table, files: usize) -> Vec<Op> {

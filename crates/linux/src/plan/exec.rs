@@ -74,5 +74,6 @@ pub(crate) fn join(input: Input<'_>, joined: Joined) -> Planned<Plan> {
     let command = privilege::command(input, None)?;
     ops.extend(privilege::become_command(input, Vec::new(), sibling)?);
     let namespaces = Namespaces::default();
-    Ok(Plan { table: table.0, namespaces, visits: Vec::new(), user: None, ops, command })
+    let (visits, sysctls) = (Vec::new(), Vec::new());
+    Ok(Plan { table: table.0, namespaces, visits, user: None, sysctls, ops, command })
 }

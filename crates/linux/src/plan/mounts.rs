@@ -333,7 +333,9 @@ fn given(node: &DeviceNode, bind: bool) -> Planned<Op> {
     // A user namespace may make FIFOs.
     let bind = bind && node.kind != DeviceKind::Fifo;
     let path = path.to_str().map_err(|_| invalid("device", "its path must be UTF-8"))?;
-    device(path, path, made, bind)
+    let host = node.host.as_deref().map(|host| c_path("device", host)).transpose()?;
+    let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or(path);
+    device(path, host, made, bind)
 }
 
 fn device(path: &str, host: &str, node: Node, bind: bool) -> Planned<Op> {

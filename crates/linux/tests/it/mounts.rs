@@ -37,6 +37,7 @@ fn the_default_mounts_are_there() {
 fn devices_and_links_are_there() {
     let Some(mut fixture) = Fixture::new() else { return };
     fixture.container.devices.push(DeviceNode {
+        host: None,
         path: "/dev/made/fifo".into(),
         kind: DeviceKind::Fifo,
         major: 0,

@@ -196,6 +196,7 @@ pub(super) fn device_nodes(spec: &Spec) -> Result<Vec<DeviceNode>, ConvertError>
                 u32::try_from(n).map_err(|_| ConvertError::invalid("linux.devices", why()))
             };
             Ok(DeviceNode {
+                host: None,
                 path: device.path().clone(),
                 kind: match device.typ() {
                     LinuxDeviceType::C | LinuxDeviceType::U => DeviceKind::Character,
