@@ -32,6 +32,7 @@ mod step;
 mod stopped;
 #[cfg(test)]
 mod tests;
+mod userns;
 mod view;
 mod volume;
 

@@ -250,9 +250,16 @@ fn sysctls(config: &Create, facts: &Facts) -> BTreeMap<String, String> {
             sysctls.entry(name.to_owned()).or_insert_with(|| value.to_owned());
         };
         default("net.ipv4.ip_unprivileged_port_start", "0");
-        // The range is of ids inside, which a user namespace may not have.
-        if config.user_map.is_none() {
-            default("net.ipv4.ping_group_range", &format!("0 {}", facts.last_group));
+        // The range is of ids inside, which a user namespace may have few of.
+        let last = match &config.user_map {
+            None => Some(facts.last_group),
+            Some(map) => {
+                let first = map.gids.iter().find(|range| range.inside == 0);
+                first.map(|range| range.count.saturating_sub(1).min(facts.last_group))
+            }
+        };
+        if let Some(last) = last {
+            default("net.ipv4.ping_group_range", &format!("0 {last}"));
         }
     }
     sysctls

@@ -19,6 +19,7 @@ use crate::{
     plan::{self, Plan},
     registry::{Entry, Snapshot},
     step::{Ask, StopPlan},
+    userns::{self, Pool},
 };
 
 /// Time between a stop's signal and the kill where nobody says otherwise. Source: Docker,
@@ -306,9 +307,17 @@ impl Engine {
         host_has_no_walls(&mut create);
         let image = self.image_for(&create.image).await?;
         let name = create.name.take();
-        let Plan { config, warnings } = plan::plan(create, &image.config)?;
+        let Plan { mut config, warnings } = plan::plan(create, &image.config)?;
         let layers = layers(&image)?;
         let id = ContainerId::from_random(random()?);
+        if config.user_map.is_some() {
+            let all = shared.registry.entries();
+            let maps = all.iter().map(|entry| entry.container());
+            let maps: Vec<_> = maps.filter_map(|other| other.config.user_map.clone()).collect();
+            let confined = shared.config.user.is_some();
+            let seed = u64::from(u32::from_ne_bytes(random()?));
+            userns::choose(&mut config, confined, Pool::read(), maps.iter(), seed)?;
+        }
         let auto_remove = config.auto_remove;
         let held = self.hold_volumes(&id, config, image.config).await?;
         let config = held.config.clone();

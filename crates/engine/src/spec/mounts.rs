@@ -25,7 +25,8 @@ pub(super) fn mounts(
     if config.ipc == NamespaceMode::Host {
         replace_shm(&mut mounts);
     }
-    mounts.extend(facts.files.iter().map(|(target, source)| file(target, source)));
+    let own = |(target, source): &(PathBuf, PathBuf)| file(target, source, config);
+    mounts.extend(facts.files.iter().map(own));
     // Whoever brings a /dev of their own has everything in it.
     let own_dev = config.mounts.iter().any(|mount| same(&mount.target, Path::new("/dev")));
     mounts.retain(|default| {
@@ -52,10 +53,12 @@ fn same(one: &Path, other: &Path) -> bool {
     one.components().eq(other.components())
 }
 
-fn file(target: &Path, source: &Path) -> Mount {
+/// One of the engine's files, which root inside owns.
+fn file(target: &Path, source: &Path, config: &Create) -> Mount {
+    let idmap = config.user_map.clone();
     Mount {
         target: target.to_owned(),
-        source: MountSource::Bind(Bind { path: source.to_owned(), recursive: false, idmap: None }),
+        source: MountSource::Bind(Bind { path: source.to_owned(), recursive: false, idmap }),
         flags: MountFlags::default(),
         propagation: None,
     }
