@@ -163,7 +163,7 @@ impl HostConfig {
             readonly_rootfs: create.read_only,
             security_opt: some(security_opt(security)),
             uts_mode: namespace(&create.uts, ""),
-            userns_mode: "",
+            userns_mode: if create.user_map.is_some() { "private" } else { "" },
             shm_size: create.shm_size.map_or(64 << 20, |size| size.bytes()),
             runtime: "wythe",
             isolation: create.isolation.to_string(),
