@@ -136,7 +136,7 @@ impl Hierarchy {
         };
         let controllers = Controller::ALL.into_iter().map(|controller| {
             let (works, detail) = place(controller);
-            let mend = (!works).then(|| {
+            let mend = (!works && !self.0.confined).then(|| {
                 format!(
                     "boot without cgroup_disable={} and with its hierarchy mounted",
                     controller.v1_name()

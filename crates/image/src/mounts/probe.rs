@@ -58,7 +58,8 @@ fn finding(how: Attach, outcome: &io::Result<()>) -> Finding {
         Attach::File => "image layers: EROFS",
         Attach::Loop => "image layers: EROFS on loop devices",
     };
-    let mend =
-        (!works && how == Attach::Loop).then(|| "load or build in the erofs module".to_owned());
+    // A user namespace may not mount it, whatever the kernel has.
+    let module = !works && how == Attach::Loop && !sys::userns::is_confined();
+    let mend = module.then(|| "load or build in the erofs module".to_owned());
     Finding { subject: subject.to_owned(), works, detail: what, mend }
 }
