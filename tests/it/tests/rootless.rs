@@ -1,11 +1,16 @@
 //! Containers of an ordinary user: his daemon, his namespaces, what his host grants and what not.
 
 use std::{
+    fs,
     io::{Read as _, Write as _},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
 };
 
-use it::{Grants, User, wait_until};
+use it::{Grants, ROUTER, User, wait_until};
 use rustix::process::Signal;
 
 #[test]
@@ -63,6 +68,19 @@ fn what_the_host_does_not_grant_is_said() {
         assert!(ran.code == 125 && ran.err.contains(sentence), "{flags:?}: {ran:?}");
     }
     assert_eq!(user.ok(&["ps", "-aq"]), "");
+    // What needs no more than was granted works.
+    for flags in [
+        &["--network", "host"][..],
+        &["--network", "none"],
+        &["--privileged"],
+        &["--pid", "host"],
+        &["--ipc", "host"],
+        &["--init"],
+        &["--device", "/dev/null:/dev/nothing"],
+    ] {
+        let ran = user.run(&[&["run", "--rm"], flags, &["demo", "true"]].concat());
+        assert_eq!(ran.code, 0, "{flags:?}: {ran:?}");
+    }
 }
 
 /// A connection to a port of the user's host.
@@ -80,4 +98,93 @@ fn fetch(user: &User, port: u16) -> String {
         let _ = stream.read_to_string(&mut text);
     }
     text
+}
+
+#[test]
+fn granted_ids_are_used() {
+    let Some(user) = User::new(Grants { ids: true, ..Grants::default() }) else { return };
+    let id = user.ok(&["run", "--rm", "--user", "1000:1000", "demo", "id"]);
+    assert!(id.starts_with("uid=1000 gid=1000"), "{id}");
+    let script = "touch /shared/file";
+    let volume = format!("{}:/shared", user.path("home").display());
+    user.ok(&["run", "--rm", "-v", &volume, "demo", "sh", "-c", script]);
+    let owner = std::fs::metadata(user.path("home/file")).map(|m| m.uid()).unwrap_or_default();
+    assert_eq!(owner, user.uid(), "root inside is the user outside");
+    assert!(!user.ok(&["info"]).contains("users: "));
+}
+
+#[test]
+fn containers_reach_the_world_where_a_program_plays_the_router() {
+    if testkit::need::tool("pasta").is_none() {
+        return;
+    }
+    let Some(user) = User::new(Grants { tun: true, ..Grants::default() }) else { return };
+    let listener = user.on_network(true, || TcpListener::bind((ROUTER, 7000)).unwrap());
+    let served = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"from the world\n").unwrap();
+    });
+    user.ok(&["run", "-d", "--name", "inside", "demo", "sleep", "600"]);
+    wait_until("there is a way out", || !user.ok(&["info"]).contains("network: "));
+    assert_eq!(user.ok(&["exec", "inside", "nc", ROUTER, "7000"]), "from the world");
+    served.join().unwrap();
+    // What plays the router goes with the last process that needs it.
+    user.ok(&["rm", "-f", "inside"]);
+}
+
+#[test]
+fn limits_work_in_a_group_that_was_delegated() {
+    let Some(group) = Delegated::new() else { return };
+    let Some(user) = User::new(Grants::default()) else { return };
+    group.give(user.uid());
+    let enter = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", group.0.display());
+    let run = |args: &[&str]| {
+        let inner = user.command(args);
+        let mut command = Command::new("sh");
+        command.args(["-c", &enter, "sh"]).arg(inner.get_program()).args(inner.get_args());
+        command.env_clear().envs(inner.get_envs().filter_map(|(k, v)| Some((k, v?))));
+        command.stdin(std::process::Stdio::null()).output().unwrap()
+    };
+    let made = run(&["run", "-d", "--name", "inside", "demo", "sleep", "600"]);
+    assert!(made.status.success(), "{made:?}");
+    user.ok(&["pause", "inside"]);
+    assert_eq!(user.ok(&["inspect", "--format", "{{.State.Status}}", "inside"]), "paused");
+    user.ok(&["unpause", "inside"]);
+    assert!(!user.ok(&["info"]).contains("limits: none"));
+    user.ok(&["rm", "-f", "inside"]);
+}
+
+/// A control group of version 2 that was handed to a user.
+struct Delegated(PathBuf);
+
+impl Delegated {
+    fn new() -> Option<Delegated> {
+        if !testkit::need::root() {
+            return None;
+        }
+        let tops = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(Path::new);
+        let top = tops.into_iter().find(|top| top.join("cgroup.controllers").exists())?;
+        let group = top.join(format!("wythe-it-{}", std::process::id()));
+        fs::create_dir(&group).unwrap();
+        Some(Delegated(group))
+    }
+
+    fn give(&self, uid: u32) {
+        let files = ["", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads"];
+        for file in files {
+            std::os::unix::fs::chown(self.0.join(file), Some(uid), Some(uid)).unwrap();
+        }
+    }
+}
+
+impl Drop for Delegated {
+    fn drop(&mut self) {
+        wait_until("the group is empty", || {
+            // The lowest first.
+            for below in ["wythe-daemon", "wythe", ""] {
+                let _ = fs::remove_dir(self.0.join(below));
+            }
+            !self.0.exists()
+        });
+    }
 }
