@@ -32,8 +32,10 @@ mod update;
 
 use std::{
     cell::OnceCell,
+    env,
     ffi::OsString,
     io::{self, Write as _},
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -45,8 +47,16 @@ use error::OciError;
 use log::{Format, Log};
 use record::{Container, Held, Store};
 
-/// Where the state of containers is kept, unless `--root` says otherwise.
+/// Where the state of root's containers is kept, unless `--root` says otherwise.
 const ROOT: &str = "/run/wythe-oci";
+
+/// Where the state of containers is kept: an ordinary user's, in his user namespace or outside it,
+/// in his own runtime directory, as runc does.
+fn default_root() -> PathBuf {
+    let ordinary = !rustix::process::geteuid().is_root() || sys::userns::is_confined();
+    let own = env::var_os("XDG_RUNTIME_DIR").filter(|path| ordinary && !path.is_empty());
+    own.map_or_else(|| ROOT.into(), |path| PathBuf::from(path).join("wythe-oci"))
+}
 
 /// Exit codes: runc's.
 const FAILED: u8 = 1;
@@ -98,8 +108,11 @@ impl Context {
 /// 3 for a command that does not exist.
 #[must_use]
 pub fn main(args: Vec<OsString>) -> ExitCode {
-    let mut context =
-        Context { store: Store::new(ROOT.into()), log: Log::default(), hierarchy: OnceCell::new() };
+    let mut context = Context {
+        store: Store::new(default_root()),
+        log: Log::default(),
+        hierarchy: OnceCell::new(),
+    };
     let code = match understand(&mut context, args) {
         Ok(Understood::Print(text)) => context.print(&text).map_or(FAILED, |()| 0),
         Ok(Understood::Run(verb, parsed)) => run(&context, verb, &parsed),
