@@ -1,5 +1,7 @@
 //! The default bridge: made when the first container needs it, gone when there is none.
 
+mod leaving;
+
 use std::{
     collections::BTreeMap,
     fmt::Debug,
@@ -25,6 +27,8 @@ use crate::{
     EngineError, Ipv6, NetworkView, PortBinding, PortRequest, Protocol, config::BRIDGE,
     error::chain,
 };
+
+use leaving::{Leaving, Seat};
 
 /// A container's place on the default bridge.
 #[derive(Debug)]
@@ -87,13 +91,15 @@ pub(crate) struct HostNetworks {
     /// Whoever has the ports, where that network is not the host's own.
     outside: Option<Arc<dyn net::Outside>>,
     opened: OnceLock<Opened>,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
+    /// Those whose cables have not been seen to be gone.
+    leaving: Leaving,
 }
 
 /// The host's network stack, and that it is ours alone.
 #[derive(Debug)]
 struct Opened {
-    host: Host,
+    host: Arc<Host>,
     _claim: UnixListener,
 }
 
@@ -105,12 +111,23 @@ const CLAIM: &str = "wythe/networks/";
 #[derive(Debug, Default)]
 struct State {
     up: Option<Up>,
+    /// How many bridges there have been.
+    bridges: u64,
     plugged: BTreeMap<ContainerId, Plugged>,
+}
+
+impl State {
+    fn set_up(&mut self, network: Network, leases: Leases) {
+        self.bridges += 1;
+        self.up = Some(Up { number: self.bridges, network, leases });
+    }
 }
 
 /// The bridge, while there is one.
 #[derive(Debug)]
 struct Up {
+    /// Which of this daemon's bridges it is.
+    number: u64,
     network: Network,
     leases: Leases,
 }
@@ -128,11 +145,11 @@ impl HostNetworks {
         namespace: Option<OwnedFd>,
         outside: Option<Arc<dyn net::Outside>>,
     ) -> HostNetworks {
-        let (opened, state) = (OnceLock::new(), Mutex::default());
-        HostNetworks { bridge, ipv6, namespace, outside, opened, state }
+        let (opened, state, leaving) = (OnceLock::new(), Arc::default(), Leaving::default());
+        HostNetworks { bridge, ipv6, namespace, outside, opened, state, leaving }
     }
 
-    fn host(&self) -> Result<&Host, EngineError> {
+    fn host(&self) -> Result<&Arc<Host>, EngineError> {
         if let Some(opened) = self.opened.get() {
             return Ok(&opened.host);
         }
@@ -146,7 +163,7 @@ impl HostNetworks {
             BRIDGE => Host::open(namespace)?,
             other => Host::open_with_table(namespace, other)?,
         };
-        let host = host.with_outside(self.outside.clone());
+        let host = Arc::new(host.with_outside(self.outside.clone()));
         let opened = Opened { _claim: claim(&self.bridge, namespace)?, host };
         Ok(&self.opened.get_or_init(|| opened).host)
     }
@@ -167,7 +184,7 @@ impl HostNetworks {
             host.ensure_network(&network)?;
             host.publish(&[&network], &[])?;
             let leases = Leases::new(network.subnet, network.gateway);
-            state.up = Some(Up { network, leases });
+            state.set_up(network, leases);
         }
         let up = state.up.as_mut().expect("it was put there above");
         let (address, network) = (up.leases.allocate()?, up.network.clone());
@@ -217,7 +234,11 @@ impl HostNetworks {
 
 impl Networks for HostNetworks {
     fn attach(&self, id: &ContainerId, ports: &[PortRequest]) -> Result<Attached, EngineError> {
+        let had = self.leaving.come_back(id);
         let (network, address) = self.lease(id)?;
+        if let (Some(had), Some(up)) = (had, &mut self.lock().up) {
+            up.leases.free(had.address);
+        }
         self.plug(id, &network, address, ports).inspect_err(|_| {
             if let Err(error) = self.detach(id) {
                 warn!(container = %id, %error, "an endpoint that was not plugged in is still there");
@@ -234,14 +255,18 @@ impl Networks for HostNetworks {
         if !std::mem::take(&mut plugged.ports).is_empty() {
             publish(host, &state)?;
         }
+        let Some(Plugged { address, .. }) = state.plugged.remove(id) else { return Ok(()) };
+        let seat = Seat { address, bridge: state.bridges };
         drop(state);
-        host.detach(id.as_str())?;
-        let mut state = self.lock();
-        if let Some(plugged) = state.plugged.remove(id)
-            && let Some(up) = &mut state.up
-        {
-            up.leases.free(plugged.address);
-        }
+        let state = Arc::clone(&self.state);
+        self.leaving.add(id.clone(), seat, host, move |seat| {
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            match &mut state.up {
+                Some(up) if up.number == seat.bridge => up.leases.free(seat.address),
+                // That bridge is gone; its leases went with it.
+                Some(_) | None => {}
+            }
+        });
         Ok(())
     }
 
@@ -269,7 +294,7 @@ impl Networks for HostNetworks {
             });
             state.plugged.insert(id.clone(), Plugged { address, ports });
         }
-        state.up = Some(Up { network, leases });
+        state.set_up(network, leases);
         publish(host, &state)
     }
 
@@ -278,7 +303,8 @@ impl Networks for HostNetworks {
         // Whoever is plugged in has been noted before it is there.
         let state = self.lock();
         let ours = |cable: &InterfaceName| {
-            state.plugged.keys().any(|id| InterfaceName::of_endpoint(id.as_str()) == *cable)
+            let names = |id: &ContainerId| InterfaceName::of_endpoint(id.as_str()) == *cable;
+            state.plugged.keys().any(names) || self.leaving.has(names)
         };
         Ok(cables.into_iter().filter(|cable| !ours(cable)).collect())
     }
@@ -310,6 +336,7 @@ impl Networks for HostNetworks {
         let (Some(up), Some(opened)) = (state.up.take(), self.opened.get()) else {
             return Ok(());
         };
+        self.leaving.forget();
         Ok(opened.host.remove_everything(&[&up.network])?)
     }
 }

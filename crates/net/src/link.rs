@@ -33,6 +33,7 @@ const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_AF_SPEC: u16 = 26;
+const IFLA_GROUP: u16 = 27;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
@@ -150,6 +151,19 @@ pub(crate) fn add_cable(batch: &mut Batch, cable: &Cable<'_>, families: Families
 /// Brings a link up that needs nothing else.
 pub(crate) fn bring_up(batch: &mut Batch, index: u32) {
     batch.message(RTM_NEWLINK, 0, &link_header(index, IFF_UP), |_| ());
+}
+
+/// Puts a link into a group.
+pub(crate) fn put_into_group(batch: &mut Batch, name: &InterfaceName, group: u32) {
+    batch.message(RTM_NEWLINK, 0, &link_header(0, 0), |a| {
+        a.put_text(IFLA_IFNAME, name.as_str());
+        a.put(IFLA_GROUP, &group.to_ne_bytes());
+    });
+}
+
+/// Removes all links of a group.
+pub(crate) fn remove_group(batch: &mut Batch, group: u32) {
+    batch.message(RTM_DELLINK, 0, &link_header(0, 0), |a| a.put(IFLA_GROUP, &group.to_ne_bytes()));
 }
 
 /// Removes a link; of a cable, both ends.
