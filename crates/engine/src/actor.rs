@@ -398,6 +398,8 @@ impl Actor {
             container: Arc::new(self.view()),
             made: !matches!(self.state.phase, Phase::Making),
             alive: self.state.alive(),
+            logs: self.state.alive()
+                || matches!(self.state.phase, Phase::Starting { .. } | Phase::Backoff),
             ends: self.ends,
             exit: self.last_exit(),
             gone: false,
@@ -473,7 +475,8 @@ impl Actor {
         let container = Arc::new(self.view());
         let ends = self.ends;
         let exit = self.last_exit();
-        let gone = Snapshot { container, made: true, alive: false, ends, exit, gone: true };
+        let gone =
+            Snapshot { container, made: true, alive: false, logs: false, ends, exit, gone: true };
         self.entry.snapshot.send_replace(gone);
         // Whoever is late is told at once that there is no such container.
         self.mailbox.close();

@@ -132,6 +132,9 @@ pub enum EngineError {
     /// No address is free.
     #[error(transparent)]
     Lease(#[from] net::LeaseError),
+    /// Its log driver keeps nothing that could be read.
+    #[error("configured logging driver does not support reading")]
+    LogUnreadable,
     /// A log cannot be read.
     #[error(transparent)]
     Log(Arc<stdio::log::LogError>),
@@ -214,7 +217,9 @@ impl EngineError {
             | EngineError::ExecRan(_)
             | EngineError::JoinsStopped(_)
             | EngineError::NetworkClaimed(_) => ErrorKind::Conflict,
-            EngineError::Unsupported { .. } | EngineError::NoDriver(_) => ErrorKind::Unsupported,
+            EngineError::Unsupported { .. }
+            | EngineError::NoDriver(_)
+            | EngineError::LogUnreadable => ErrorKind::Unsupported,
             EngineError::Driver(error) => error.kind(),
             EngineError::File { fault, .. } => fault.kind(),
             EngineError::Image { kind, .. } | EngineError::Volume { kind, .. } => *kind,

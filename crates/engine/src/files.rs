@@ -30,7 +30,7 @@ use base::ContainerId;
 use tracing::warn;
 use workload::RootFs;
 
-use crate::{EngineError, OpenError};
+use crate::{EngineError, LogKind, OpenError};
 
 /// The directories of one engine.
 #[derive(Clone, Debug)]
@@ -90,8 +90,12 @@ impl Files {
     }
 
     /// The current file of a container's log.
-    pub(crate) fn log(&self, id: &ContainerId) -> PathBuf {
-        self.directory(id).join("output")
+    pub(crate) fn log(&self, id: &ContainerId, kind: LogKind) -> PathBuf {
+        self.directory(id).join(match kind {
+            LogKind::Local | LogKind::Syslog => "output".to_owned(),
+            // Where tools that know Docker look for it.
+            LogKind::JsonFile => format!("{id}-json.log"),
+        })
     }
 
     /// Makes a container's directory. What is there of it already stays.

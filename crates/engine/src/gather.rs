@@ -15,6 +15,7 @@ use workload::{DeviceKind, DeviceNode};
 use crate::{
     Create, DeviceRequest, EngineError, MountKind, NetworkMode, NetworkView,
     files::{Files, failed},
+    log_options::Logger,
     plan::invalid,
     spec::{self, Facts},
     volume::Places,
@@ -77,6 +78,8 @@ fn last_group() -> u32 {
 #[derive(Clone, Debug)]
 pub(crate) struct Start {
     pub(crate) id: ContainerId,
+    pub(crate) name: String,
+    pub(crate) image_id: String,
     pub(crate) config: Create,
     pub(crate) network: NetworkView,
     /// Layers, top first.
@@ -92,12 +95,13 @@ pub(crate) struct Start {
 /// # Errors
 /// [`EngineError`] naming what is not there.
 pub(crate) fn gather(host: HostFacts, files: &Files, start: &Start) -> Result<Facts, EngineError> {
-    let Start { id, config, lower, joined, .. } = start;
+    let Start { id, name, image_id, config, lower, joined, .. } = start;
     let mut facts = host.facts();
     facts.root = Some(files.root(id, lower.clone()));
     facts.joined = joined.iter().map(|(name, (_, pid))| (name.clone(), *pid)).collect();
     facts.volumes = start.volumes.iter().cloned().collect();
-    facts.log = (!config.log.none).then(|| files.log(id));
+    let logger = Logger { id, name, image_id, config };
+    facts.log = logger.spec(files.log(id, config.log.kind))?;
     facts.files = write_files(files, start, &facts)?;
     facts.devices = devices(config)?;
     check_binds(config)?;
@@ -300,6 +304,8 @@ mod tests {
 
     fn start(config: Create) -> Start {
         Start {
+            name: "web".to_owned(),
+            image_id: "sha256:1".to_owned(),
             id: ContainerId::from_random([1; 32]),
             config,
             network: NetworkView::default(),

@@ -18,6 +18,7 @@ pub mod fuzzing;
 mod gather;
 mod images;
 mod journal;
+mod log_options;
 mod logs;
 mod names;
 mod networks;
@@ -44,12 +45,13 @@ pub use error::{EngineError, OpenError};
 pub use events::{
     Attributes, Event, EventFilter, EventKind, EventQuery, EventScope, EventStream, LabelFilter,
 };
+pub use log_options::{LogKind, LogOptionError, LogOptions, SyslogOptions};
 pub use logs::LogStream;
 pub use records::RecordsError;
 pub use request::{
-    Change, Commit, Create, DeviceRequest, ExecCreate, Import, LogOptions, LogQuery, MountKind,
-    MountRequest, NamespaceMode, NetworkMode, PortRequest, Protocol, Remove, RemoveImage,
-    SecurityOptions, Stop, UlimitRequest, VolumeMount, WaitFor,
+    Change, Commit, Create, DeviceRequest, ExecCreate, Import, LogQuery, MountKind, MountRequest,
+    NamespaceMode, NetworkMode, PortRequest, Protocol, Remove, RemoveImage, SecurityOptions, Stop,
+    UlimitRequest, VolumeMount, WaitFor,
 };
 pub use restart::{RestartPolicy, RestartPolicyError};
 pub use view::{

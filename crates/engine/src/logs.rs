@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use base::clock::Timestamp;
-use stdio::log::{Content, Follower, LogError, Query, Reader, Record, Stream};
+use stdio::log::{Content, Follower, Form, LogError, Query, Reader, Record, Stream};
 use tokio::sync::watch;
 
 use crate::{EngineError, LogEntry, LogQuery, LogSource, registry::Snapshot};
@@ -23,13 +23,14 @@ pub struct LogStream {
 enum Source {
     /// What there is, read ahead in batches, the next record last.
     Whole { reader: Option<Box<Reader>>, batch: Vec<Record> },
-    /// What there is and what comes, until the container ends.
+    /// What there is and what comes, until the container ends and is not started again at once.
     Follow { follower: Box<Follower>, snapshots: watch::Receiver<Snapshot>, ended: bool },
 }
 
 impl LogStream {
     pub(crate) async fn open(
         path: PathBuf,
+        form: Form,
         query: LogQuery,
         snapshots: watch::Receiver<Snapshot>,
     ) -> Result<LogStream, EngineError> {
@@ -39,10 +40,10 @@ impl LogStream {
             until: query.until.map(Timestamp),
         };
         let source = if query.follow {
-            let follower = Box::new(Follower::open(&path, wanted)?);
+            let follower = Box::new(Follower::open_as(&path, form, wanted)?);
             Source::Follow { follower, snapshots, ended: false }
         } else {
-            let reader = Some(Box::new(Reader::open(&path, wanted)?));
+            let reader = Some(Box::new(Reader::open_as(&path, form, wanted)?));
             Source::Whole { reader, batch: Vec::new() }
         };
         Ok(LogStream { source, stdout: query.stdout, stderr: query.stderr })
@@ -82,7 +83,7 @@ impl Source {
                         biased;
                         record = follower.next() => return Ok(record?),
                         // Without a sender the engine is gone, and nobody knows of an end.
-                        _ = snapshots.wait_for(|s| !s.alive || s.gone) => *ended = true,
+                        _ = snapshots.wait_for(|s| !s.logs || s.gone) => *ended = true,
                     }
                 }
                 // All it wrote was in the log before it was known to have ended.

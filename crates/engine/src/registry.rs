@@ -46,6 +46,8 @@ pub(crate) struct Snapshot {
     /// Whether it was made, so that it is shown.
     pub(crate) made: bool,
     pub(crate) alive: bool,
+    /// Whether output may come: it runs, or is being started (again).
+    pub(crate) logs: bool,
     /// How often it has ended since the daemon knows it.
     pub(crate) ends: u64,
     /// How it last ended.

@@ -7,7 +7,7 @@ use base::{ByteSize, ContainerName};
 use serde::{Deserialize, Serialize};
 use workload::{Isolation, Limits, Signal, TerminalSize, UserMap};
 
-use crate::RestartPolicy;
+use crate::{LogOptions, RestartPolicy};
 
 /// A container to be made. `None` and empty mean "as the image says, else the default".
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -272,25 +272,6 @@ pub struct SecurityOptions {
     pub selinux: Option<String>,
     /// Mask nothing (`systempaths=unconfined`).
     pub unmasked: bool,
-}
-
-/// How much of a container's output is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct LogOptions {
-    /// Keep none.
-    pub none: bool,
-    /// Size of one file.
-    pub bytes_max: u64,
-    /// Number of files.
-    pub files_max: u32,
-}
-
-impl Default for LogOptions {
-    /// Five files of 20 MiB, as Docker's `local` driver keeps.
-    fn default() -> LogOptions {
-        LogOptions { none: false, bytes_max: 20 << 20, files_max: 5 }
-    }
 }
 
 /// A process to start in a running container.

@@ -51,7 +51,7 @@ pub(crate) struct Facts {
     /// Where its volumes are on the host, by their targets inside.
     pub(crate) volumes: BTreeMap<PathBuf, PathBuf>,
     /// Where the log goes.
-    pub(crate) log: Option<PathBuf>,
+    pub(crate) log: Option<LogSpec>,
 }
 
 /// The sandbox of a container.
@@ -112,11 +112,7 @@ pub(crate) fn process(
         terminal: config.terminal.then(|| size.unwrap_or_default()),
         stdin: config.stdin,
         stdin_once: config.stdin_once,
-        log: facts.log.clone().map(|path| LogSpec {
-            path,
-            bytes_max: config.log.bytes_max,
-            files_max: config.log.files_max.max(1),
-        }),
+        log: facts.log.clone(),
     })
 }
 

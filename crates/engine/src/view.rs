@@ -31,6 +31,9 @@ pub struct Container {
     pub network: NetworkView,
     /// Where its log is, if one is kept.
     pub log_path: Option<String>,
+    /// What stands with each entry of its log: the tag, labels and variables that were asked for.
+    #[serde(default)]
+    pub log_attributes: BTreeMap<String, String>,
     /// Execs that run, by id.
     pub execs: Vec<String>,
 }

@@ -10,17 +10,21 @@ use std::{
 };
 
 use stdio::{ChildStreams, Keeper, StreamSpec};
-use workload::LogSpec;
+use workload::{LogDriver, LogSpec};
 
 const TOTAL_BYTES: usize = 400 << 20;
 
 fn main() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
-    let log = LogSpec { path, bytes_max: 10 << 20, files_max: 3 };
-    for (name, log, attached) in
-        [("log", Some(log.clone()), false), ("attached", None, true), ("both", Some(log), true)]
-    {
+    let log = LogSpec { path, bytes_max: 10 << 20, files_max: 3, ..LogSpec::default() };
+    let json = LogSpec { driver: LogDriver::Json { attributes: Vec::new() }, ..log.clone() };
+    for (name, log, attached) in [
+        ("log", Some(log.clone()), false),
+        ("attached", None, true),
+        ("both", Some(log), true),
+        ("json", Some(json), false),
+    ] {
         let spec = StreamSpec { log, ..StreamSpec::default() };
         let seconds = measure(&spec, attached);
         println!("{name}: {:.0} MB/s", TOTAL_BYTES as f64 / seconds / 1e6);

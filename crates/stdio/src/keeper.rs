@@ -13,7 +13,7 @@
 //! * One who has gone is dropped, and what waited for them with them.
 //! * Input of everybody attached goes to standard input, in the order of arrival, piece by piece.
 //!   With [`StreamSpec::stdin_once`] it ends when somebody shuts down their writing side, or
-//!   leaves after they wrote something. A terminal's input never ends; nobody attached can close
+//!   leaves: the first one, or anybody who wrote something. A terminal's input never ends; nobody attached can close
 //!   it (as in Docker).
 //! * [`Keeper::finish`] ends it all after the process has ended.
 //!
@@ -21,6 +21,8 @@
 
 mod attached;
 mod pipe;
+mod sink;
+mod syslog;
 mod task;
 
 use std::{io, os::fd::OwnedFd};
@@ -33,9 +35,10 @@ use tokio::{
 use workload::{LogSpec, ProcessSpec};
 
 pub use attached::{ATTACHED_BYTES_MAX, ATTACHED_MAX};
+use sink::Sink;
 use task::{Command, Task};
 
-use crate::log::{LogError, Writer};
+use crate::log::LogError;
 
 /// Requests to the task that may wait.
 const COMMANDS_MAX: usize = 8;
@@ -47,7 +50,7 @@ pub struct StreamSpec {
     pub terminal: bool,
     /// Whether standard input stays open for those who attach; otherwise it reads as empty.
     pub stdin: bool,
-    /// Whether standard input ends with the first one who wrote to it.
+    /// Whether standard input ends with the first one attached, or with anybody who wrote to it.
     pub stdin_once: bool,
     /// Where output is recorded.
     pub log: Option<LogSpec>,
@@ -139,7 +142,7 @@ impl Keeper {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn open(spec: &StreamSpec) -> Result<(Keeper, ChildStreams), KeeperError> {
-        let log = spec.log.as_ref().map(Writer::open).transpose()?;
+        let log = spec.log.as_ref().map(Sink::open).transpose()?;
         let (sender, receiver) = mpsc::channel(COMMANDS_MAX);
         let (task, streams) = Task::open(spec, log, receiver)
             .map_err(|source| KeeperError::Io { doing: "open standard streams", source })?;

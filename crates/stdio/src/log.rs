@@ -20,8 +20,14 @@
 //!   written is counted, and the count stands in the log, at the place of the loss, as soon as
 //!   writing works again ([`Content::Lost`]).
 
+mod civil;
 mod files;
 mod follow;
+mod json;
+mod json_reader;
+mod json_writer;
+mod lines;
+mod notify;
 mod reader;
 mod record;
 mod writer;
@@ -33,10 +39,23 @@ use std::{
 
 use base::{ErrorKind, clock::Timestamp};
 
+pub(crate) use civil::Civil;
 pub use follow::Follower;
+pub(crate) use json_writer::JsonWriter;
+pub(crate) use lines::Lines;
 pub use reader::{Query, Reader};
 pub use record::LINE_BYTES_MAX;
 pub use writer::Writer;
+
+/// In which form a log's files are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// Our own.
+    #[default]
+    Local,
+    /// Docker's `json-file`.
+    Json,
+}
 
 /// Which of its two output streams a process wrote to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -16,6 +16,7 @@ mod driver;
 mod error;
 mod files;
 mod limits;
+mod log;
 mod process;
 pub mod profile;
 mod sandbox;
@@ -34,9 +35,9 @@ pub use files::{FileFault, FileStat, Files, Owner, Unpack};
 pub use limits::{
     BlockRate, CpuLimits, DeviceRule, Limits, MemoryLimits, MemorySwap, NANO_CPUS_PER_CPU,
 };
+pub use log::{LogDriver, LogSpec, SyslogFormat, SyslogSpec, SyslogTarget};
 pub use process::{
-    Exit, ExitStatus, LogSpec, ProcessRoot, ProcessSpec, Rlimit, Signal, Streams, TerminalSize,
-    UserSpec,
+    Exit, ExitStatus, ProcessRoot, ProcessSpec, Rlimit, Signal, Streams, TerminalSize, UserSpec,
 };
 pub use sandbox::{
     Isolation, IsolationError, Materials, Namespace, Network, SandboxSpec, TimeOffsets,

@@ -5,7 +5,7 @@ use std::{fmt, num::NonZeroU8, os::fd::OwnedFd, path::PathBuf};
 use base::{ProcessId, clock::Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{CapabilitySets, ContainerSpec, SeccompPolicy};
+use crate::{CapabilitySets, ContainerSpec, LogSpec, SeccompPolicy};
 
 /// Everything a driver needs to start one process, but for descriptors ([`Streams`]).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,17 +128,6 @@ pub struct TerminalSize {
     pub rows: u16,
     /// Columns; 0 leaves the kernel's default.
     pub columns: u16,
-}
-
-/// Where and how much of a process's output is recorded. The record format is the `stdio` crate's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogSpec {
-    /// The current file; older ones are `path.1`, `path.2`, …, oldest last.
-    pub path: PathBuf,
-    /// The file is rotated when it would grow beyond this many bytes.
-    pub bytes_max: u64,
-    /// How many files are kept, at least 1.
-    pub files_max: u32,
 }
 
 /// A signal number, 1..=64.

@@ -112,6 +112,8 @@ impl Actor {
     fn start(&self) -> Result<Start, EngineError> {
         Ok(Start {
             id: self.entry.id.clone(),
+            name: self.record.name.to_string(),
+            image_id: self.record.image_id.clone(),
             config: self.record.config.clone(),
             network: self.network.clone(),
             lower: self.lower.clone(),

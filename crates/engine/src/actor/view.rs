@@ -6,6 +6,7 @@ use super::Actor;
 use crate::{
     Container, ContainerState, Create, NetworkView, StateView,
     execs::ExecState,
+    log_options::Logger,
     record::{Record, Stage},
     step::{Cleared, Frozen, Phase, Resource, State},
 };
@@ -50,7 +51,7 @@ impl Actor {
 
     /// The container as it is shown.
     pub(super) fn view(&self) -> Container {
-        let log = self.shared.files.log(&self.record.id);
+        let log = self.shared.files.log(&self.record.id, self.record.config.log.kind);
         let state = StateView {
             state: state_word(&self.state),
             pid: match &self.state.phase {
@@ -69,7 +70,7 @@ impl Actor {
             error: self.state.error.clone(),
             restarts: self.state.restarts.count,
         };
-        let log_path = (!self.record.config.log.none).then(|| log.display().to_string());
+        let log_path = self.record.config.log.can_be_read().then(|| log.display().to_string());
         container(&self.record, state, log_path, self.execs.keys().cloned().collect())
     }
 }
@@ -112,6 +113,13 @@ fn container(
         state,
         network: record.network.clone(),
         log_path,
+        log_attributes: Logger {
+            id: &record.id,
+            name: record.name.as_str(),
+            image_id: &record.image_id,
+            config: &record.config,
+        }
+        .attributes(),
         execs,
     }
 }

@@ -9,8 +9,8 @@ use workload::{Exit, Isolation, Process, Sandbox, Signal, TerminalSize, Usage};
 
 use super::{Engine, Shared};
 use crate::{
-    Create, Created, Ending, EngineError, ImageView, LogQuery, NamespaceMode, NetworkMode, Remove,
-    Stop, WaitFor,
+    Create, Created, Ending, EngineError, ImageView, LogKind, LogQuery, NamespaceMode, NetworkMode,
+    Remove, Stop, WaitFor,
     actor::{
         Actor, MAILBOX, Message, Reply, StartArgs, blocking, first_record, first_view, within,
     },
@@ -210,18 +210,20 @@ impl Engine {
     /// The container's log. Following ends when the container has ended and all is read.
     ///
     /// # Errors
-    /// [`EngineError::Unsupported`] if it keeps none.
+    /// [`EngineError::LogUnreadable`] if it keeps none here.
     pub async fn logs(&self, who: &str, query: LogQuery) -> Result<LogStream, EngineError> {
         let entry = self.find(who)?;
         let container = entry.container();
-        if container.config.log.none {
-            return Err(EngineError::Unsupported {
-                what: "reading the log".to_owned(),
-                why: "the container was made with log driver none".to_owned(),
-            });
+        let log = &container.config.log;
+        if !log.can_be_read() {
+            return Err(EngineError::LogUnreadable);
         }
-        let path = self.inner.shared.files.log(&container.id);
-        LogStream::open(path, query, entry.snapshot.subscribe()).await
+        let form = match log.kind {
+            LogKind::JsonFile => stdio::log::Form::Json,
+            LogKind::Local | LogKind::Syslog => stdio::log::Form::Local,
+        };
+        let path = self.inner.shared.files.log(&container.id, log.kind);
+        LogStream::open(path, form, query, entry.snapshot.subscribe()).await
     }
 
     /// What the container has used so far; nothing, if it does not run.
@@ -344,8 +346,15 @@ impl Engine {
             let first = first_record(id.clone(), name, image_id, layers.clone(), config, now);
             let container = Arc::new(first_view(&first));
             record = Some(first);
-            let snapshot =
-                Snapshot { container, made: false, alive: false, ends: 0, exit: None, gone: false };
+            let snapshot = Snapshot {
+                container,
+                made: false,
+                alive: false,
+                logs: false,
+                ends: 0,
+                exit: None,
+                gone: false,
+            };
             Entry::new(id.clone(), layers, sender, snapshot)
         })?;
         let record = record.expect("whoever is entered has a record");

@@ -77,6 +77,7 @@ impl Engine {
                 container: Arc::new(first_view(&record)),
                 made: record.stage != Stage::Making,
                 alive: false,
+                logs: false,
                 ends: 0,
                 exit: record.exit,
                 gone: false,

@@ -22,7 +22,12 @@ fn facts() -> Facts {
             work: "/c/work".into(),
         }),
         files: vec![("/etc/hosts".into(), "/c/hosts".into())],
-        log: Some("/c/log/output".into()),
+        log: Some(workload::LogSpec {
+            path: "/c/log/output".into(),
+            bytes_max: 20 << 20,
+            files_max: 5,
+            ..Default::default()
+        }),
         ..Facts::default()
     }
 }

@@ -65,7 +65,7 @@ async fn a_container_without_a_log_says_so() {
     let log = LogOptions { none: true, ..LogOptions::default() };
     engine.run(Create { log, ..named("web", &["echo", "hello"]) }, None, None).await.unwrap();
     let refused = engine.logs("web", LogQuery::default()).await.unwrap_err();
-    assert!(matches!(refused, EngineError::Unsupported { .. }));
+    assert!(matches!(refused, EngineError::LogUnreadable));
     // One that was never started has an empty one.
     engine.create(named("idle", &[])).await.unwrap();
     let query = LogQuery { follow: true, ..LogQuery::default() };

@@ -147,7 +147,12 @@ impl Fixture {
     }
 
     pub(crate) fn log(&self, name: &str) -> LogSpec {
-        LogSpec { path: self.home.path().join(name), bytes_max: 1 << 20, files_max: 1 }
+        LogSpec {
+            path: self.home.path().join(name),
+            bytes_max: 1 << 20,
+            files_max: 1,
+            ..LogSpec::default()
+        }
     }
 
     /// What a process wrote.

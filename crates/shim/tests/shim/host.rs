@@ -346,6 +346,7 @@ pub(crate) fn script(root: &Path, id: &str, script: &str) -> ProcessSpec {
         path: root.join(format!("log-{id}")),
         bytes_max: 1 << 30,
         files_max: 1,
+        ..workload::LogSpec::default()
     };
     ProcessSpec {
         id: id.parse().unwrap(),

@@ -51,19 +51,19 @@ pub(super) struct Attached {
     pending: Vec<u8>,
     sent: usize,
     input_open: bool,
-    /// Whether any input has come from it.
-    pub(super) wrote: bool,
+    /// Whether the input is its own: it was the first one, or some has come from it.
+    pub(super) owns_input: bool,
 }
 
 impl Attached {
-    pub(super) fn new(socket: OwnedFd) -> Result<Attached, KeeperError> {
+    pub(super) fn new(socket: OwnedFd, first: bool) -> Result<Attached, KeeperError> {
         match sockopt::socket_type(&socket) {
             Ok(SocketType::STREAM) => {}
             Ok(_) | Err(_) => return Err(KeeperError::NotASocket),
         }
         let socket = watch(socket, Interest::READABLE | Interest::WRITABLE)
             .map_err(|source| KeeperError::Io { doing: "attach a socket", source })?;
-        Ok(Attached { socket, pending: Vec::new(), sent: 0, input_open: true, wrote: false })
+        Ok(Attached { socket, pending: Vec::new(), sent: 0, input_open: true, owns_input: first })
     }
 
     /// Whether it takes more without holding the process back.
@@ -118,7 +118,7 @@ impl Attached {
         let call = |fd: BorrowedFd<'_>| recv(fd, &mut *buffer, RecvFlags::DONTWAIT);
         poll_read_with(&self.socket, cx, call).map(|result| match result {
             Ok((count, _)) if count > 0 => {
-                self.wrote = true;
+                self.owns_input = true;
                 Received::Bytes(count)
             }
             Ok(_) => {

@@ -19,11 +19,9 @@ use super::{
     ATTACHED_MAX, ChildStreams, KeeperError, StreamSpec,
     attached::{Attached, Received},
     pipe::{Input, Output, empty_input, input_pipe, output_pipe, set_nonblocking},
+    sink::Sink,
 };
-use crate::{
-    descriptor::watch,
-    log::{Stream, Writer},
-};
+use crate::{descriptor::watch, log::Stream};
 
 /// Bytes read from the process at once: what a pipe holds by default.
 const OUTPUT_BYTES: usize = 64 << 10;
@@ -51,7 +49,9 @@ pub(super) struct Task {
     outputs: Vec<Output>,
     input: Input,
     attached: Vec<Attached>,
-    log: Option<Writer>,
+    /// Whether anybody ever was.
+    was_attached: bool,
+    log: Option<Sink>,
     buffer: Vec<u8>,
     finished: bool,
 }
@@ -59,7 +59,7 @@ pub(super) struct Task {
 impl Task {
     pub(super) fn open(
         spec: &StreamSpec,
-        log: Option<Writer>,
+        log: Option<Sink>,
         commands: mpsc::Receiver<Command>,
     ) -> io::Result<(Task, ChildStreams)> {
         let mut task = Task {
@@ -69,6 +69,7 @@ impl Task {
             outputs: Vec::new(),
             input: Input::nowhere(),
             attached: Vec::new(),
+            was_attached: false,
             log,
             buffer: vec![0; OUTPUT_BYTES],
             finished: false,
@@ -114,6 +115,7 @@ impl Task {
             progress |= self.poll_attached(cx);
             progress |= self.input.poll_write(cx);
             progress |= self.poll_outputs(cx);
+            progress |= self.log.as_mut().is_some_and(|log| log.poll_send(cx));
             if !progress {
                 return Poll::Pending;
             }
@@ -160,7 +162,8 @@ impl Task {
         if self.attached.len() >= ATTACHED_MAX {
             return Err(KeeperError::Full);
         }
-        self.attached.push(Attached::new(socket)?);
+        self.attached.push(Attached::new(socket, !self.was_attached)?);
+        self.was_attached = true;
         Ok(())
     }
 
@@ -222,7 +225,7 @@ impl Task {
 
     /// One who was attached has gone.
     fn left(&mut self, attached: &Attached) {
-        if self.stdin_once && attached.wrote {
+        if self.stdin_once && attached.owns_input {
             self.input.end();
         }
     }
@@ -300,9 +303,10 @@ impl Task {
         self.buffer = buffer;
         self.finished = true;
         self.input = Input::nowhere();
-        if let Some(mut log) = self.log.take() {
-            log.tell_loss(Timestamp::now());
+        if let Some(log) = &mut self.log {
+            log.finish(Timestamp::now());
         }
+        self.log = self.log.take().filter(Sink::goes_on);
         let attached = std::mem::take(&mut self.attached);
         self.attached = attached.into_iter().filter_map(Attached::close).collect();
     }

@@ -40,7 +40,7 @@ fn interactive(stdin_once: bool) -> StreamSpec {
 
 fn logged(dir: &tempfile::TempDir) -> StreamSpec {
     let path = dir.path().join("log");
-    let log = LogSpec { path, bytes_max: u64::MAX, files_max: 1 };
+    let log = LogSpec { path, bytes_max: u64::MAX, files_max: 1, ..LogSpec::default() };
     StreamSpec { log: Some(log), ..StreamSpec::default() }
 }
 
@@ -279,12 +279,14 @@ async fn input_stays_open_where_it_does_not_end_with_its_writer() {
 #[tokio::test]
 async fn a_spectator_who_leaves_ends_nothing_but_a_writer_who_leaves_does() {
     let (keeper, child) = open(&interactive(true));
+    let first = attach(&keeper).await;
     let (spectator, mut writer) = (attach(&keeper).await, attach(&keeper).await);
     drop(spectator);
     assert_eq!(input_to_end(child.stdin.try_clone().unwrap()).await, None);
     writer.write_all(b"bye").await.unwrap();
     drop(writer);
     assert_eq!(input_to_end(child.stdin).await.as_deref(), Some("bye"));
+    drop(first);
 }
 
 #[tokio::test]
@@ -404,4 +406,20 @@ async fn a_dropped_keeper_leaves_no_descriptor() {
     drop((keeper, child, attached));
     tokio::task::yield_now().await;
     assert_eq!(count(), before);
+}
+
+#[tokio::test]
+async fn input_ends_with_the_first_one_attached_even_if_they_wrote_nothing() {
+    let (keeper, mut child) = open(&interactive(true));
+    let first = attach(&keeper).await;
+    let onlooker = attach(&keeper).await;
+    drop(onlooker);
+    drop(first);
+    let read = tokio::task::spawn_blocking(move || {
+        let mut text = String::new();
+        child.stdin.read_to_string(&mut text).unwrap();
+        text
+    });
+    let text = tokio::time::timeout(LONG, read).await.expect("the input stays open").unwrap();
+    assert_eq!(text, "");
 }

@@ -70,6 +70,13 @@ pub(crate) fn create(path: &Path, sequence: u64) -> Result<Opened, LogError> {
     Ok(Opened { file, header })
 }
 
+/// Opens the current file of a log whose files have no header, or makes it.
+pub(crate) fn open_plain(path: &Path) -> Result<File, LogError> {
+    let mut options = File::options();
+    let options = options.read(true).write(true).create(true).truncate(false).mode(MODE);
+    options.open(path).map_err(|error| LogError::io("open", path, error))
+}
+
 /// Every file of a log that has a header, oldest first.
 pub(crate) fn list(path: &Path) -> Result<Vec<(PathBuf, Header)>, LogError> {
     let mut found = Vec::new();
@@ -148,7 +155,7 @@ fn plan_rotation(mut numbers: Vec<u32>, files_max: u32) -> Vec<Step> {
 }
 
 /// Numbers of the files that are there, the current one's (0) too, in no order.
-fn numbers(path: &Path) -> Result<Vec<u32>, LogError> {
+pub(crate) fn numbers(path: &Path) -> Result<Vec<u32>, LogError> {
     let Some(base) = path.file_name() else {
         return Err(LogError::io("open", path, io::Error::from(io::ErrorKind::InvalidFilename)));
     };

@@ -1,20 +1,13 @@
 //! Follows a log while it is written, without polling.
 
-use std::{
-    io,
-    mem::MaybeUninit,
-    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
-    path::Path,
+use std::{os::fd::AsFd as _, path::Path};
+
+use rustix::fs::inotify::WatchFlags;
+
+use super::{
+    Form, LogError, Query, Reader, Record,
+    notify::{Notifier, Watch},
 };
-
-use rustix::fs::inotify;
-use tokio::io::{Interest, unix::AsyncFd};
-
-use super::{LogError, Query, Reader, Record};
-use crate::descriptor::watch;
-
-/// Bytes of notifications read at once.
-const EVENT_BYTES: usize = 4096;
 
 /// Reads a log and waits for more, across rotations.
 ///
@@ -23,9 +16,11 @@ const EVENT_BYTES: usize = 4096;
 #[derive(Debug)]
 pub struct Follower {
     reader: Reader,
-    notifications: AsyncFd<OwnedFd>,
-    /// The file that is watched, by sequence, and its watch.
-    watched: Option<(u64, i32)>,
+    notifier: Notifier,
+    /// The log's directory: files that come.
+    directory: Watch,
+    /// The file being read, by its number.
+    watched: Option<(u64, Watch)>,
 }
 
 impl Follower {
@@ -33,18 +28,24 @@ impl Follower {
     ///
     /// # Errors
     /// As [`Reader::open`]; [`LogError::Io`] too if the host is out of inotify(7) instances
-    /// (`fs.inotify.max_user_instances`).
+    /// (`fs.inotify.max_user_instances`, of which all followers of a runtime need one) or watches.
     pub fn open(path: &Path, query: Query) -> Result<Follower, LogError> {
+        Follower::open_as(path, Form::Local, query)
+    }
+
+    /// Opens a log of this form.
+    ///
+    /// # Errors
+    /// As [`Follower::open`].
+    pub fn open_as(path: &Path, form: Form, query: Query) -> Result<Follower, LogError> {
         let failed = |error| LogError::io("watch", path, error);
-        let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
-        let descriptor = inotify::init(flags).map_err(|error| failed(error.into()))?;
+        let notifier = Notifier::shared().map_err(failed)?;
         let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let directory = directory.unwrap_or(Path::new("."));
-        let events = inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
-        inotify::add_watch(&descriptor, directory, events).map_err(|error| failed(error.into()))?;
-        let notifications = watch(descriptor, Interest::READABLE).map_err(failed)?;
-        let reader = Reader::open(path, query)?;
-        Ok(Follower { reader, notifications, watched: None })
+        let events = WatchFlags::CREATE | WatchFlags::MOVED_TO;
+        let directory = notifier.watch(directory, events).map_err(failed)?;
+        let reader = Reader::open_as(path, form, query)?;
+        Ok(Follower { reader, notifier, directory, watched: None })
     }
 
     /// The next record, as soon as there is one; `None` if nothing more can come because a record
@@ -62,7 +63,14 @@ impl Follower {
             }
             // What was written before the watch was set makes no notification.
             if !self.watch()? {
-                self.wait().await.map_err(|e| LogError::io("watch", self.reader.path(), e))?;
+                let changed = match &mut self.watched {
+                    Some((_, file)) => tokio::select! {
+                        changed = file.changed() => changed,
+                        changed = self.directory.changed() => changed,
+                    },
+                    None => self.directory.changed().await,
+                };
+                changed.map_err(|error| LogError::io("watch", self.reader.path(), error))?;
             }
         }
     }
@@ -74,29 +82,14 @@ impl Follower {
 
     /// Watches the file being read; whether that is news.
     fn watch(&mut self) -> Result<bool, LogError> {
-        let Some((file, sequence)) = self.reader.current() else { return Ok(false) };
-        if self.watched.is_some_and(|(watched, _)| watched == sequence) {
+        let Some((file, number)) = self.reader.current() else { return Ok(false) };
+        if self.watched.as_ref().is_some_and(|(watched, _)| *watched == number) {
             return Ok(false);
         }
-        let failed = |error| LogError::io("watch", self.reader.path(), error);
         // By descriptor, not by name: the name may mean another file by now.
-        let name = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let watch = inotify::add_watch(&self.notifications, name, inotify::WatchFlags::MODIFY)
-            .map_err(failed)?;
-        if let Some((_, old)) = self.watched.replace((sequence, watch)) {
-            // The old file's watch may be gone with the file.
-            let _ = inotify::remove_watch(&self.notifications, old);
-        }
+        let watch = self.notifier.watch_file(file.as_fd(), WatchFlags::MODIFY);
+        let watch = watch.map_err(|error| LogError::io("watch", self.reader.path(), error))?;
+        self.watched = Some((number, watch));
         Ok(true)
-    }
-
-    /// Waits for a notification and takes all there are: each means no more than "look again".
-    async fn wait(&self) -> io::Result<()> {
-        let drain = |descriptor: &OwnedFd| -> io::Result<()> {
-            let mut buffer = [MaybeUninit::uninit(); EVENT_BYTES];
-            rustix::io::read(descriptor.as_fd(), &mut buffer[..])?;
-            Ok(())
-        };
-        self.notifications.async_io(Interest::READABLE, drain).await
     }
 }

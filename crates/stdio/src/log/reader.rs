@@ -10,8 +10,9 @@ use std::{
 use base::clock::Timestamp;
 
 use super::{
-    LogError, Record, Stream,
+    Form, LogError, Record, Stream,
     files::{self, Opened},
+    json_reader::JsonReader,
     record::{self, HEADER_BYTES, Header, Parsed},
 };
 
@@ -37,9 +38,23 @@ pub struct Query {
 pub struct Reader {
     path: PathBuf,
     query: Query,
-    current: Option<Place>,
+    files: Files,
     /// Whether a record after [`Query::until`] has been seen.
     ended: bool,
+}
+
+/// Files of one form or the other.
+#[derive(Debug)]
+enum Files {
+    Local(LocalFiles),
+    Json(JsonReader),
+}
+
+/// Files of our own form.
+#[derive(Debug)]
+struct LocalFiles {
+    path: PathBuf,
+    current: Option<Place>,
 }
 
 /// A place in one file.
@@ -63,11 +78,25 @@ impl Reader {
     /// # Errors
     /// [`LogError`] if a file cannot be read or is not a log.
     pub fn open(path: &Path, query: Query) -> Result<Reader, LogError> {
-        let current = match query.tail {
-            Some(lines) => tail(path, lines)?,
-            None => files::open_after(path, None)?.map(Place::begin),
+        Reader::open_as(path, Form::Local, query)
+    }
+
+    /// Opens a log of this form.
+    ///
+    /// # Errors
+    /// As [`Reader::open`].
+    pub fn open_as(path: &Path, form: Form, query: Query) -> Result<Reader, LogError> {
+        let files = match form {
+            Form::Json => Files::Json(JsonReader::open(path, query.tail)?),
+            Form::Local => {
+                let current = match query.tail {
+                    Some(lines) => tail(path, lines)?,
+                    None => files::open_after(path, None)?.map(Place::begin),
+                };
+                Files::Local(LocalFiles { path: path.to_owned(), current })
+            }
         };
-        Ok(Reader { path: path.to_owned(), query, current, ended: false })
+        Ok(Reader { path: path.to_owned(), query, files, ended: false })
     }
 
     /// The next record, or `None` at the end of what is there; more may have come when it is
@@ -79,7 +108,11 @@ impl Reader {
     #[expect(clippy::should_implement_trait, reason = "`None` is not for good, and it can fail")]
     pub fn next(&mut self) -> Result<Option<Record>, LogError> {
         while !self.ended {
-            let Some(record) = self.next_of_all()? else { return Ok(None) };
+            let next = match &mut self.files {
+                Files::Local(files) => files.next()?,
+                Files::Json(files) => files.next()?,
+            };
+            let Some(record) = next else { return Ok(None) };
             if self.query.until.is_some_and(|until| record.at > until) {
                 self.ended = true;
             } else if self.query.since.is_none_or(|since| record.at >= since) {
@@ -98,12 +131,19 @@ impl Reader {
         &self.path
     }
 
-    /// The file being read, and its sequence.
+    /// The file being read, and a number that is another for another file.
     pub(crate) fn current(&self) -> Option<(&File, u64)> {
-        self.current.as_ref().map(|place| (&place.file, place.header.sequence))
+        match &self.files {
+            Files::Local(files) => {
+                files.current.as_ref().map(|place| (&place.file, place.header.sequence))
+            }
+            Files::Json(files) => files.current(),
+        }
     }
+}
 
-    fn next_of_all(&mut self) -> Result<Option<Record>, LogError> {
+impl LocalFiles {
+    fn next(&mut self) -> Result<Option<Record>, LogError> {
         loop {
             if let Some(place) = &mut self.current {
                 if let Some(record) = place.next()? {
@@ -225,19 +265,19 @@ fn walk_back(opened: &Opened, count: &mut LineCount) -> io::Result<(u64, bool)> 
 
 /// Counts lines from their ends.
 #[derive(Debug)]
-struct LineCount {
+pub(crate) struct LineCount {
     left: u64,
     /// Streams of which no record has been seen: their last one ends a line even if it is partial.
     fresh: [bool; 2],
 }
 
 impl LineCount {
-    fn new(lines: u64) -> LineCount {
+    pub(crate) fn new(lines: u64) -> LineCount {
         LineCount { left: lines, fresh: [true; 2] }
     }
 
     /// Takes the next record towards the beginning; whether it is one too many.
-    fn is_enough(&mut self, stream: Option<Stream>, partial: bool) -> bool {
+    pub(crate) fn is_enough(&mut self, stream: Option<Stream>, partial: bool) -> bool {
         let Some(stream) = stream else { return false };
         let fresh = match stream {
             Stream::Output => &mut self.fresh[0],
@@ -300,14 +340,14 @@ fn record_before(file: &File, salt: u32, end: u64, window: &mut Window) -> io::R
 
 /// A part of a file, for reading it backwards.
 #[derive(Debug, Default)]
-struct Window {
+pub(crate) struct Window {
     at: u64,
     bytes: Vec<u8>,
 }
 
 impl Window {
     /// The bytes from `from` to `to`; fewer if the file has become shorter.
-    fn slice(&mut self, file: &File, from: u64, to: u64) -> io::Result<&[u8]> {
+    pub(crate) fn slice(&mut self, file: &File, from: u64, to: u64) -> io::Result<&[u8]> {
         if from < self.at || to > self.at + self.bytes.len() as u64 {
             self.at = to.saturating_sub(WINDOW_BYTES as u64).min(from);
             self.bytes.resize(usize::try_from(to - self.at).unwrap_or(WINDOW_BYTES), 0);

@@ -8,7 +8,7 @@ use workload::LogSpec;
 use super::{record::HEADER_BYTES, *};
 
 fn spec(dir: &tempfile::TempDir, bytes_max: u64, files_max: u32) -> LogSpec {
-    LogSpec { path: dir.path().join("log"), bytes_max, files_max }
+    LogSpec { path: dir.path().join("log"), bytes_max, files_max, ..LogSpec::default() }
 }
 
 fn unbounded(dir: &tempfile::TempDir) -> LogSpec {
@@ -326,4 +326,125 @@ proptest! {
         let from = all.len().saturating_sub(usize::try_from(lines).unwrap());
         prop_assert_eq!(all_text(&spec.path, tail(lines)), all[from..].concat());
     }
+}
+
+fn json_spec(dir: &tempfile::TempDir, bytes_max: u64, files_max: u32) -> LogSpec {
+    let driver = workload::LogDriver::Json { attributes: Vec::new() };
+    LogSpec { driver, ..spec(dir, bytes_max, files_max) }
+}
+
+fn json_text(path: &Path, query: Query) -> String {
+    let mut reader = Reader::open_as(path, Form::Json, query).unwrap();
+    let records: Vec<_> = std::iter::from_fn(|| reader.next().unwrap()).collect();
+    text(&records, Stream::Output)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn json_lines_are_read_as_they_were_written_over_rotations(
+        pieces in prop::collection::vec("[a-z\n\"é]{0,40}", 1..40),
+        bytes_max in 200u64..3000,
+        lines in 0u64..12,
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let spec = json_spec(&dir, bytes_max, 10_000);
+        for part in pieces.chunks(7) {
+            let mut writer = JsonWriter::open(&spec, &[]).unwrap();
+            for piece in part {
+                writer.append(Timestamp(1), Stream::Output, piece.as_bytes());
+            }
+            writer.finish(Timestamp(1));
+        }
+        let whole = pieces.concat();
+        prop_assert_eq!(json_text(&spec.path, Query::default()), whole.clone());
+        let all: Vec<&str> = whole.split_inclusive('\n').collect();
+        let from = all.len().saturating_sub(usize::try_from(lines).unwrap());
+        prop_assert_eq!(json_text(&spec.path, tail(lines)), all[from..].concat());
+    }
+}
+
+#[test]
+fn json_files_are_bounded_whole_and_resumed_behind_a_torn_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let spec = json_spec(&dir, 1000, 3);
+    let mut writer = JsonWriter::open(&spec, &[("tag".to_owned(), "web".to_owned())]).unwrap();
+    for number in 0..100 {
+        writer.append(Timestamp(7), Stream::Error, format!("line {number}\n").as_bytes());
+    }
+    let files: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path()).collect();
+    assert_eq!(files.len(), 3);
+    for file in files {
+        let text = fs::read_to_string(file).unwrap();
+        assert!(text.len() <= 1000 && text.ends_with('\n'), "{text}");
+        for line in text.lines() {
+            let value: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert_eq!(
+                (&value["stream"], &value["attrs"]["tag"]),
+                (&"stderr".into(), &"web".into())
+            );
+        }
+    }
+    let mut torn = fs::File::options().append(true).open(&spec.path).unwrap();
+    std::io::Write::write_all(&mut torn, b"{\"log\":\"to").unwrap();
+    let mut writer = JsonWriter::open(&spec, &[]).unwrap();
+    writer.append(Timestamp(8), Stream::Output, b"after\n");
+    assert_eq!(json_text(&spec.path, tail(1)), "after\n");
+}
+
+/// Writes a line in one form or the other.
+type Append = Box<dyn FnMut(&[u8])>;
+
+/// Fifty followers, each in the midst of rotations, none of which loses a line.
+async fn fifty_followers(form: Form, spec: LogSpec) {
+    const FOLLOWERS: usize = 50;
+    const LINES: u64 = 1000;
+    let open = || Follower::open_as(&spec.path, form, Query::default()).unwrap();
+    let followers: Vec<_> = (0..FOLLOWERS).map(|_| open()).collect();
+    let following = followers.into_iter().map(|mut follower| {
+        tokio::spawn(async move {
+            for number in 0..LINES {
+                let record = follower.next().await.unwrap().unwrap();
+                assert_eq!(text(&[record], Stream::Output), format!("line {number}\n"));
+            }
+        })
+    });
+    let following: Vec<_> = following.collect();
+    let path = spec.path.clone();
+    let writing = std::thread::spawn(move || {
+        let mut append: Append = match form {
+            Form::Local => {
+                let mut writer = Writer::open(&spec).unwrap();
+                Box::new(move |line| writer.append(Timestamp(1), Stream::Output, line))
+            }
+            Form::Json => {
+                let mut writer = JsonWriter::open(&spec, &[]).unwrap();
+                Box::new(move |line| writer.append(Timestamp(1), Stream::Output, line))
+            }
+        };
+        for number in 0..LINES {
+            append(format!("line {number}\n").as_bytes());
+        }
+    });
+    writing.join().unwrap();
+    for follower in following {
+        tokio::time::timeout(Duration::from_secs(30), follower)
+            .await
+            .expect("a line is lost")
+            .unwrap();
+    }
+    let files = fs::read_dir(path.parent().unwrap()).unwrap().count();
+    assert!(files > 20, "there were rotations: {files} files");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_followers_lose_no_line_of_local_files() {
+    let dir = tempfile::tempdir().unwrap();
+    fifty_followers(Form::Local, spec(&dir, 1000, 1000)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_followers_lose_no_line_of_json_files() {
+    let dir = tempfile::tempdir().unwrap();
+    fifty_followers(Form::Json, json_spec(&dir, 3000, 1000)).await;
 }

@@ -1,6 +1,7 @@
 //! `logs`: what a container has written.
 
 use std::{
+    collections::BTreeMap,
     io::{self, BufReader, BufWriter, Write},
     os::unix::net::UnixStream,
 };
@@ -14,7 +15,7 @@ use crate::{connect::Endpoint, error::CliError, output, time};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Show extra details provided to logs
-    #[arg(long, hide = true)]
+    #[arg(long)]
     details: bool,
     /// Follow log output
     #[arg(short, long)]
@@ -50,10 +51,14 @@ impl Args {
         let (ours, theirs) =
             UnixStream::pair().map_err(|error| CliError::io("make a socket pair", error))?;
         let mut client = to.connect().await?;
+        let details = match self.details {
+            true => details(&client.inspect(&self.container).await?.log_attributes),
+            false => String::new(),
+        };
         client.logs(&self.container, query, &theirs).await?;
         drop(theirs);
         // Nothing else happens meanwhile, so reading may block.
-        let shown = show(ours, self.timestamps);
+        let shown = show(ours, self.timestamps, &details);
         if let Err(error @ CliError::OutputClosed) = shown {
             return Err(error);
         }
@@ -78,10 +83,16 @@ impl Args {
     }
 }
 
-fn show(from: UnixStream, timestamps: bool) -> Result<(), CliError> {
+/// What stands with each entry, as Docker shows it: `name=value` in the order of names.
+fn details(attributes: &BTreeMap<String, String>) -> String {
+    let pairs: Vec<_> = attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    pairs.join(",") + " "
+}
+
+fn show(from: UnixStream, timestamps: bool, details: &str) -> Result<(), CliError> {
     let mut records = LogReader::new(BufReader::with_capacity(64 << 10, from));
-    let mut out = Lines::new(BufWriter::new(io::stdout().lock()), timestamps);
-    let mut err = Lines::new(io::stderr().lock(), timestamps);
+    let mut out = Lines::new(BufWriter::new(io::stdout().lock()), timestamps, details);
+    let mut err = Lines::new(io::stderr().lock(), timestamps, details);
     let broken = |error: api::LogReadError| CliError::io("read the log", io::Error::other(error));
     while let Some(record) = records.next_record().map_err(broken)? {
         match record.stream {
@@ -99,20 +110,25 @@ fn show(from: UnixStream, timestamps: bool) -> Result<(), CliError> {
 }
 
 /// Writes records, each line with its time if asked.
-struct Lines<W> {
+struct Lines<'a, W> {
     to: W,
     timestamps: bool,
+    /// Text before each line.
+    details: &'a str,
     at_start: bool,
 }
 
-impl<W: Write> Lines<W> {
-    fn new(to: W, timestamps: bool) -> Lines<W> {
-        Lines { to, timestamps, at_start: true }
+impl<'a, W: Write> Lines<'a, W> {
+    fn new(to: W, timestamps: bool, details: &'a str) -> Lines<'a, W> {
+        Lines { to, timestamps, details, at_start: true }
     }
 
     fn write(&mut self, record: &LogEntry) -> io::Result<()> {
         if self.timestamps && self.at_start {
             write!(self.to, "{} ", time::rfc3339_fixed(record.at))?;
+        }
+        if self.at_start {
+            self.to.write_all(self.details.as_bytes())?;
         }
         self.at_start = record.bytes.ends_with(b"\n");
         self.to.write_all(&record.bytes)
@@ -125,7 +141,7 @@ mod tests {
 
     #[test]
     fn lines_and_not_parts_of_lines_have_times() {
-        let mut lines = Lines::new(Vec::new(), true);
+        let mut lines = Lines::new(Vec::new(), true, "a=1 ");
         for bytes in [&b"par"[..], b"t\n", b"whole\n"] {
             let (at, stream) = (Timestamp(1), LogSource::Stdout);
             lines.write(&LogEntry { at, stream, bytes: bytes.to_vec() }).unwrap();
@@ -133,7 +149,7 @@ mod tests {
         let text = String::from_utf8(lines.to).unwrap();
         assert_eq!(
             text,
-            "1970-01-01T00:00:00.000000001Z part\n1970-01-01T00:00:00.000000001Z whole\n"
+            "1970-01-01T00:00:00.000000001Z a=1 part\n1970-01-01T00:00:00.000000001Z a=1 whole\n"
         );
     }
 }

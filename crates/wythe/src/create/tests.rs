@@ -221,7 +221,7 @@ fn logs_are_bounded_as_asked() {
     let made = create("--log-driver json-file --log-opt max-size=1m --log-opt max-file=3 demo");
     assert_eq!((made.log.bytes_max, made.log.files_max, made.log.none), (1 << 20, 3, false));
     assert!(create("--log-driver none demo").log.none);
-    assert!(try_create("--log-driver syslog demo").unwrap_err().contains("not built yet"));
+    assert!(try_create("--log-driver fluentd demo").unwrap_err().contains("not built yet"));
     assert!(try_create("--log-opt max-file=0 demo").is_err());
 }
 

@@ -46,6 +46,7 @@ pub(crate) fn container() -> Container {
             ports: vec![binding],
         },
         log_path: Some("/data/log".to_owned()),
+        log_attributes: Default::default(),
         execs: vec!["e1".to_owned()],
     }
 }

@@ -85,7 +85,7 @@ pub(crate) struct HostConfig {
 #[serde(rename_all = "PascalCase")]
 struct LogConfig {
     r#type: &'static str,
-    config: BTreeMap<&'static str, String>,
+    config: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -254,14 +254,14 @@ fn cpu_time(cpu: &CpuLimits) -> (u64, u64, u64) {
 }
 
 fn log_config(create: &Create) -> LogConfig {
-    if create.log.none {
-        return LogConfig { r#type: "none", config: BTreeMap::new() };
+    let log = &create.log;
+    let mut config = log.given.clone();
+    if log.can_be_read() {
+        // What nobody said is said here.
+        config.entry("max-file".to_owned()).or_insert_with(|| log.files_max.to_string());
+        config.entry("max-size".to_owned()).or_insert_with(|| log.bytes_max.to_string());
     }
-    let config = [
-        ("max-file", create.log.files_max.to_string()),
-        ("max-size", create.log.bytes_max.to_string()),
-    ];
-    LogConfig { r#type: "local", config: config.into() }
+    LogConfig { r#type: log.driver_name(), config }
 }
 
 fn port_bindings(create: &Create) -> BTreeMap<String, Vec<Binding>> {

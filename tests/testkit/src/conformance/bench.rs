@@ -89,7 +89,7 @@ impl<'a> Bench<'a> {
     pub fn log(&self) -> LogSpec {
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         let path = self.host.directory().join(format!("{}-{count}.log", self.name));
-        LogSpec { path, bytes_max: 1 << 20, files_max: 2 }
+        LogSpec { path, bytes_max: 1 << 20, files_max: 2, ..LogSpec::default() }
     }
 
     /// A sandbox whose main process runs until it is killed.
