@@ -4,7 +4,7 @@ mod volumes;
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -87,6 +87,7 @@ macro_rules! expect {
     };
 }
 
+mod disk;
 mod files;
 
 impl Client {
@@ -128,9 +129,14 @@ impl Client {
 
     /// Receives one reply; a failure is an error.
     async fn hear(&mut self) -> Result<Reply, ClientError> {
+        Ok(self.hear_all().await?.0)
+    }
+
+    /// Receives one reply and what descriptors come with it.
+    async fn hear_all(&mut self) -> Result<(Reply, Vec<OwnedFd>), ClientError> {
         match self.conn.recv().await {
             Ok(Some((Reply::Failed(failure), _))) => Err(ClientError::Refused(failure)),
-            Ok(Some((reply, _))) => Ok(reply),
+            Ok(Some(answer)) => Ok(answer),
             Ok(None) | Err(WireError::Truncated { .. }) => Err(ClientError::Gone),
             Err(WireError::Io(error)) if error.kind() == io::ErrorKind::ConnectionReset => {
                 Err(ClientError::Gone)
@@ -413,16 +419,21 @@ impl Client {
         expect!(self.after_progress(progress).await?, Name)
     }
 
-    /// Loads an image archive.
+    /// Loads an image archive; of images for several platforms only this one, if one is given.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn load(
         &mut self,
         from: impl AsFd,
+        platform: Option<String>,
         progress: impl FnMut(Progress),
     ) -> Result<Vec<Change>, ClientError> {
-        self.ask(&Request::Load, &[from.as_fd()]).await?;
+        let request = match platform {
+            None => Request::Load,
+            Some(platform) => Request::LoadPlatform { platform },
+        };
+        self.ask(&request, &[from.as_fd()]).await?;
         expect!(self.after_progress(progress).await?, Changes)
     }
 
@@ -442,8 +453,13 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn save(&mut self, images: Vec<String>, to: impl AsFd) -> Result<(), ClientError> {
-        self.order(Request::Save { images }, &[to.as_fd()]).await
+    pub async fn save(
+        &mut self,
+        images: Vec<String>,
+        platform: Option<String>,
+        to: impl AsFd,
+    ) -> Result<(), ClientError> {
+        self.order(Request::Save { images, platform }, &[to.as_fd()]).await
     }
 
     /// Gives an image one more reference.
@@ -486,8 +502,13 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn image_inspect(&mut self, image: &str) -> Result<ImageView, ClientError> {
-        let reply = self.call(Request::ImageInspect { image: image.to_owned() }, &[]).await?;
+    pub async fn image_inspect(
+        &mut self,
+        image: &str,
+        platform: Option<String>,
+    ) -> Result<ImageView, ClientError> {
+        let request = Request::ImageInspect { image: image.to_owned(), platform };
+        let reply = self.call(request, &[]).await?;
         let image = expect!(reply, Image)?;
         self.done().await?;
         Ok(*image)

@@ -1,10 +1,13 @@
 //! What crosses the socket. Fields are added with `#[serde(default)]`; anything else raises
 //! [`PROTOCOL`].
 
+use std::path::PathBuf;
+
 use base::{ContainerName, ErrorKind};
 use engine::{
-    Change, Commit, Container, Create, Created, Diagnosis, Event, EventQuery, ExecCreate, ExecView,
-    ImageView, Import, Info, LogQuery, PathChange, Progress, Remove, RemoveImage, Stop, WaitFor,
+    Change, Commit, Container, ContainerSize, Create, Created, Diagnosis, DiskUsage, Event,
+    EventQuery, ExecCreate, ExecView, ImageMount, ImageView, Import, Info, LogQuery, PathChange,
+    Progress, Prune, Pruned, Remove, RemoveImage, Stop, WaitFor,
 };
 use serde::{Deserialize, Serialize};
 use workload::{Exit, FileStat, Signal, TerminalSize, Unpack, Usage};
@@ -174,10 +177,18 @@ pub enum Request {
     Import(Import),
     /// Any number of [`Reply::Progress`], then [`Reply::Changes`]. One descriptor, as for import.
     Load,
+    /// As [`Request::Load`], of images for several platforms this one alone.
+    LoadPlatform {
+        /// `os/architecture[/variant]`.
+        platform: String,
+    },
     /// [`Reply::Done`]. One descriptor: where the archive goes, open for writing.
     Save {
         /// Which images.
         images: Vec<String>,
+        /// Of images for several platforms this one alone.
+        #[serde(default)]
+        platform: Option<String>,
     },
     /// [`Reply::Done`].
     Tag {
@@ -199,9 +210,48 @@ pub enum Request {
     ImageInspect {
         /// Which image.
         image: String,
+        /// For which platform.
+        #[serde(default)]
+        platform: Option<String>,
     },
     /// About volumes: any number of [`Reply::Volume`], then [`Reply::Done`].
     Volume(VolumeRequest),
+    /// [`Reply::Pruned`].
+    PruneImages(Prune),
+    /// [`Reply::Pruned`].
+    PruneContainers(Prune),
+    /// [`Reply::DiskUsage`].
+    DiskUsage,
+    /// [`Reply::ContainerSizes`].
+    ContainerSizes {
+        /// Which containers.
+        who: Vec<String>,
+    },
+    /// [`Reply::ImageMount`] with one descriptor, a mount that is nowhere yet, then
+    /// [`Reply::Done`]. Whoever moves it to
+    /// its target asks [`Request::ImageMounted`] then, and unmounts it if that fails.
+    MountImage {
+        /// Which image.
+        image: String,
+        /// For which platform.
+        platform: Option<String>,
+        /// The directory that it will be mounted on.
+        target: PathBuf,
+        /// In which mount namespace, as `/proc/PID/ns/mnt` names it.
+        namespace: PathBuf,
+    },
+    /// [`Reply::Done`].
+    ImageMounted {
+        /// The mount's id.
+        id: String,
+    },
+    /// [`Reply::Done`].
+    ImageUnmounted {
+        /// The mount's id.
+        id: String,
+    },
+    /// [`Reply::ImageMounts`].
+    ImageMounts,
     /// [`Reply::Info`].
     Info,
     /// Any number of [`Reply::Event`], then [`Reply::Done`] when the time is up.
@@ -279,7 +329,8 @@ impl Request {
             | Request::Save { .. }
             | Request::ArchiveRead { .. }
             | Request::ArchiveWrite { .. }
-            | Request::Export { .. } => 1,
+            | Request::Export { .. }
+            | Request::LoadPlatform { .. } => 1,
             Request::Volume(request) => request.descriptors(),
             Request::Create(_)
             | Request::Resize { .. }
@@ -308,8 +359,16 @@ impl Request {
             | Request::Events(_)
             | Request::Detached { .. }
             | Request::ExecDetached { .. }
-            | Request::Info
-            | Request::Doctor { .. } => 0,
+            | Request::Doctor { .. }
+            | Request::PruneImages(_)
+            | Request::PruneContainers(_)
+            | Request::DiskUsage
+            | Request::ContainerSizes { .. }
+            | Request::MountImage { .. }
+            | Request::ImageMounted { .. }
+            | Request::ImageUnmounted { .. }
+            | Request::ImageMounts
+            | Request::Info => 0,
         }
     }
 }
@@ -348,6 +407,16 @@ pub enum Reply {
     Image(Box<ImageView>),
     /// Something about volumes.
     Volume(VolumeReply),
+    /// What went.
+    Pruned(Pruned),
+    /// What takes room on the disk.
+    DiskUsage(Box<DiskUsage>),
+    /// How large containers are.
+    ContainerSizes(Vec<ContainerSize>),
+    /// An image, ready to be mounted.
+    ImageMount(ImageMount),
+    /// Images that are mounted.
+    ImageMounts(Vec<ImageMount>),
     /// The daemon in a few numbers.
     Info(Box<Info>),
     /// Something happened.
@@ -371,6 +440,7 @@ impl Reply {
             | Reply::Volume(_)
             | Reply::Event(_)
             | Reply::PathChanges(_)
+            | Reply::ImageMount(_)
             | Reply::Progress(_) => false,
             Reply::Done
             | Reply::Failed(_)
@@ -383,7 +453,11 @@ impl Reply {
             | Reply::Changes(_)
             | Reply::PathStat(_)
             | Reply::Info(_)
-            | Reply::Diagnosis(_) => true,
+            | Reply::Diagnosis(_)
+            | Reply::Pruned(_)
+            | Reply::DiskUsage(_)
+            | Reply::ContainerSizes(_)
+            | Reply::ImageMounts(_) => true,
         }
     }
 }

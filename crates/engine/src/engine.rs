@@ -2,6 +2,7 @@
 
 mod containers;
 mod copies;
+mod disk;
 mod events;
 mod execs;
 mod images;

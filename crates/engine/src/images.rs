@@ -2,12 +2,21 @@
 
 mod store;
 
-use std::{fmt::Debug, fs::File, io::Read, path::PathBuf};
+use std::{
+    fmt::Debug,
+    fs::File,
+    io::Read,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
 
 use base::{ContainerId, Digest};
 use workload::Finding;
 
-use crate::{Change, Commit, Create, EngineError, ImageView, Import, engine::OnProgress};
+use crate::{
+    Change, Commit, Create, EngineError, ImageMount, ImageUsage, ImageView, Import, Prune, Pruned,
+    engine::OnProgress,
+};
 
 pub(crate) use store::StoreImages;
 
@@ -26,7 +35,15 @@ pub(crate) trait Images: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`EngineError::NoSuchImage`], or [`EngineError::Image`] if it is no name of an image.
-    fn find(&self, name: &str) -> Result<ImageView, EngineError>;
+    fn find(&self, name: &str) -> Result<ImageView, EngineError> {
+        self.find_for(name, None)
+    }
+
+    /// The same, for this platform; without one, for the host's if it is there.
+    ///
+    /// # Errors
+    /// As [`Images::find`], or [`EngineError::Image`] naming the platforms there are.
+    fn find_for(&self, name: &str, platform: Option<&str>) -> Result<ImageView, EngineError>;
 
     /// Makes layers, lowest first, available to a container: directories, top first. Doing it
     /// again changes nothing.
@@ -78,17 +95,23 @@ pub(crate) trait Images: Debug + Send + Sync {
         config: &Create,
     ) -> Result<String, EngineError>;
 
-    /// Loads an image archive.
+    /// Loads an image archive; of images for several platforms only this one, if one is given.
     ///
     /// # Errors
     /// Nothing is left of it then.
-    fn load(&self, from: File, progress: OnProgress) -> Result<Vec<Change>, EngineError>;
+    fn load(
+        &self,
+        from: File,
+        platform: Option<&str>,
+        progress: OnProgress,
+    ) -> Result<Vec<Change>, EngineError>;
 
-    /// Writes images to an archive.
+    /// Writes images to an archive; of images for several platforms only this one, if one is
+    /// given.
     ///
     /// # Errors
     /// [`EngineError::NoSuchImage`] before a byte is written.
-    fn save(&self, names: &[String], to: File) -> Result<(), EngineError>;
+    fn save(&self, names: &[String], platform: Option<&str>, to: File) -> Result<(), EngineError>;
 
     /// Gives an image one more reference.
     ///
@@ -106,6 +129,43 @@ pub(crate) trait Images: Debug + Send + Sync {
         force: bool,
         uses: &[ImageUse],
     ) -> Result<Vec<Change>, EngineError>;
+
+    /// Removes images that nobody uses: those without a reference, or all, that meet the
+    /// conditions.
+    ///
+    /// # Errors
+    /// If the store cannot be read or changed.
+    fn prune(&self, prune: &Prune, uses: &[ImageUse]) -> Result<Pruned, EngineError>;
+
+    /// What images take on the disk.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    fn usage(&self, uses: &[ImageUse]) -> Result<ImageUsage, EngineError>;
+
+    /// An image's files as a mount that is nowhere yet, and the note that keeps them.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSuchImage`], or that it cannot be mounted.
+    fn expose(
+        &self,
+        name: &str,
+        platform: Option<&str>,
+        target: &Path,
+        namespace: &Path,
+    ) -> Result<(ImageMount, OwnedFd), EngineError>;
+
+    /// Notes that such a mount is in its place. Whether it is known.
+    ///
+    /// # Errors
+    /// If it cannot be noted.
+    fn keep_exposed(&self, id: &str) -> Result<bool, EngineError>;
+
+    /// Takes such a note away. Whether it stood.
+    fn conceal(&self, id: &str) -> bool;
+
+    /// All that are mounted.
+    fn exposed(&self) -> Vec<ImageMount>;
 
     /// Deletes what neither an image nor one of these containers needs; called when the engine
     /// is opened.

@@ -6,6 +6,7 @@
 
 mod actor;
 mod config;
+mod disk;
 mod doctor;
 mod ending;
 mod engine;
@@ -38,6 +39,10 @@ mod view;
 mod volume;
 
 pub use config::{Config, Embedded, Ipv6, Lacks, OrdinaryUser};
+pub use disk::{
+    ContainerSize, DiskUsage, ImageMount, ImageSize, ImageUsage, LabelCondition, Prune, Pruned,
+    Space,
+};
 pub use doctor::{Diagnosis, Leftover, Outcome};
 pub use ending::Ending;
 pub use engine::{Engine, OnProgress};
@@ -55,8 +60,9 @@ pub use request::{
 };
 pub use restart::{RestartPolicy, RestartPolicyError};
 pub use view::{
-    Container, ContainerState, Created, ExecView, ImageConfig, ImageHistory, ImageView, Info,
-    LogEntry, LogSource, NetworkView, PathChange, PathChangeKind, PortBinding, Progress, StateView,
+    Container, ContainerState, Created, ExecView, ImageConfig, ImageHistory, ImageVariant,
+    ImageView, Info, LogEntry, LogSource, NetworkView, PathChange, PathChangeKind, PortBinding,
+    Progress, StateView,
 };
 pub use volume::{
     SnapshotView, VolumeCreate, VolumeLabel, VolumePrune, VolumeUsage, VolumeView, VolumesPruned,

@@ -2,6 +2,7 @@
 //!
 //! Pure: what Docker's daemon does between a create request and the record of a container.
 
+pub(crate) mod platforms;
 #[cfg(test)]
 mod tests;
 

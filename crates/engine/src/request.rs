@@ -19,6 +19,8 @@ pub struct Create {
     pub image: String,
     /// Behind which wall.
     pub isolation: Isolation,
+    /// `os/architecture[/variant]` of the image; the host's, if it is there, where none is given.
+    pub platform: Option<String>,
     /// Replaces the image's entrypoint; `Some(vec![])` removes it.
     pub entrypoint: Option<Vec<String>>,
     /// Replaces the image's command.

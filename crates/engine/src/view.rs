@@ -175,6 +175,18 @@ pub struct ImageView {
     pub architecture: String,
     /// Bytes its layers take in the store.
     pub size: u64,
+    /// Variant of the architecture (`v7` of `arm`).
+    #[serde(default)]
+    pub variant: Option<String>,
+    /// Digest of the manifest or index that it came with, `sha256:…`.
+    #[serde(default)]
+    pub target: String,
+    /// Bytes of content of each layer, lowest first.
+    #[serde(default)]
+    pub layer_bytes: Vec<u64>,
+    /// Everything that is here under the same name, by platform.
+    #[serde(default)]
+    pub variants: Vec<ImageVariant>,
     /// How many containers use it.
     pub containers: u64,
     /// Digests of its layers uncompressed (diff ids), lowest first.
@@ -183,6 +195,19 @@ pub struct ImageView {
     pub config: ImageConfig,
     /// How it came to be, oldest step first.
     pub history: Vec<ImageHistory>,
+}
+
+/// The image for one platform, of those that share a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageVariant {
+    /// `os/architecture[/variant]`.
+    pub platform: String,
+    /// Digest of its configuration, `sha256:…`.
+    pub id: String,
+    /// Digest of its manifest, `sha256:…`.
+    pub manifest: String,
+    /// Bytes of content of its layers.
+    pub size: u64,
 }
 
 /// What an image's configuration says a container of it runs.

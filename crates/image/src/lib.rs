@@ -41,6 +41,7 @@ pub use progress::{Progress, Tell};
 pub use reference::Reference;
 pub use save::SaveError;
 pub use store::{
-    Audit, Collected, Conflict, ContainerUse, Extra, Image, OpenError, Options, Pruned,
-    RemoveError, Removed, ResolveError, Store, StoreError, Summary, TableError, TagError,
+    Audit, Collected, Conflict, ContainerUse, ExposeError, Extra, Image, ImageMount, ImageSize,
+    OpenError, Options, Pruned, RemoveError, Removed, ResolveError, Space, Store, StoreError,
+    Summary, TableError, TagError, Usage, Variant, detach_image_mounts,
 };

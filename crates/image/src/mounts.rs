@@ -19,7 +19,7 @@ mod tests;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fs, io,
-    os::unix::fs::DirBuilderExt,
+    os::{fd::OwnedFd, unix::fs::DirBuilderExt},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -27,6 +27,7 @@ use std::{
 use base::Digest;
 
 pub use error::MountError;
+pub(crate) use mountinfo::{detach_all, sources};
 pub(crate) use probe::probe;
 
 /// Layers without an owner that stay mounted, so that the next container starts faster.
@@ -114,7 +115,8 @@ impl Mounts {
     ) -> Result<Vec<PathBuf>, MountError> {
         let stack = stack(layers);
         if stack.is_empty() {
-            return self.nothing().map(|dir| vec![dir]);
+            // The only layer of an image that has none.
+            return self.empty("nothing").map(|dir| vec![dir]);
         }
         let mut inner = self.inner();
         let mut added = Vec::new();
@@ -155,6 +157,22 @@ impl Mounts {
             added.push(*layer);
         }
         Ok(())
+    }
+
+    /// An overlay of these directories, top first, that is mounted nowhere. Mount tables name it
+    /// `source`.
+    pub(crate) fn overlay(
+        &self,
+        directories: &[PathBuf],
+        source: &str,
+    ) -> Result<OwnedFd, MountError> {
+        let mut lower = directories.to_vec();
+        if lower.len() == 1 {
+            // overlayfs takes no less than two where nothing can be written.
+            lower.push(self.empty("nothing-below")?);
+        }
+        let layers = lower.len();
+        attach::overlay(&lower, source).map_err(|source| MountError::Overlay { layers, source })
     }
 
     /// Lets go of all that an owner has.
@@ -227,9 +245,9 @@ impl Mounts {
         }
     }
 
-    /// An empty directory: the only layer of an image that has none.
-    fn nothing(&self) -> Result<PathBuf, MountError> {
-        let dir = self.dir.join("nothing");
+    /// An empty directory.
+    fn empty(&self, name: &str) -> Result<PathBuf, MountError> {
+        let dir = self.dir.join(name);
         match fs::create_dir(&dir) {
             Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
                 Err(MountError::Disk { path: dir, source })

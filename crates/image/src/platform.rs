@@ -113,6 +113,9 @@ impl FromStr for Platform {
                 && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
         };
         match (parts.iter().all(word), parts.as_slice()) {
+            (true, [word]) => {
+                alone(word).ok_or_else(|| PlatformError { given: text.chars().take(100).collect() })
+            }
             (true, [os, architecture]) => Ok(Platform::new(os, architecture, None)),
             (true, [os, architecture, variant]) => {
                 Ok(Platform::new(os, architecture, Some(variant)))
@@ -120,6 +123,21 @@ impl FromStr for Platform {
             _ => Err(PlatformError { given: text.chars().take(100).collect() }),
         }
     }
+}
+
+/// A system or an architecture without the other: the rest is the host's.
+///
+/// Source: github.com/containerd/platforms, `Parse`.
+fn alone(word: &str) -> Option<Platform> {
+    const SYSTEMS: [&str; 4] = ["linux", "windows", "darwin", "freebsd"];
+    const ARCHITECTURES: [&str; 14] = [
+        "amd64", "x86_64", "x86-64", "386", "i386", "arm64", "aarch64", "arm", "armhf", "armel",
+        "ppc64le", "s390x", "riscv64", "loong64",
+    ];
+    if SYSTEMS.contains(&word) {
+        return Some(Platform::new(word, std::env::consts::ARCH, None));
+    }
+    ARCHITECTURES.contains(&word).then(|| Platform::new("linux", word, None))
 }
 
 #[cfg(test)]
@@ -140,10 +158,13 @@ mod tests {
             ("linux/arm", "linux/arm/v7"),
             ("linux/amd64/v3", "linux/amd64/v3"),
             ("wasi/wasm", "wasi/wasm"),
+            ("amd64", "linux/amd64"),
+            ("armhf", "linux/arm/v7"),
         ] {
             assert_eq!(p(given).to_string(), want);
         }
-        for bad in ["", "linux", "linux/", "a/b/c/d", "linux/../x", "li nux/amd64"] {
+        assert_eq!(p("linux"), Platform::host());
+        for bad in ["", "amd65", "linux/", "a/b/c/d", "linux/../x", "li nux/amd64"] {
             assert!(bad.parse::<Platform>().is_err(), "{bad:?}");
         }
     }

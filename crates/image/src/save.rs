@@ -12,6 +12,7 @@ use base::{Digest, ErrorKind};
 
 use crate::{
     layer::{Attributes, Entry, EntryKind, tar_write::TarWriter},
+    platform::Platform,
     progress::{Progress, Tell},
     reference::Reference,
     store::{self, ResolveError, Store, StoreError, Table, lookup},
@@ -55,9 +56,17 @@ impl Store {
     /// Writes images as one archive. Those asked for by name keep that name; a name without a tag
     /// means all tags of that repository, as in Docker.
     ///
+    /// With a platform, of an image for several only the one that serves it best.
+    ///
     /// # Errors
     /// When one is not there or cannot be read, or the output fails.
-    pub fn save(&self, names: &[&str], out: impl Write, tell: Tell<'_>) -> Result<(), SaveError> {
+    pub fn save(
+        &self,
+        names: &[&str],
+        platform: Option<&Platform>,
+        out: impl Write,
+        tell: Tell<'_>,
+    ) -> Result<(), SaveError> {
         let lease = self.lease();
         let table = self.table();
         let mut wanted: BTreeMap<Digest, BTreeSet<Reference>> = BTreeMap::new();
@@ -69,7 +78,19 @@ impl Store {
         if wanted.is_empty() {
             return Err(SaveError::Nothing);
         }
-        let contents = contents(&table, &wanted, self.host());
+        if let Some(platform) = platform {
+            let short = table.targets.iter().find(|(digest, target)| {
+                wanted.contains_key(digest) && target.best(platform).is_none()
+            });
+            if let Some((digest, target)) = short {
+                let have = target.manifests.iter().map(|m| m.platform.clone()).collect();
+                let names = wanted.get(digest).into_iter().flatten();
+                let name = names.map(Reference::familiar).next();
+                let name = name.unwrap_or_else(|| digest.to_string());
+                return Err(ResolveError::Platform { name, wanted: platform.clone(), have }.into());
+            }
+        }
+        let contents = contents(&table, &wanted, platform, self.host());
         lease.pin(|needs| needs.blobs.extend(contents.blobs.keys()));
         self.write(&contents, out, tell)
     }
@@ -165,14 +186,27 @@ fn select(table: &Table, name: &str) -> Result<Vec<(Digest, Option<Reference>)>,
 fn contents(
     table: &Table,
     wanted: &BTreeMap<Digest, BTreeSet<Reference>>,
-    host: &crate::Platform,
+    platform: Option<&Platform>,
+    host: &Platform,
 ) -> Contents {
     let mut blobs = BTreeMap::new();
     let (mut manifests, mut images) = (Vec::new(), Vec::new());
     for (digest, names) in wanted {
         let target = table.targets.get(digest).expect("found in this table");
-        blobs.extend(target.indexes.iter().map(|index| (*index, None)));
-        for manifest in &target.manifests {
+        // One image stands for itself: the index would name others that are not in the archive.
+        let one = platform.and_then(|platform| target.best(platform));
+        let (entry, saved, primary) = match one {
+            None => {
+                blobs.extend(target.indexes.iter().map(|index| (*index, None)));
+                let entry = Descriptor::new(&target.media_type, *digest, target.bytes);
+                (entry, target.manifests.as_slice(), target.primary(host))
+            }
+            Some(one) => {
+                let entry = Descriptor::new(&one.media_type, one.digest, one.bytes);
+                (entry, std::slice::from_ref(one), one)
+            }
+        };
+        for manifest in saved {
             blobs.insert(manifest.digest, Some(manifest.bytes));
             blobs.insert(manifest.config, None);
             blobs.extend(manifest.layers.iter().map(|l| (l.blob, Some(l.blob_bytes))));
@@ -180,11 +214,10 @@ fn contents(
         let annotations = names.iter().map(annotations).collect::<Vec<_>>();
         // An image without a name is in the index once, all the same.
         let annotations = if names.is_empty() { vec![BTreeMap::new()] } else { annotations };
-        manifests.extend(annotations.into_iter().map(|annotations| {
-            let entry = Descriptor::new(&target.media_type, *digest, target.bytes);
-            Descriptor { annotations, ..entry }
-        }));
-        images.push(archive_image(target.primary(host), names));
+        manifests.extend(
+            annotations.into_iter().map(|annotations| Descriptor { annotations, ..entry.clone() }),
+        );
+        images.push(archive_image(primary, names));
     }
     let media_type = Some(wire::media_type::INDEX.to_owned());
     let index =

@@ -9,6 +9,7 @@ mod collect;
 mod content;
 mod disk;
 mod error;
+mod expose;
 mod fuse;
 mod list;
 mod remove;
@@ -16,6 +17,7 @@ mod resolve;
 mod table;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::{
     collections::BTreeMap,
@@ -39,10 +41,12 @@ use crate::{
 pub use audit::{Audit, Extra};
 pub use collect::Collected;
 pub use error::{OpenError, StoreError, TagError};
-pub use list::Summary;
+pub use expose::{ExposeError, ImageMount, detach_image_mounts};
+pub use list::{Summary, Variant};
 pub use remove::{Conflict, ContainerUse, Pruned, RemoveError, Removed};
 pub use resolve::{Image, ResolveError};
 pub use table::TableError;
+pub use usage::{ImageSize, Space, Usage};
 
 pub(crate) use content::{LayerBlob, NewBlob, SealedBlob, digest_of};
 pub(crate) use error::disk_kind;
@@ -71,6 +75,7 @@ pub struct Options {
 pub struct Store {
     disk: Disk,
     mounts: Mounts,
+    exposed: expose::Exposed,
     findings: Vec<Finding>,
     platform: Platform,
     state: Mutex<State>,
@@ -126,9 +131,12 @@ impl Store {
             None => mounts::probe(&disk.tmp()),
         };
         let mounts = Mounts::open(options.run.join("layers"), form)?;
+        let records = options.run.join("image-mounts");
+        let exposed = expose::Exposed::open(records.clone())
+            .map_err(|source| OpenError::Disk { path: records, source })?;
         let state = State { table: Arc::new(table), leases: BTreeMap::new(), next_lease: 0 };
         let (platform, state) = (options.platform.clone(), Mutex::new(state));
-        Ok(Store { disk, mounts, findings, platform, state, _lock: lock })
+        Ok(Store { disk, mounts, exposed, findings, platform, state, _lock: lock })
     }
 
     /// What the host can do for images, for `doctor`; empty if the form was prescribed.

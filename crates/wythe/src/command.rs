@@ -11,13 +11,16 @@ mod completion;
 mod container;
 mod cp;
 mod create;
+mod df;
 mod diff;
 mod doctor;
 mod each;
 mod events;
 mod exec;
 mod export;
+mod history;
 mod image;
+mod image_mount;
 mod images;
 mod import;
 mod info;
@@ -28,6 +31,7 @@ mod logs;
 mod man;
 mod pause;
 mod port;
+mod prune;
 mod ps;
 mod rename;
 mod restart;
@@ -146,6 +150,11 @@ pub(crate) enum ClientCommand {
     Top(top::Args),
     /// Display a live stream of container(s) resource usage statistics
     Stats(stats::Args),
+    /// Show the history of an image
+    History(history::Args),
+    /// Remove all stopped containers: the long name is `container prune`
+    #[command(skip)]
+    PruneContainers(prune::ContainerArgs),
     /// Manage images
     #[command(subcommand, arg_required_else_help = true)]
     Image(image::ImageCommand),
@@ -267,13 +276,15 @@ impl ClientCommand {
             ClientCommand::Port(args) => args.run(to).await,
             ClientCommand::Top(args) => args.run(to).await,
             ClientCommand::Stats(args) => args.run(to).await,
+            ClientCommand::History(args) => args.run(to).await,
+            ClientCommand::PruneContainers(args) => args.run(to).await,
             ClientCommand::Image(command) => command.run(to).await,
             ClientCommand::Events(args) => args.run(to).await,
-            ClientCommand::System(command) => command.run(to).await,
             ClientCommand::Volume(command) => command.run(to).await,
             ClientCommand::Info(args) => args.run(to).await,
             ClientCommand::Bench(command) => command.run(to).await,
             ClientCommand::Doctor(args) => args.run(to).await,
+            ClientCommand::System(command) => command.run(to).await,
             ClientCommand::Version(args) => args.run(to).await,
         }
     }

@@ -3,11 +3,13 @@
 //! The types with serde derives are wire types: exactly the shape of Docker's Engine API 1.50.
 
 pub(crate) mod container;
+pub(crate) mod history;
 pub(crate) mod host_config;
 pub(crate) mod image;
 pub(crate) mod ports;
 pub(crate) mod row;
 pub(crate) mod status;
+pub(crate) mod usage;
 pub(crate) mod volume;
 
 #[cfg(test)]

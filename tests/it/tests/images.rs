@@ -88,3 +88,184 @@ fn a_broken_archive_is_refused_and_leaves_nothing() {
     assert_eq!(instance.ok(&["images", "-q"]), "");
     assert!(fs::metadata(instance.path("escaped")).is_err());
 }
+
+#[test]
+fn an_image_tells_its_history() {
+    let Some(instance) = Instance::start() else { return };
+    instance.ok(&["create", "--network", "none", "demo", "true"]);
+    let table = instance.ok(&["history", "demo"]);
+    assert!(table.starts_with("IMAGE") && table.contains("CREATED BY"), "{table}");
+    let ids = instance.ok(&["image", "history", "-q", "--no-trunc", "demo"]);
+    let id = instance.ok(&["images", "-q", "--no-trunc", "demo"]);
+    assert_eq!(ids.lines().next(), Some(id.as_str()));
+    let sizes = instance.ok(&["history", "--human=false", "--format", "{{.Size}}", "demo"]);
+    let sum: u64 = sizes.lines().map(|size| size.parse::<u64>().expect("a number")).sum();
+    assert_eq!(instance.inspect("demo", "{{.Size}}"), sum.to_string());
+}
+
+/// An archive of one image for two architectures, made by a tool that is not ours.
+fn two_platforms(instance: &Instance) -> Option<String> {
+    let script = r#"
+import hashlib, io, json, sys, tarfile
+blobs = {}
+def put(data, media, **more):
+    digest = hashlib.sha256(data).hexdigest()
+    blobs[digest] = data
+    return {"mediaType": media, "digest": "sha256:" + digest, "size": len(data), **more}
+def layer(text):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        info = tarfile.TarInfo("built-for"); info.size = len(text)
+        tar.addfile(info, io.BytesIO(text))
+    return out.getvalue()
+oci = "application/vnd.oci.image."
+manifests = []
+for arch in ["amd64", "arm64"]:
+    tar = layer(arch.encode())
+    config = {"os": "linux", "architecture": arch, "config": {"Cmd": ["/built-for"]},
+              "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(tar).hexdigest()]}}
+    manifest = {"schemaVersion": 2, "mediaType": oci + "manifest.v1+json",
+                "config": put(json.dumps(config).encode(), oci + "config.v1+json"),
+                "layers": [put(tar, oci + "layer.v1.tar")]}
+    manifests.append(put(json.dumps(manifest).encode(), oci + "manifest.v1+json",
+                         platform={"os": "linux", "architecture": arch}))
+index = {"schemaVersion": 2, "mediaType": oci + "index.v1+json", "manifests": manifests}
+entry = put(json.dumps(index).encode(), oci + "index.v1+json",
+            annotations={"io.containerd.image.name": "docker.io/library/multi:1"})
+files = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}',
+         "index.json": json.dumps({"schemaVersion": 2, "manifests": [entry]}).encode()}
+files.update(("blobs/sha256/" + digest, data) for digest, data in blobs.items())
+with tarfile.open(sys.argv[1], "w") as tar:
+    for name, data in files.items():
+        info = tarfile.TarInfo(name); info.size = len(data)
+        tar.addfile(info, io.BytesIO(data))
+"#;
+    let python = testkit::need::tool("python3")?;
+    let file = instance.path("multi.tar");
+    let made = Command::new(python).args(["-c", script]).arg(&file).status();
+    assert!(made.expect("python runs").success());
+    Some(file.to_string_lossy().into_owned())
+}
+
+#[test]
+fn of_several_platforms_the_one_asked_for_is_taken_and_a_missing_one_names_the_others() {
+    let Some(instance) = Instance::start() else { return };
+    let Some(archive) = two_platforms(&instance) else { return };
+    instance.ok(&["load", "-i", &archive]);
+    let arch = |platform| {
+        let format = "{{.Architecture}}";
+        instance.ok(&["image", "inspect", "--platform", platform, "--format", format, "multi:1"])
+    };
+    assert_eq!((arch("linux/amd64").as_str(), arch("arm64").as_str()), ("amd64", "arm64"));
+    let tree = instance.ok(&["images", "--tree"]);
+    assert!(tree.contains("├─ linux/amd64") && tree.contains("└─ linux/arm64"), "{tree}");
+
+    let missing = instance.run(&["create", "--platform", "linux/s390x", "multi:1"]);
+    assert_ne!(missing.code, 0, "{missing:?}");
+    let want = "is not for linux/s390x, but for linux/amd64, linux/arm64";
+    assert!(missing.err.contains(want), "{missing:?}");
+    for args in [
+        &["history", "--platform", "linux/s390x", "multi:1"][..],
+        &["save", "--platform", "linux/s390x", "-o", "/dev/null/x", "multi:1"],
+    ] {
+        assert_ne!(instance.run(args).code, 0, "{args:?}");
+    }
+    // What was asked for needs no warning, and is what the container is made of.
+    let asked = instance.run(&["create", "--name", "arm", "--platform", "linux/arm64", "multi:1"]);
+    assert!(asked.code == 0 && asked.err.is_empty(), "{asked:?}");
+    let id = "{{.Id}}";
+    let arm = instance.ok(&["image", "inspect", "--platform", "arm64", "--format", id, "multi:1"]);
+    assert_eq!(instance.inspect("arm", "{{.Image}}"), arm);
+    instance.ok(&["rm", "arm"]);
+
+    let file = instance.path("arm.tar").to_string_lossy().into_owned();
+    instance.ok(&["save", "--platform", "linux/arm64", "-o", &file, "multi:1"]);
+    instance.ok(&["rmi", "multi:1"]);
+    let missing = instance.run(&["load", "-i", &file, "--platform", "linux/amd64"]);
+    assert!(missing.code != 0 && missing.err.contains("linux/amd64"), "{missing:?}");
+    instance.ok(&["load", "-i", &file]);
+    let warned = instance.run(&["create", "multi:1"]);
+    let want = "The requested image's platform (linux/arm64) does not match the detected host \
+                platform (linux/amd64)";
+    assert!(warned.code == 0 && warned.err.contains(want), "{warned:?}");
+}
+
+/// Whether something is mounted on this directory, in the namespace of the tests.
+fn mounted(path: &std::path::Path) -> bool {
+    let table = fs::read_to_string("/proc/self/mountinfo").expect("proc is mounted");
+    let path = path.to_string_lossy().into_owned();
+    table.lines().any(|line| line.split(' ').nth(4) == Some(&path))
+}
+
+#[test]
+fn an_image_is_mounted_on_a_directory_and_stays_until_it_is_unmounted() {
+    let Some(mut instance) = Instance::start() else { return };
+    let Some(archive) = two_platforms(&instance) else { return };
+    instance.ok(&["load", "-i", &archive]);
+    let target = instance.path("here");
+    fs::create_dir(&target).expect("it is new");
+    let dir = target.to_string_lossy().into_owned();
+    assert_eq!(instance.ok(&["image", "mount", "multi:1", &dir]), dir);
+    let read = |name: &str| fs::read_to_string(target.join(name));
+    assert_eq!(read("built-for").expect("it is mounted"), "amd64");
+    let error = fs::write(target.join("new"), "x").expect_err("it is read-only");
+    assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    let own = instance.ok(&["image", "mount", "--platform", "arm64", "multi:1"]);
+    assert!(own.starts_with(&*instance.path("run").to_string_lossy()), "{own}");
+    assert_eq!(fs::read_to_string(PathBuf::from(&own).join("built-for")).unwrap(), "arm64");
+    let listed = instance.ok(&["image", "mount"]);
+    assert!(listed.contains(&dir) && listed.contains(&own), "{listed}");
+
+    // In use, before and after the daemon is killed.
+    for _ in 0..2 {
+        let used = instance.run(&["rmi", "multi:1"]);
+        assert!(used.code != 0 && used.err.contains("is mounted at"), "{used:?}");
+        let pruned = instance.ok(&["system", "prune", "-af"]);
+        assert_eq!(pruned, "Total reclaimed space: 0B");
+        instance.kill_daemon();
+        instance.start_daemon();
+    }
+    // Forced, it loses its name and no file.
+    instance.ok(&["rmi", "-f", "multi:1"]);
+    instance.ok(&["image", "prune", "-f"]);
+    instance.kill_daemon();
+    instance.start_daemon();
+    assert_eq!(read("built-for").expect("it is mounted"), "amd64");
+    let layers = || fs::read_dir(instance.path("data/content/layers")).unwrap().count();
+    assert_eq!(layers(), 2);
+
+    instance.ok(&["image", "unmount", &own]);
+    assert!(!PathBuf::from(&own).exists(), "what was made for it is gone");
+    let other = instance.run(&["image", "unmount", &own]);
+    assert!(other.code != 0 && other.err.contains("no image is mounted on"), "{other:?}");
+    // By any hand: the store sees that it is gone.
+    let umount = Command::new("umount").arg(&target).status();
+    assert!(umount.expect("umount runs").success() && !mounted(&target));
+    let pruned = instance.ok(&["image", "prune", "-f"]);
+    assert!(pruned.contains("Deleted Images:"), "{pruned}");
+    assert_eq!(layers(), 0);
+    assert_eq!(instance.ok(&["image", "mount", "--format", "{{.Target}}"]), "");
+}
+
+#[test]
+fn what_cannot_be_mounted_leaves_nothing() {
+    let Some(instance) = Instance::start() else { return };
+    let Some(archive) = two_platforms(&instance) else { return };
+    instance.ok(&["load", "-i", &archive]);
+    let target = instance.path("file");
+    fs::write(&target, "x").expect("it is ours");
+    let dir = target.to_string_lossy().into_owned();
+    for args in [
+        &["image", "mount", "nothing:1"][..],
+        &["image", "mount", "multi:1", &dir],
+        &["image", "mount", "multi:1", "/nowhere/at/all"],
+        &["image", "mount", "--platform", "linux/s390x", "multi:1"],
+        &["image", "unmount", "/proc"],
+    ] {
+        assert_ne!(instance.run(args).code, 0, "{args:?}");
+    }
+    assert_eq!(instance.ok(&["image", "mount", "--format", "{{.Target}}"]), "");
+    let made = fs::read_dir(instance.path("run/images")).map_or(0, Iterator::count);
+    assert_eq!(made, 0, "directories are left");
+    instance.ok(&["rmi", "multi:1"]);
+}

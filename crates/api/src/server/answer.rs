@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     future::Future,
-    os::fd::OwnedFd,
+    os::fd::{AsFd as _, OwnedFd},
     pin::pin,
     task::{Context, Poll, Waker},
 };
@@ -121,12 +121,13 @@ async fn carry_out(
             let work = engine.import(File::from(given(fd)), import, tell(news));
             return Ok(Reply::Name(with_progress(work, heard, to).await?));
         }
-        Request::Load => {
-            let (news, heard) = watch::channel(None);
-            let work = engine.load(File::from(given(fd)), tell(news));
-            return Ok(Reply::Changes(with_progress(work, heard, to).await?));
+        Request::Load => return load(engine, given(fd), None, to).await,
+        Request::LoadPlatform { platform } => {
+            return load(engine, given(fd), Some(platform), to).await;
         }
-        Request::Save { images } => engine.save(images, File::from(given(fd))).await?,
+        Request::Save { images, platform } => {
+            engine.save(images, platform, File::from(given(fd))).await?;
+        }
         Request::Tag { from, to } => engine.tag(&from, &to).await?,
         Request::RemoveImage { image, remove } => {
             return Ok(Reply::Changes(engine.remove_image(&image, remove).await?));
@@ -136,8 +137,8 @@ async fn carry_out(
                 to.send(&Reply::Image(Box::new(image)), &[]).await?;
             }
         }
-        Request::ImageInspect { image } => {
-            let image = Box::new(engine.image_inspect(&image).await?);
+        Request::ImageInspect { image, platform } => {
+            let image = Box::new(engine.image_inspect(&image, platform).await?);
             to.send(&Reply::Image(image), &[]).await?;
         }
         Request::Events(query) => {
@@ -170,6 +171,26 @@ async fn carry_out(
             return Ok(Reply::Name(engine.commit(&who, *commit).await?));
         }
         Request::Volume(request) => super::volumes::carry_out(engine, request, fd, to).await?,
+        Request::PruneImages(prune) => {
+            return Ok(Reply::Pruned(engine.prune_images(prune).await?));
+        }
+        Request::PruneContainers(prune) => {
+            return Ok(Reply::Pruned(engine.prune_containers(&prune).await?));
+        }
+        Request::DiskUsage => {
+            return Ok(Reply::DiskUsage(Box::new(engine.disk_usage().await?)));
+        }
+        Request::ContainerSizes { who } => {
+            return Ok(Reply::ContainerSizes(engine.container_sizes(&who).await?));
+        }
+        Request::MountImage { image, platform, target, namespace } => {
+            let mounted = engine.mount_image(&image, platform, target, namespace).await;
+            let (mount, overlay) = mounted?;
+            to.send(&Reply::ImageMount(mount), &[overlay.as_fd()]).await?;
+        }
+        Request::ImageMounted { id } => engine.image_mounted(&id).await?,
+        Request::ImageUnmounted { id } => engine.image_unmounted(&id).await?,
+        Request::ImageMounts => return Ok(Reply::ImageMounts(engine.image_mounts().await?)),
         Request::Info => return Ok(Reply::Info(Box::new(engine.info()))),
     }
     Ok(Reply::Done)
@@ -178,6 +199,17 @@ async fn carry_out(
 /// The descriptor that [`answer`] has counted.
 pub(super) fn given(fd: Option<OwnedFd>) -> OwnedFd {
     fd.expect("the request's descriptors were counted before it was carried out")
+}
+
+async fn load(
+    engine: &Engine,
+    from: OwnedFd,
+    platform: Option<String>,
+    to: &mut Writer,
+) -> Result<Reply, Broken> {
+    let (news, heard) = watch::channel(None);
+    let work = engine.load(File::from(from), platform, tell(news));
+    Ok(Reply::Changes(with_progress(work, heard, to).await?))
 }
 
 async fn run(

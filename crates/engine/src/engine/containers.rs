@@ -16,7 +16,7 @@ use crate::{
     },
     error::chain,
     logs::LogStream,
-    plan::{self, Plan},
+    plan::{self, Plan, platforms},
     registry::{Entry, Snapshot},
     step::{Ask, StopPlan},
     userns::{self, Pool},
@@ -307,9 +307,12 @@ impl Engine {
             return Err(EngineError::Closed);
         }
         host_has_no_walls(&mut create);
-        let image = self.image_for(&create.image).await?;
+        let image = self.image_for(&create).await?;
         let name = create.name.take();
-        let Plan { mut config, warnings } = plan::plan(create, &image.config)?;
+        platforms::check(&create, &image)?;
+        let foreign = platforms::warning(&create, &image, &image::Platform::host());
+        let Plan { mut config, mut warnings } = plan::plan(create, &image.config)?;
+        warnings.extend(foreign);
         let layers = layers(&image)?;
         let id = ContainerId::from_random(random()?);
         if config.user_map.is_some() {
@@ -364,18 +367,19 @@ impl Engine {
     }
 
     /// The image of this name; one that this build brings along is loaded when it is asked for.
-    async fn image_for(&self, name: &str) -> Result<ImageView, EngineError> {
+    async fn image_for(&self, create: &Create) -> Result<ImageView, EngineError> {
         let shared = Arc::clone(&self.inner.shared);
-        let name = name.to_owned();
+        let (name, platform) = (create.image.clone(), create.platform.clone());
         let find = move || {
-            let found = shared.images.find(&name);
+            let find = || shared.images.find_for(&name, platform.as_deref());
+            let found = find();
             let plain = name.strip_suffix(":latest").unwrap_or(&name);
             match (found, shared.config.embedded.get(plain)) {
                 (Err(EngineError::NoSuchImage(_)), Some(embedded)) => {
                     let archive = super::images::memory_file(&embedded.archive())?;
-                    let changes = shared.images.load(archive, Box::new(|_| ()))?;
+                    let changes = shared.images.load(archive, None, Box::new(|_| ()))?;
                     shared.tell_loaded(&changes);
-                    shared.images.find(&name)
+                    find()
                 }
                 (found, _) => found,
             }

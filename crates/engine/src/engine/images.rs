@@ -30,13 +30,19 @@ impl Engine {
         .await
     }
 
-    /// Loads an image archive (`docker save`'s, or an OCI layout).
+    /// Loads an image archive (`docker save`'s, or an OCI layout); of images for several
+    /// platforms only this one, if one is given.
     ///
     /// # Errors
     /// [`EngineError`].
-    pub async fn load(&self, from: File, progress: OnProgress) -> Result<Vec<Change>, EngineError> {
+    pub async fn load(
+        &self,
+        from: File,
+        platform: Option<String>,
+        progress: OnProgress,
+    ) -> Result<Vec<Change>, EngineError> {
         self.with("loading", move |shared| {
-            let changes = shared.images.load(from, progress)?;
+            let changes = shared.images.load(from, platform.as_deref(), progress)?;
             shared.tell_loaded(&changes);
             Ok(changes)
         })
@@ -47,9 +53,14 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::NoSuchImage`].
-    pub async fn save(&self, names: Vec<String>, to: File) -> Result<(), EngineError> {
+    pub async fn save(
+        &self,
+        names: Vec<String>,
+        platform: Option<String>,
+        to: File,
+    ) -> Result<(), EngineError> {
         self.with("saving", move |shared| {
-            shared.images.save(&names, to)?;
+            shared.images.save(&names, platform.as_deref(), to)?;
             names.iter().for_each(|name| shared.tell_image("save", name));
             Ok(())
         })
@@ -107,17 +118,21 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::NoSuchImage`].
-    pub async fn image_inspect(&self, name: &str) -> Result<ImageView, EngineError> {
+    pub async fn image_inspect(
+        &self,
+        name: &str,
+        platform: Option<String>,
+    ) -> Result<ImageView, EngineError> {
         let name = name.to_owned();
         self.with("inspecting the image", move |shared| {
-            let mut image = shared.images.find(&name)?;
+            let mut image = shared.images.find_for(&name, platform.as_deref())?;
             count(&mut image, &uses(shared));
             Ok(image)
         })
         .await
     }
 
-    async fn with<T: Send + 'static>(
+    pub(super) async fn with<T: Send + 'static>(
         &self,
         doing: &'static str,
         work: impl FnOnce(&Shared) -> Result<T, EngineError> + Send + 'static,

@@ -1,23 +1,26 @@
 //! The `image` crate's store, as the engine wants it.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{BufReader, BufWriter, Read, Write as _},
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use base::{ByteSize, ContainerId, Digest, ErrorKind, clock::Timestamp};
 use image::{
-    Audit, ContainerUse, Load, Loaded, Options, Platform, Reference, Removed, ResolveError, Store,
-    StoreError, wire,
+    Audit, ContainerUse, ExposeError, Load, Loaded, Options, Platform, Reference, Removed,
+    ResolveError, Store, StoreError, wire,
 };
 use workload::Finding;
 
 use super::{ImageUse, Images};
 use crate::{
-    Change, Commit, Create, EngineError, ImageConfig, ImageHistory, ImageView, Import, OpenError,
-    Progress, Protocol, engine::OnProgress, error::chain, plan::invalid,
+    Change, Commit, Create, EngineError, ImageConfig, ImageHistory, ImageMount, ImageSize,
+    ImageUsage, ImageVariant, ImageView, Import, OpenError, Progress, Protocol, Prune, Pruned,
+    Space, engine::OnProgress, error::chain, plan::invalid,
 };
 
 /// Read and written at once.
@@ -55,8 +58,9 @@ impl StoreImages {
 }
 
 impl Images for StoreImages {
-    fn find(&self, name: &str) -> Result<ImageView, EngineError> {
-        view(&self.store.image(name, None).map_err(unresolved)?)
+    fn find_for(&self, name: &str, wanted: Option<&str>) -> Result<ImageView, EngineError> {
+        let wanted = wanted.map(platform).transpose()?;
+        view(&self.store.image(name, wanted.as_ref()).map_err(unresolved)?)
     }
 
     fn mount(
@@ -107,7 +111,7 @@ impl Images for StoreImages {
         let name = import.reference.as_deref().map(reference).transpose()?;
         let platform = match import.platform.as_deref() {
             None => Platform::host(),
-            Some(text) => text.parse().map_err(|error| invalid("platform", chain(&error)))?,
+            Some(text) => platform(text)?,
         };
         let import = image::Import {
             name,
@@ -149,8 +153,14 @@ impl Images for StoreImages {
         Ok(id.to_string())
     }
 
-    fn load(&self, from: File, progress: OnProgress) -> Result<Vec<Change>, EngineError> {
-        let load = Load { platform: None, name: None, now: Timestamp::now() };
+    fn load(
+        &self,
+        from: File,
+        wanted: Option<&str>,
+        progress: OnProgress,
+    ) -> Result<Vec<Change>, EngineError> {
+        let platform = wanted.map(platform).transpose()?;
+        let load = Load { platform, name: None, now: Timestamp::now() };
         let input = BufReader::with_capacity(BUFFER_BYTES, from);
         let loaded = self.store.load(input, &load, &mut |news| tell(&progress, &news));
         let loaded = loaded.map_err(|error| wrong(error.kind(), &error))?;
@@ -158,10 +168,11 @@ impl Images for StoreImages {
         Ok(loaded.iter().flat_map(changes).collect())
     }
 
-    fn save(&self, names: &[String], to: File) -> Result<(), EngineError> {
+    fn save(&self, names: &[String], wanted: Option<&str>, to: File) -> Result<(), EngineError> {
+        let wanted = wanted.map(platform).transpose()?;
         let names: Vec<_> = names.iter().map(String::as_str).collect();
         let mut out = BufWriter::with_capacity(BUFFER_BYTES, to);
-        let saved = self.store.save(&names, &mut out, &mut |_| ());
+        let saved = self.store.save(&names, wanted.as_ref(), &mut out, &mut |_| ());
         saved.map_err(|error| wrong(error.kind(), &error))?;
         out.flush().map_err(crate::files::failed("write", Path::new("the archive")))
     }
@@ -181,16 +192,96 @@ impl Images for StoreImages {
         let removed = self.store.remove(name, force, &uses);
         let removed = removed.map_err(|error| wrong(error.kind(), &error))?;
         self.recount();
-        let change = |removed| match removed {
-            Removed::Untagged(name) => Change::Untagged(Reference::familiar(&name)),
-            Removed::Deleted(digest) => Change::Deleted(digest.to_string()),
-        };
         Ok(removed.into_iter().map(change).collect())
+    }
+
+    fn prune(&self, prune: &Prune, uses: &[ImageUse]) -> Result<Pruned, EngineError> {
+        let uses: Vec<_> = uses.iter().filter_map(container_use).collect();
+        let wanted = |config: &wire::ImageConfig| {
+            let labels = config.config.as_ref().and_then(|config| config.labels.as_ref());
+            prune.takes(config.created_at(), labels.unwrap_or(&BTreeMap::new()))
+        };
+        let pruned = self.store.prune(prune.all, &wanted, &uses);
+        let pruned = pruned.map_err(|error| wrong(error.kind(), &error))?;
+        self.recount();
+        Ok(Pruned {
+            containers: Vec::new(),
+            images: pruned.removed.into_iter().map(change).collect(),
+            bytes: pruned.bytes,
+        })
+    }
+
+    fn usage(&self, uses: &[ImageUse]) -> Result<ImageUsage, EngineError> {
+        let uses: Vec<_> = uses.iter().filter_map(container_use).collect();
+        let usage = self.store.usage(&uses).map_err(|error| wrong(error.kind(), &error))?;
+        let space = |space: image::Space| Space {
+            files: space.files,
+            bytes: space.bytes,
+            reclaimable: space.reclaimable,
+        };
+        let size = |size: &image::ImageSize| ImageSize {
+            id: size.id.to_string(),
+            shared: size.shared,
+            unique: size.unique,
+        };
+        Ok(ImageUsage {
+            images: usage.images.iter().map(size).collect(),
+            layers: space(usage.layers),
+            archives: space(usage.blobs),
+        })
+    }
+
+    fn expose(
+        &self,
+        name: &str,
+        wanted: Option<&str>,
+        target: &Path,
+        namespace: &Path,
+    ) -> Result<(ImageMount, OwnedFd), EngineError> {
+        let wanted = wanted.map(platform).transpose()?;
+        match self.store.expose(name, wanted.as_ref(), target, namespace) {
+            Ok((mount, overlay)) => Ok((image_mount(mount), overlay)),
+            Err(ExposeError::Resolve(error)) => Err(unresolved(error)),
+            Err(error) => Err(wrong(error.kind(), &error)),
+        }
+    }
+
+    fn keep_exposed(&self, id: &str) -> Result<bool, EngineError> {
+        self.store.keep_image_mount(id).map_err(|error| wrong(error.kind(), &error))
+    }
+
+    fn conceal(&self, id: &str) -> bool {
+        self.store.forget_image_mount(id)
+    }
+
+    fn exposed(&self) -> Vec<ImageMount> {
+        self.store.image_mounts().into_iter().map(image_mount).collect()
     }
 
     fn collect(&self, uses: &[ImageUse]) -> Result<(), EngineError> {
         let uses: Vec<_> = uses.iter().filter_map(container_use).collect();
         self.store.collect(&uses).map(drop).map_err(|error| wrong(error.kind(), &error))
+    }
+}
+
+fn platform(text: &str) -> Result<Platform, EngineError> {
+    text.parse().map_err(|error| invalid("platform", chain(&error)))
+}
+
+fn change(removed: Removed) -> Change {
+    match removed {
+        Removed::Untagged(name) => Change::Untagged(Reference::familiar(&name)),
+        Removed::Deleted(digest) => Change::Deleted(digest.to_string()),
+    }
+}
+
+fn image_mount(mount: image::ImageMount) -> ImageMount {
+    ImageMount {
+        source: mount.source(),
+        image: mount.image.to_string(),
+        id: mount.id,
+        name: mount.name,
+        target: mount.target,
     }
 }
 
@@ -264,7 +355,8 @@ fn short(digest: &Digest) -> String {
 }
 
 fn view(image: &image::Image) -> Result<ImageView, EngineError> {
-    let wire::ImageConfig { created, architecture, os, config, history, .. } = &image.config;
+    let wire::ImageConfig { created, architecture, variant, os, config, history, .. } =
+        &image.config;
     let mut references: Vec<_> = image.references.iter().map(Reference::familiar).collect();
     references.sort();
     references.dedup();
@@ -276,11 +368,24 @@ fn view(image: &image::Image) -> Result<ImageView, EngineError> {
         os: os.clone(),
         architecture: architecture.clone(),
         size: image.layer_bytes.iter().sum(),
+        variant: variant.clone(),
+        target: image.target.to_string(),
+        layer_bytes: image.layer_bytes.clone(),
+        variants: image.variants.iter().map(image_variant).collect(),
         containers: 0,
         layers: image.layers.iter().map(ToString::to_string).collect(),
         config: config.as_ref().map(image_config).transpose()?.unwrap_or_default(),
         history: history.iter().map(step).collect(),
     })
+}
+
+fn image_variant(variant: &image::Variant) -> ImageVariant {
+    ImageVariant {
+        platform: variant.platform.to_string(),
+        id: variant.id.to_string(),
+        manifest: variant.manifest.to_string(),
+        size: variant.bytes,
+    }
 }
 
 fn image_config(config: &wire::ContainerConfig) -> Result<ImageConfig, EngineError> {

@@ -4,7 +4,8 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
     net::Ipv4Addr,
-    path::PathBuf,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -15,8 +16,8 @@ use testkit::fake::Fake;
 use workload::{Driver, Finding};
 
 use crate::{
-    Change, Config, Create, Engine, EngineError, ImageConfig, ImageView, Import, NetworkMode,
-    NetworkView, OnProgress, OpenError, PortRequest,
+    Change, Config, Create, Engine, EngineError, ImageConfig, ImageMount, ImageUsage, ImageView,
+    Import, NetworkMode, NetworkView, OnProgress, OpenError, PortRequest, Prune, Pruned,
     engine::Parts,
     images::{ImageUse, Images},
     networks::{Attached, Networks},
@@ -124,7 +125,7 @@ fn not_here<T>() -> Result<T, EngineError> {
 }
 
 impl Images for FakeImages {
-    fn find(&self, name: &str) -> Result<ImageView, EngineError> {
+    fn find_for(&self, name: &str, _: Option<&str>) -> Result<ImageView, EngineError> {
         if name != "image" {
             return Err(EngineError::NoSuchImage(name.to_owned()));
         }
@@ -136,6 +137,10 @@ impl Images for FakeImages {
             os: "linux".to_owned(),
             architecture: "amd64".to_owned(),
             size: 0,
+            variant: None,
+            target: Digest::from_sha256([2; 32]).to_string(),
+            layer_bytes: Vec::new(),
+            variants: Vec::new(),
             containers: 0,
             layers: Vec::new(),
             config: ImageConfig { command: Some(vec!["sleep".to_owned()]), ..Default::default() },
@@ -193,12 +198,42 @@ impl Images for FakeImages {
         not_here()
     }
 
-    fn load(&self, _: File, _: OnProgress) -> Result<Vec<Change>, EngineError> {
+    fn load(&self, _: File, _: Option<&str>, _: OnProgress) -> Result<Vec<Change>, EngineError> {
         not_here()
     }
 
-    fn save(&self, _: &[String], _: File) -> Result<(), EngineError> {
+    fn save(&self, _: &[String], _: Option<&str>, _: File) -> Result<(), EngineError> {
         not_here()
+    }
+
+    fn prune(&self, _: &Prune, _: &[ImageUse]) -> Result<Pruned, EngineError> {
+        Ok(Pruned::default())
+    }
+
+    fn usage(&self, _: &[ImageUse]) -> Result<ImageUsage, EngineError> {
+        Ok(ImageUsage::default())
+    }
+
+    fn expose(
+        &self,
+        _: &str,
+        _: Option<&str>,
+        _: &Path,
+        _: &Path,
+    ) -> Result<(ImageMount, OwnedFd), EngineError> {
+        not_here()
+    }
+
+    fn keep_exposed(&self, _: &str) -> Result<bool, EngineError> {
+        Ok(false)
+    }
+
+    fn conceal(&self, _: &str) -> bool {
+        false
+    }
+
+    fn exposed(&self) -> Vec<ImageMount> {
+        Vec::new()
     }
 
     fn tag(&self, _: &str, _: &str) -> Result<(), EngineError> {

@@ -54,7 +54,7 @@ async fn an_imported_image_is_listed_run_kept_while_used_and_removed() {
     let id = import(&engine, &world, "small").await;
     assert_eq!(engine.info().images, 1);
     engine.tag("small", "other:v1").await.unwrap();
-    let image = engine.image_inspect("other:v1").await.unwrap();
+    let image = engine.image_inspect("other:v1", None).await.unwrap();
     assert_eq!((&image.id, image.references.len(), image.layers.len()), (&id, 2, 1));
     assert_eq!(image.config.command.as_deref(), Some(&["sh".to_owned()][..]));
     assert_eq!(image.config.expose, [(80, crate::Protocol::Tcp)]);
@@ -78,7 +78,7 @@ async fn an_imported_image_is_listed_run_kept_while_used_and_removed() {
     let gone = engine.remove_image("small", FORCE).await.unwrap();
     assert!(gone.iter().any(|change| matches!(change, Change::Deleted(digest) if *digest == id)));
     assert_eq!(engine.info().images, 0);
-    let missing = engine.image_inspect("small").await.unwrap_err();
+    let missing = engine.image_inspect("small", None).await.unwrap_err();
     assert_eq!(missing.kind(), ErrorKind::NotFound);
     engine.close().await;
 }
@@ -92,7 +92,7 @@ async fn an_image_that_the_build_brings_along_is_loaded_when_it_is_asked_for() {
     let first = engine(&world, None).await;
     import(&first, &world, "demo").await;
     let path = world.dir.path().join("demo.tar");
-    first.save(vec!["demo".to_owned()], File::create(&path).unwrap()).await.unwrap();
+    first.save(vec!["demo".to_owned()], None, File::create(&path).unwrap()).await.unwrap();
     first.close().await;
     let archive = std::fs::read(path).unwrap();
 

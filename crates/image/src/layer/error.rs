@@ -76,7 +76,10 @@ pub enum EntryError {
     /// A whiteout without a name, or something below a whiteout.
     #[error("the whiteout names nothing that could be hidden")]
     Whiteout,
-    /// A parent is not a directory in this layer (symbolic links are not followed).
+    /// More symbolic links lead to it than a path may have.
+    #[error("more than 40 symbolic links lead to it")]
+    Links,
+    /// A parent is not a directory in this layer.
     #[error("\"{0}\" above it is not a directory")]
     Parent(Name),
     /// A hard link's target is not in this layer.
@@ -147,6 +150,7 @@ impl EntryError {
             | EntryError::Escapes
             | EntryError::Component
             | EntryError::Whiteout
+            | EntryError::Links
             | EntryError::Parent(_)
             | EntryError::LinkTarget(_)
             | EntryError::LinkDirectory(_)

@@ -1,6 +1,7 @@
 //! What a layer holds: names and attributes, while its archive is being read.
 //!
-//! Entries are looked up here and nowhere else, so no symbolic link is ever followed. A later
+//! Entries are looked up here and nowhere else: a symbolic link on the way to an entry leads to
+//! another place of this tree, and never out of it, as if the tree were the root. A later
 //! entry replaces an earlier one of the same name; a directory over a directory keeps what is in
 //! it and takes the later attributes. Nodes that lost their name stay in memory and are not
 //! written.
@@ -14,6 +15,8 @@ use super::{Attributes, Device, EntryError, Exceeded, Limits, Name};
 pub(super) struct Tree<F> {
     nodes: Vec<Node<F>>,
     nodes_max: u64,
+    /// Directories within each other.
+    depth_max: usize,
     /// Bytes of names, targets and attributes in memory.
     bytes: u64,
     bytes_max: u64,
@@ -71,6 +74,12 @@ impl NodeId {
 /// Bytes of memory that a node takes besides its names and attributes, about.
 const NODE_BYTES: u64 = 160;
 
+/// Most symbolic links on the way to one entry. Source: path_resolution(7).
+const LINKS_MAX: u32 = 40;
+
+/// Longest name of a directory that a link implies. Source: `NAME_MAX`, linux/limits.h.
+const NAME_BYTES_MAX: usize = 255;
+
 /// Permissions of directories that the archive implies only, as Docker gives them.
 const IMPLIED_MODE: u16 = 0o755;
 
@@ -84,7 +93,8 @@ impl<F> Tree<F> {
         // Ids are 32 bits wide.
         let nodes_max = limits.entries.min(u64::from(u32::MAX));
         let bytes_max = limits.metadata_bytes;
-        Tree { nodes: vec![implied()], nodes_max, bytes: 0, bytes_max }
+        let depth_max = limits.depth;
+        Tree { nodes: vec![implied()], nodes_max, depth_max, bytes: 0, bytes_max }
     }
 
     pub(super) fn node(&self, id: NodeId) -> &Node<F> {
@@ -107,20 +117,67 @@ impl<F> Tree<F> {
         Ok(())
     }
 
-    /// The directory at this path, made where it is missing.
+    /// The directory at this path, made where it is missing; through symbolic links, if there are
+    /// any on the way.
     pub(super) fn directory(&mut self, path: &[&[u8]]) -> Result<NodeId, EntryError> {
         let mut at = NodeId::ROOT;
         for (depth, name) in path.iter().enumerate() {
             at = match self.child(at, name).map(|child| (child.node, &self.node(child.node).kind)) {
                 Some((id, Kind::Directory(_))) => id,
                 Some((_, Kind::Whiteout)) | None => self.insert(at, name, implied())?,
-                Some((_, Kind::File(_) | Kind::Symlink(_) | Kind::Device(_) | Kind::Fifo)) => {
+                Some((_, Kind::Symlink(_))) => return self.through_links(path),
+                Some((_, Kind::File(_) | Kind::Device(_) | Kind::Fifo)) => {
                     let parent = path.get(..=depth).unwrap_or(path).join(&b'/');
                     return Err(EntryError::Parent(Name::new(&parent)));
                 }
             };
         }
         Ok(at)
+    }
+
+    /// The same by the rules of path_resolution(7), with this tree as the root.
+    fn through_links(&mut self, path: &[&[u8]]) -> Result<NodeId, EntryError> {
+        let shown = || EntryError::Parent(Name::new(&path.join(&b'/')));
+        // What is still to go, the next component last.
+        let mut ahead: Vec<Box<[u8]>> = path.iter().rev().map(|&name| name.into()).collect();
+        let mut way = vec![NodeId::ROOT];
+        let mut links = 0;
+        while let Some(name) = ahead.pop() {
+            let at = way.last().copied().unwrap_or(NodeId::ROOT);
+            match &*name {
+                b"" | b"." => continue,
+                b".." => {
+                    way.truncate(way.len().saturating_sub(1).max(1));
+                    continue;
+                }
+                _ => {}
+            }
+            match self.child(at, &name).map(|child| (child.node, &self.node(child.node).kind)) {
+                Some((id, Kind::Directory(_))) => way.push(id),
+                Some((_, Kind::Symlink(target))) => {
+                    links += 1;
+                    if links > LINKS_MAX {
+                        return Err(EntryError::Links);
+                    }
+                    if target.starts_with(b"/") {
+                        way.truncate(1);
+                    }
+                    ahead.extend(target.split(|&b| b == b'/').rev().map(Into::into));
+                }
+                Some((_, Kind::Whiteout)) | None => {
+                    if name.len() > NAME_BYTES_MAX {
+                        return Err(EntryError::Component);
+                    }
+                    way.push(self.insert(at, &name, implied())?);
+                }
+                Some((_, Kind::File(_) | Kind::Device(_) | Kind::Fifo)) => return Err(shown()),
+            }
+            if way.len() > self.depth_max {
+                let (limit, max) = ("components in one path", self.depth_max as u64);
+                return Err(EntryError::Limit(Exceeded { limit, max }));
+            }
+        }
+        Ok(way.last().copied().unwrap_or(NodeId::ROOT))
     }
 
     /// Puts a node under a name in a directory, in place of what is there.
@@ -158,7 +215,7 @@ impl<F> Tree<F> {
         target: &[&[u8]],
     ) -> Result<(), EntryError> {
         let shown = || Name::new(&target.join(&b'/'));
-        let node = self.find(target).ok_or_else(|| EntryError::LinkTarget(shown()))?;
+        let node = self.find(target)?.ok_or_else(|| EntryError::LinkTarget(shown()))?;
         match self.node(node).kind {
             Kind::Directory(_) => return Err(EntryError::LinkDirectory(shown())),
             Kind::Whiteout => return Err(EntryError::LinkTarget(shown())),
@@ -187,8 +244,26 @@ impl<F> Tree<F> {
         self.directory_mut(directory).opaque = true;
     }
 
-    fn find(&self, path: &[&[u8]]) -> Option<NodeId> {
-        path.iter().try_fold(NodeId::ROOT, |at, name| Some(self.child(at, name)?.node))
+    /// The node at this path. What directories are missing behind a link is made, as it is for
+    /// entries: a link target below them is then missing all the same.
+    fn find(&mut self, path: &[&[u8]]) -> Result<Option<NodeId>, EntryError> {
+        let Some((name, parents)) = path.split_last() else { return Ok(Some(NodeId::ROOT)) };
+        let plain =
+            parents.iter().try_fold(NodeId::ROOT, |at, name| Some(self.child(at, name)?.node));
+        let linked = |tree: &Tree<F>| {
+            let mut at = NodeId::ROOT;
+            parents.iter().any(|name| {
+                let Some(child) = tree.child(at, name) else { return false };
+                at = child.node;
+                matches!(tree.node(at).kind, Kind::Symlink(_))
+            })
+        };
+        let parent = match plain {
+            Some(parent) if !linked(self) => Some(parent),
+            _ if linked(self) => Some(self.through_links(parents)?),
+            _ => None,
+        };
+        Ok(parent.and_then(|parent| self.child(parent, name)).map(|child| child.node))
     }
 
     fn child(&self, parent: NodeId, name: &[u8]) -> Option<Child> {

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io,
     os::fd::{AsFd, AsRawFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use rustix::{
@@ -12,7 +12,8 @@ use rustix::{
     io::Errno,
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-        fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
+        fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
+        unmount,
     },
 };
 
@@ -60,6 +61,29 @@ fn source(file: &File) -> String {
 fn mount(source: &str) -> io::Result<OwnedFd> {
     let context = fsopen("erofs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(context.as_fd(), "source", source)?;
+    fsconfig_set_flag(context.as_fd(), "ro")?;
+    fsconfig_create(context.as_fd())?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOSUID;
+    Ok(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// An overlay of directories, top first, mounted nowhere: it is gone when the descriptor is, and
+/// nobody can write to it. It holds its layers itself, wherever it is moved to.
+///
+/// Source: Documentation/filesystems/overlayfs.rst; `lowerdir+` since Linux 6.5, by descriptor
+/// since 6.13.
+pub(super) fn overlay(lower: &[PathBuf], source: &str) -> io::Result<OwnedFd> {
+    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(context.as_fd(), "source", source)?;
+    for layer in lower {
+        if layer.as_os_str().len() <= FSCONFIG_STRING_MAX {
+            fsconfig_set_string(context.as_fd(), "lowerdir+", layer)?;
+        } else {
+            fsconfig_set_fd(context.as_fd(), "lowerdir+", File::open(layer)?.as_fd())?;
+        }
+    }
     fsconfig_set_flag(context.as_fd(), "ro")?;
     fsconfig_create(context.as_fd())?;
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY

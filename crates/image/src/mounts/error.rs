@@ -36,6 +36,15 @@ pub enum MountError {
         #[source]
         source: io::Error,
     },
+    /// The kernel did not stack them.
+    #[error("cannot mount an overlay of {layers} layers")]
+    Overlay {
+        /// How many.
+        layers: usize,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
 }
 
 impl MountError {
@@ -44,7 +53,9 @@ impl MountError {
         match self {
             MountError::Missing(_) => ErrorKind::NotFound,
             MountError::Unpack(error) => error.kind(),
-            MountError::Disk { source, .. } | MountError::Mount { source, .. } => disk_kind(source),
+            MountError::Disk { source, .. }
+            | MountError::Mount { source, .. }
+            | MountError::Overlay { source, .. } => disk_kind(source),
         }
     }
 }

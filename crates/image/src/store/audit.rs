@@ -62,7 +62,8 @@ impl Store {
                 audit.damaged.push(digest);
             }
         }
-        let kept: std::collections::BTreeSet<_> = kept.chain(self.mounts.owned()).collect();
+        let kept: std::collections::BTreeSet<_> =
+            kept.chain(self.mounts.owned()).chain(self.exposed.layers()).collect();
         for path in collect::files(&self.disk.layers())? {
             let digest = collect::digest_in(&path).filter(|d| self.layer_path(d) == path);
             let needed = digest.is_some_and(|d| needs.layers.remove(&d) || kept.contains(&d));

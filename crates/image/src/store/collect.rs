@@ -30,6 +30,7 @@ impl Store {
     /// When the disk does not let us; the rest is collected the next time.
     pub fn collect(&self, containers: &[ContainerUse]) -> Result<Collected, StoreError> {
         let mut collected = Collected::default();
+        self.exposed.sweep();
         let unnamed = self.unname(containers, &mut collected);
         let unnamed =
             unnamed.map_err(|source| StoreError::Disk { doing: "collect unused files", source })?;
@@ -61,6 +62,7 @@ impl Store {
             needs.layers.extend(&lease.needs.layers);
         }
         needs.layers.extend(self.mounts.owned());
+        needs.layers.extend(self.exposed.layers());
         needs
     }
 

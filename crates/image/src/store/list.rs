@@ -25,12 +25,25 @@ pub struct Summary {
     pub added: Timestamp,
     /// Bytes of content of its layers.
     pub bytes: u64,
-    /// Everything it was built for that is here.
-    pub platforms: Vec<Platform>,
+    /// Everything it was built for that is here, each with its image.
+    pub variants: Vec<Variant>,
     /// Whatever the maker noted.
     pub labels: BTreeMap<String, String>,
     /// Ids of all images in it: containers may use any.
     pub ids: BTreeSet<Digest>,
+}
+
+/// The image for one platform.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Variant {
+    /// What it was built for.
+    pub platform: Platform,
+    /// Its id.
+    pub id: Digest,
+    /// Its manifest.
+    pub manifest: Digest,
+    /// Bytes of content of its layers.
+    pub bytes: u64,
 }
 
 impl Store {
@@ -65,7 +78,7 @@ impl Store {
         let config = self.read_config(&id)?;
         let manifests = || targets.iter().flat_map(|(_, target)| &target.manifests);
         let primary = manifests().find(|manifest| manifest.config == id);
-        let platforms: BTreeSet<_> = manifests().map(|m| m.platform.clone()).collect();
+        let variants: BTreeSet<_> = manifests().map(Variant::of).collect();
         let (tags, digests) = names(table, targets.iter().map(|(digest, _)| **digest));
         Ok(Summary {
             id,
@@ -73,11 +86,22 @@ impl Store {
             digests,
             created: config.created,
             added: targets.iter().map(|(_, target)| target.added).max().unwrap_or(Timestamp(0)),
-            bytes: primary.map_or(0, |m| m.layers.iter().map(|l| l.content_bytes).sum()),
-            platforms: platforms.into_iter().collect(),
+            bytes: primary.map_or(0, |manifest| Variant::of(manifest).bytes),
+            variants: variants.into_iter().collect(),
             labels: config.config.and_then(|c| c.labels).unwrap_or_default(),
             ids: manifests().map(|m| m.config).collect(),
         })
+    }
+}
+
+impl Variant {
+    pub(super) fn of(manifest: &super::Manifest) -> Variant {
+        Variant {
+            platform: manifest.platform.clone(),
+            id: manifest.config,
+            manifest: manifest.digest,
+            bytes: manifest.layers.iter().map(|layer| layer.content_bytes).sum(),
+        }
     }
 }
 

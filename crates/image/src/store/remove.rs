@@ -5,16 +5,16 @@
 //!
 //! Source: moby, `daemon/images/image_delete.go`.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use base::{Digest, ErrorKind};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    Collected, Store, StoreError, Table,
+    Collected, ImageMount, Store, StoreError, Table,
     resolve::{self, Found, ResolveError},
 };
-use crate::reference::Reference;
+use crate::{reference::Reference, wire};
 
 /// A container and the image it was made from, whether it runs or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,6 +88,18 @@ pub enum Conflict {
         /// The container.
         container: String,
     },
+    /// Its files are shown at a directory of the host.
+    #[error(
+        "conflict: unable to delete {} (cannot be forced) - image is mounted at {}",
+        short(.id),
+        .target.display()
+    )]
+    Mounted {
+        /// The image.
+        id: Digest,
+        /// The directory.
+        target: PathBuf,
+    },
     /// It was asked for by id, and has several names.
     #[error(
         "conflict: unable to delete {} (must be forced) - image is referenced in multiple \
@@ -139,10 +151,12 @@ impl Store {
         force: bool,
         containers: &[ContainerUse],
     ) -> Result<Vec<Removed>, RemoveError> {
+        let mounts = self.image_mounts();
+        let users = Users { containers, mounts: &mounts };
         let (mut removed, layers) = self.change(|table| {
             let found = resolve::lookup(table, name)?;
             let subject = Subject::new(table, &found, self.host());
-            let plan = plan(&subject, &found, containers, force)?;
+            let plan = plan(&subject, &found, users, force)?;
             Ok::<_, RemoveError>(carry_out(table, &subject, plan))
         })??;
         let collected = self.collect(containers)?;
@@ -150,14 +164,29 @@ impl Store {
         Ok(removed)
     }
 
-    /// Removes images that no container was made from: those without a name, or `all`.
+    /// Removes images that nobody uses and that are `wanted` away by their configuration: those
+    /// without a name, or `all`.
     ///
     /// # Errors
-    /// When the store cannot be changed.
-    pub fn prune(&self, all: bool, containers: &[ContainerUse]) -> Result<Pruned, StoreError> {
+    /// When the store cannot be read or changed.
+    pub fn prune(
+        &self,
+        all: bool,
+        wanted: &dyn Fn(&wire::ImageConfig) -> bool,
+        containers: &[ContainerUse],
+    ) -> Result<Pruned, StoreError> {
+        let mounts = self.image_mounts();
+        let users = Users { containers, mounts: &mounts };
+        let mut goes = BTreeSet::new();
+        for subject in unused(&self.table(), all, users, self.host()) {
+            if wanted(&self.read_config(&subject.id)?) {
+                goes.insert(subject.id);
+            }
+        }
         let (mut removed, layers) = self.change(|table| {
             let (mut removed, mut layers) = (Vec::new(), Vec::new());
-            for subject in unused(table, all, containers, self.host()) {
+            let unused = unused(table, all, users, self.host());
+            for subject in unused.into_iter().filter(|subject| goes.contains(&subject.id)) {
                 let plan = Plan { untag: subject.names.clone(), delete: true };
                 let (more, stack) = carry_out(table, &subject, plan);
                 removed.extend(more);
@@ -169,6 +198,13 @@ impl Store {
         removed.extend(chain_ids(&layers, &collected));
         Ok(Pruned { removed, bytes: collected.bytes })
     }
+}
+
+/// Everybody who uses images.
+#[derive(Clone, Copy, Debug)]
+struct Users<'u> {
+    containers: &'u [ContainerUse],
+    mounts: &'u [ImageMount],
 }
 
 /// An image with everything that goes with it.
@@ -210,8 +246,8 @@ impl Subject {
         }
     }
 
-    fn user<'c>(&self, containers: &'c [ContainerUse], running: bool) -> Option<&'c str> {
-        let mut users = containers.iter().filter(|c| self.ids.contains(&c.image));
+    fn user<'c>(&self, users: Users<'c>, running: bool) -> Option<&'c str> {
+        let mut users = users.containers.iter().filter(|c| self.ids.contains(&c.image));
         users.find(|c| c.running == running).map(|c| c.container.as_str())
     }
 
@@ -222,23 +258,26 @@ impl Subject {
             && self.names.iter().all(|name| name.same_repository(first))
     }
 
-    fn conflict(&self, containers: &[ContainerUse], force: bool) -> Option<Conflict> {
+    fn mounted(&self, users: Users<'_>) -> Option<Conflict> {
+        let mount = users.mounts.iter().find(|mount| self.ids.contains(&mount.image))?;
+        Some(Conflict::Mounted { id: self.id, target: mount.target.clone() })
+    }
+
+    fn conflict(&self, users: Users<'_>, force: bool) -> Option<Conflict> {
         let owned = |container: &str| container.to_owned();
-        if let Some(container) = self.user(containers, true).map(owned) {
+        if let Some(container) = self.user(users, true).map(owned) {
             return Some(Conflict::Running { id: self.id, container });
         }
-        let container = self.user(containers, false).map(owned).filter(|_| !force)?;
+        if let Some(mounted) = self.mounted(users) {
+            return Some(mounted);
+        }
+        let container = self.user(users, false).map(owned).filter(|_| !force)?;
         Some(Conflict::Stopped { id: self.id, container })
     }
 }
 
-fn plan(
-    subject: &Subject,
-    found: &Found,
-    containers: &[ContainerUse],
-    force: bool,
-) -> Result<Plan, Conflict> {
-    let conflict = subject.conflict(containers, force);
+fn plan(subject: &Subject, found: &Found, users: Users<'_>, force: bool) -> Result<Plan, Conflict> {
+    let conflict = subject.conflict(users, force);
     let Found::Name(name, _) = found else {
         return match conflict {
             Some(conflict) => Err(conflict),
@@ -259,9 +298,10 @@ fn plan(
     if !tags.is_empty() || !free.is_empty() {
         return Ok(Plan { untag, delete: false });
     }
-    let user = subject.user(containers, true).or(subject.user(containers, false));
-    match user {
-        Some(container) if !force => Err(Conflict::Name {
+    let user = subject.user(users, true).or(subject.user(users, false));
+    match (user, subject.mounted(users)) {
+        (None, Some(mounted)) if !force => Err(mounted),
+        (Some(container), _) if !force => Err(Conflict::Name {
             name: name.familiar(),
             container: container.to_owned(),
             id: subject.id,
@@ -290,16 +330,11 @@ fn carry_out(table: &mut Table, subject: &Subject, plan: Plan) -> (Vec<Removed>,
 }
 
 /// Images that prune removes.
-fn unused(
-    table: &Table,
-    all: bool,
-    containers: &[ContainerUse],
-    host: &crate::Platform,
-) -> Vec<Subject> {
+fn unused(table: &Table, all: bool, users: Users<'_>, host: &crate::Platform) -> Vec<Subject> {
     let ids: BTreeSet<_> = table.targets.values().map(|t| t.primary(host).config).collect();
     let subjects = ids.into_iter().map(|id| Subject::of(table, id));
     let goes = |subject: &Subject| {
-        (all || subject.names.is_empty()) && subject.conflict(containers, false).is_none()
+        (all || subject.names.is_empty()) && subject.conflict(users, false).is_none()
     };
     subjects.filter(goes).collect()
 }
@@ -359,7 +394,13 @@ mod tests {
     }
 
     fn check(names: &[&str], found: &Found, containers: &[ContainerUse], force: bool, want: &str) {
-        let said = match plan(&subject(names), found, containers, force) {
+        let users = Users { containers, mounts: &[] };
+        said(plan(&subject(names), found, users, force), want);
+    }
+
+    #[track_caller]
+    fn said(plan: Result<Plan, Conflict>, want: &str) {
+        let said = match plan {
             Ok(Plan { untag, delete }) => {
                 let names: Vec<_> = untag.iter().map(Reference::familiar).collect();
                 format!("untag {} delete {delete}", names.join(","))
@@ -383,6 +424,26 @@ mod tests {
         check(&["a:1"], &named("a:1"), &[container(false)], false, "repository reference \"a:1\"");
         check(&["a:1"], &named("a:1"), &[container(false)], true, "untag a:1 delete true");
         check(&["a:1"], &named("a:1"), &[container(true)], true, "untag a:1 delete false");
+    }
+
+    #[test]
+    fn a_mount_keeps_the_image_and_forced_away_it_loses_its_name_alone() {
+        let mounts = [ImageMount {
+            id: "1".to_owned(),
+            image: Digest::from_sha256([1; 32]),
+            name: "a:1".to_owned(),
+            layers: Vec::new(),
+            target: "/mnt/a".into(),
+            namespace: "mnt:[1]".into(),
+            made: base::clock::Timestamp(0),
+            placed: true,
+        }];
+        let users = Users { containers: &[], mounts: &mounts };
+        let one = subject(&["a:1"]);
+        said(plan(&one, &named("a:1"), users, false), "is mounted at /mnt/a");
+        said(plan(&one, &named("a:1"), users, true), "untag a:1 delete false");
+        said(plan(&one, &by_id(), users, true), "is mounted at /mnt/a");
+        said(plan(&subject(&["a:1", "b:1"]), &named("a:1"), users, false), "delete false");
     }
 
     #[test]

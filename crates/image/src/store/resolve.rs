@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use base::{Digest, ErrorKind};
 
-use super::{Manifest, Store, StoreError, Table, Target};
+use super::{Manifest, Store, StoreError, Table, Target, Variant};
 use crate::{
     platform::Platform,
     reference::{Reference, ReferenceError},
@@ -25,6 +25,8 @@ pub struct Image {
     pub manifest: Digest,
     /// What it was built for.
     pub platform: Platform,
+    /// Everything of the same target that is here.
+    pub variants: Vec<Variant>,
     /// Its layers' diff ids, bottom first, as [`Store::mount`] takes them.
     pub layers: Vec<Digest>,
     /// Bytes of content of each of them.
@@ -131,6 +133,7 @@ impl Store {
             target: digest,
             manifest: manifest.digest,
             platform: manifest.platform.clone(),
+            variants: target.manifests.iter().map(Variant::of).collect(),
             layers: manifest.layers.iter().map(|layer| layer.diff_id).collect(),
             layer_bytes: manifest.layers.iter().map(|layer| layer.content_bytes).collect(),
             references,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use base::Digest;
+use base::{Digest, clock::Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::null_default;
@@ -46,6 +46,13 @@ pub struct ImageConfig {
 }
 
 impl ImageConfig {
+    /// When it was made, as its maker says; 1970 if nobody said.
+    pub fn created_at(&self) -> Timestamp {
+        let at = self.created.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        let nanos = at.and_then(|at| u64::try_from(at.as_nanosecond()).ok());
+        Timestamp(nanos.unwrap_or(0))
+    }
+
     /// What it was built for.
     pub fn platform(&self) -> Platform {
         Platform::new(&self.os, &self.architecture, self.variant.as_deref())

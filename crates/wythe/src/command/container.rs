@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use super::{
     ClientCommand, attach, commit, cp, create, diff, exec, export, inspect, kill, logs, pause,
-    port, ps, rename, restart, rm, run, start, stats, stop, top, wait,
+    port, prune, ps, rename, restart, rm, run, start, stats, stop, top, wait,
 };
 
 /// What can be asked about containers.
@@ -44,6 +44,8 @@ pub(crate) enum ContainerCommand {
     Pause(pause::PauseArgs),
     /// List port mappings or a specific mapping for the container
     Port(port::Args),
+    /// Remove all stopped containers
+    Prune(prune::ContainerArgs),
     /// Rename a container
     Rename(rename::Args),
     /// Restart one or more containers
@@ -87,6 +89,7 @@ impl From<ContainerCommand> for ClientCommand {
             ContainerCommand::Ls(args) => ClientCommand::Ps(args),
             ContainerCommand::Pause(args) => ClientCommand::Pause(args),
             ContainerCommand::Port(args) => ClientCommand::Port(args),
+            ContainerCommand::Prune(args) => ClientCommand::PruneContainers(args),
             ContainerCommand::Rename(args) => ClientCommand::Rename(args),
             ContainerCommand::Restart(args) => ClientCommand::Restart(args),
             ContainerCommand::Rm(args) => ClientCommand::Rm(args),

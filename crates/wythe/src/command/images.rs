@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// Only show image IDs
     #[arg(short, long)]
     quiet: bool,
+    /// List multi-platform images as a tree
+    #[arg(long, conflicts_with_all = ["quiet", "format", "no_trunc", "digests"])]
+    tree: bool,
     /// Only images of this name
     #[arg(value_name = "REPOSITORY[:TAG]")]
     repository: Option<String>,
@@ -54,9 +57,13 @@ impl Args {
         if self.quiet && self.format.is_none() {
             return self.ids(&images);
         }
+        if self.tree {
+            output::print(&image::tree(&images))?;
+            return Ok(0);
+        }
         let now = Timestamp::now();
         let rows: Vec<_> =
-            images.iter().flat_map(|image| image::rows(image, self.no_trunc, now)).collect();
+            images.iter().flat_map(|i| image::rows(i, None, self.no_trunc, now)).collect();
         let usual = if self.digests { TABLE_WITH_DIGESTS } else { TABLE };
         print_list(&Format::parse(self.format.as_deref()), usual, &COLUMNS, &rows)?;
         Ok(0)

@@ -19,8 +19,11 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "string")]
     format: Option<String>,
     /// Display total file sizes if the type is container
-    #[arg(short, long, hide = true)]
+    #[arg(short, long)]
     size: bool,
+    /// Which of the images that share a name
+    #[arg(skip)]
+    platform: Option<String>,
     /// Only inspect objects of the given type
     #[arg(long, value_name = "string", value_parser = ["container", "image", "volume"])]
     r#type: Option<String>,
@@ -34,6 +37,9 @@ pub(crate) struct ContainerArgs {
     /// Format output using a custom template ('json', 'TEMPLATE')
     #[arg(short, long, value_name = "string")]
     format: Option<String>,
+    /// Display total file sizes
+    #[arg(short, long)]
+    size: bool,
     /// Which containers
     #[arg(required = true, value_name = "CONTAINER")]
     names: Vec<String>,
@@ -44,6 +50,10 @@ pub(crate) struct ImageArgs {
     /// Format output using a custom template ('json', 'TEMPLATE')
     #[arg(short, long, value_name = "string")]
     format: Option<String>,
+    /// Inspect a specific platform of the multi-platform image. Formatted as
+    /// "os[/arch[/variant]]" (e.g., "linux/amd64")
+    #[arg(long, value_name = "string")]
+    platform: Option<image::Platform>,
     /// Which images
     #[arg(required = true, value_name = "IMAGE")]
     names: Vec<String>,
@@ -51,15 +61,17 @@ pub(crate) struct ImageArgs {
 
 impl From<ContainerArgs> for Args {
     fn from(args: ContainerArgs) -> Args {
-        let ContainerArgs { format, names } = args;
-        Args { format, size: false, r#type: Some("container".to_owned()), names }
+        let ContainerArgs { format, size, names } = args;
+        Args { format, size, platform: None, r#type: Some("container".to_owned()), names }
     }
 }
 
 impl ImageArgs {
     pub(super) async fn run(self, to: &Endpoint) -> Result<u8, CliError> {
-        let ImageArgs { format, names } = self;
-        Args { format, size: false, r#type: Some("image".to_owned()), names }.run(to).await
+        let ImageArgs { format, platform, names } = self;
+        let platform = platform.map(|platform| platform.to_string());
+        let r#type = Some("image".to_owned());
+        Args { format, size: false, platform, r#type, names }.run(to).await
     }
 }
 
@@ -69,7 +81,8 @@ pub(super) async fn volumes(
     names: Vec<String>,
     to: &Endpoint,
 ) -> Result<u8, CliError> {
-    Args { format, size: false, r#type: Some("volume".to_owned()), names }.run(to).await
+    let r#type = Some("volume".to_owned());
+    Args { format, size: false, platform: None, r#type, names }.run(to).await
 }
 
 impl Args {
@@ -83,7 +96,7 @@ impl Args {
         let mut found = Vec::new();
         let mut missing = false;
         for name in &self.names {
-            match look(&mut client, name, self.r#type.as_deref()).await {
+            match self.look(&mut client, name).await {
                 Ok(value) => found.push(value),
                 Err(ClientError::Refused(failure)) => {
                     cli::tell(&CliError::Daemon(failure));
@@ -102,42 +115,50 @@ impl Args {
         }
         if missing { Err(CliError::Said) } else { Ok(0) }
     }
-}
 
-/// A container of this name, or else an image. What is neither is told in Docker's words.
-async fn look(client: &mut Client, name: &str, kind: Option<&str>) -> Result<Value, ClientError> {
-    let mut hints = Vec::new();
-    if !matches!(kind, Some("image" | "volume")) {
-        match client.inspect(name).await {
-            Ok(container) => return Ok(Value::of(&ContainerJson::of(&container))),
-            Err(ClientError::Refused(failure))
+    /// A container of this name, or else an image. What is neither is told in Docker's words.
+    async fn look(&self, client: &mut Client, name: &str) -> Result<Value, ClientError> {
+        let kind = self.r#type.as_deref();
+        let mut hints = Vec::new();
+        if !matches!(kind, Some("image" | "volume")) {
+            match client.inspect(name).await {
+                Ok(container) => {
+                    let shown = ContainerJson::of(&container);
+                    if !self.size {
+                        return Ok(Value::of(&shown));
+                    }
+                    let sizes = client.container_sizes(vec![container.id.to_string()]).await?;
+                    return Ok(Value::of(&shown.with_size(sizes.first())));
+                }
+                Err(ClientError::Refused(failure))
+                    if kind.is_none() && failure.kind == ErrorKind::NotFound =>
+                {
+                    hints = failure.hints;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if kind != Some("volume") {
+            match client.image_inspect(name, self.platform.clone()).await {
+                Ok(image) => return Ok(Value::of(&ImageJson::of(&image))),
+                Err(ClientError::Refused(failure))
+                    if kind.is_none() && failure.kind == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match client.volume_inspect(name).await {
+            Ok(volume) => Ok(Value::of(&VolumeJson::of(&volume))),
+            Err(ClientError::Refused(mut failure))
                 if kind.is_none() && failure.kind == ErrorKind::NotFound =>
             {
-                hints = failure.hints;
+                failure.message = format!("No such object: {name}");
+                if !hints.is_empty() {
+                    failure.hints = hints;
+                }
+                Err(ClientError::Refused(failure))
             }
-            Err(error) => return Err(error),
+            Err(error) => Err(error),
         }
-    }
-    if kind != Some("volume") {
-        match client.image_inspect(name).await {
-            Ok(image) => return Ok(Value::of(&ImageJson::of(&image))),
-            Err(ClientError::Refused(failure))
-                if kind.is_none() && failure.kind == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    match client.volume_inspect(name).await {
-        Ok(volume) => Ok(Value::of(&VolumeJson::of(&volume))),
-        Err(ClientError::Refused(mut failure))
-            if kind.is_none() && failure.kind == ErrorKind::NotFound =>
-        {
-            failure.message = format!("No such object: {name}");
-            if !hints.is_empty() {
-                failure.hints = hints;
-            }
-            Err(ClientError::Refused(failure))
-        }
-        Err(error) => Err(error),
     }
 }
 

@@ -1,7 +1,8 @@
 //! `ps`: the containers there are.
 
+use api::{Client, ClientError};
 use base::clock::Timestamp;
-use engine::{Container, ContainerState};
+use engine::{Container, ContainerSize, ContainerState};
 
 use crate::{
     connect::Endpoint,
@@ -42,18 +43,15 @@ pub(crate) struct Args {
     #[arg(short, long)]
     quiet: bool,
     /// Display total file sizes
-    #[arg(short, long, hide = true)]
+    #[arg(short, long)]
     size: bool,
 }
 
 impl Args {
     pub(super) async fn run(self, to: &Endpoint) -> Result<u8, CliError> {
-        if self.size {
-            let why = "--size is not built yet: sizes of containers are not counted";
-            return Err(CliError::Unbuilt(why.to_owned()));
-        }
         let filters = Filters::parse(&self.filter)?;
-        let containers = self.pick(to.connect().await?.list().await?, &filters)?;
+        let mut client = to.connect().await?;
+        let containers = self.pick(client.list().await?, &filters)?;
         if self.quiet && self.format.is_none() {
             for container in &containers {
                 let id = &container.id;
@@ -62,10 +60,19 @@ impl Args {
             return Ok(0);
         }
         let now = Timestamp::now();
-        let rows: Vec<_> = containers.iter().map(|c| row::row(c, self.no_trunc, now)).collect();
+        let sizes = if self.counts() { sizes(&mut client, &containers).await? } else { Vec::new() };
+        let size = |container: &Container| sizes.iter().find(|size| size.id == container.id);
+        let row = |c: &Container| row::row(c, size(c), self.no_trunc, now);
+        let rows: Vec<_> = containers.iter().map(row).collect();
         let format = Format::parse(self.format.as_deref());
-        print_list(&format, row::TABLE, &row::COLUMNS, &rows)?;
+        let usual = if self.size { row::TABLE_WITH_SIZE } else { row::TABLE };
+        print_list(&format, usual, &row::COLUMNS, &rows)?;
         Ok(0)
+    }
+
+    /// Whether sizes are wanted: by the flag, or by a template that shows them.
+    fn counts(&self) -> bool {
+        self.size || self.format.as_deref().is_some_and(|format| format.contains(".Size"))
     }
 
     /// Those that are to be shown, newest first.
@@ -94,4 +101,20 @@ impl Args {
         containers.truncate(counted.unwrap_or(usize::MAX));
         Ok(containers)
     }
+}
+
+/// Their sizes, asked for one by one: containers may go meanwhile.
+async fn sizes(
+    client: &mut Client,
+    containers: &[Container],
+) -> Result<Vec<ContainerSize>, CliError> {
+    let mut sizes = Vec::new();
+    for container in containers {
+        match client.container_sizes(vec![container.id.to_string()]).await {
+            Ok(size) => sizes.extend(size),
+            Err(ClientError::Refused(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(sizes)
 }

@@ -11,7 +11,6 @@ pub(crate) const UNBUILT: &[(&str, &str)] = &[
     ("compose", "Compose"),
     ("config", "Swarm, which Wythe leaves to Kubernetes"),
     ("context", "contexts; use --host"),
-    ("history", "the history of an image; see `wythe image inspect`"),
     ("login", "registries"),
     ("logout", "registries"),
     ("manifest", "registries"),

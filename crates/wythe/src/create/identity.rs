@@ -24,7 +24,7 @@ pub(super) struct IdentityFlags {
     isolation: Option<Isolation>,
     /// Set platform if server is multi-platform capable
     #[arg(long, value_name = "string")]
-    platform: Option<String>,
+    platform: Option<image::Platform>,
     /// Pull image before running ("always", "missing", "never")
     #[arg(long, value_name = "string", default_value = "missing")]
     pull: String,
@@ -53,10 +53,7 @@ impl IdentityFlags {
                 return Err(FlagError::invalid("pull", other, why));
             }
         }
-        if let Some(platform) = self.platform.filter(|p| !is_this_platform(p)) {
-            let what = format!("this host runs {}", this_platform());
-            return Err(FlagError::unbuilt(format!("--platform {platform}"), what));
-        }
+        create.platform = self.platform.map(|platform| platform.to_string());
         create.name = self.name;
         create.hostname = self.hostname;
         create.domainname = self.domainname;
@@ -66,11 +63,6 @@ impl IdentityFlags {
     }
 }
 
-/// This host as `--platform` writes it.
-fn this_platform() -> String {
-    format!("linux/{}", architecture())
-}
-
 /// This host's architecture in Go's words.
 pub(crate) fn architecture() -> &'static str {
     match std::env::consts::ARCH {
@@ -78,14 +70,4 @@ pub(crate) fn architecture() -> &'static str {
         "aarch64" => "arm64",
         other => other,
     }
-}
-
-fn is_this_platform(platform: &str) -> bool {
-    let this = this_platform();
-    let native = format!("linux/{}", std::env::consts::ARCH);
-    platform == "linux"
-        || platform == this
-        || platform == native
-        || platform == architecture()
-        || platform == format!("{this}/v8")
 }

@@ -30,6 +30,8 @@ pub(super) fn enter(shims: &Path) -> io::Result<bool> {
     }
     namespace::leave(Namespaces(Namespaces::MOUNT))?;
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
+    // Where the host's mounts are private, what is unmounted there would stay here.
+    image::detach_image_mounts()?;
     Ok(false)
 }
 

@@ -1,9 +1,20 @@
-//! Sizes for people, in powers of 1000, with three significant digits.
+//! Sizes for people, in powers of 1000, with three significant digits or four.
 //!
 //! Source: docker/go-units, `HumanSizeWithPrecision`.
 
 /// `117MB`, `4.26MB`, `0B`.
 pub(crate) fn size(bytes: u64) -> String {
+    with_digits(bytes, 3)
+}
+
+/// With one digit more, as totals are told: `116.9MB`.
+///
+/// Source: docker/go-units, `HumanSize`.
+pub(crate) fn total(bytes: u64) -> String {
+    with_digits(bytes, 4)
+}
+
+fn with_digits(bytes: u64, digits: u32) -> String {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
     let mut scale = 1_u64;
     let mut unit = 0;
@@ -11,11 +22,11 @@ pub(crate) fn size(bytes: u64) -> String {
         scale = scale.saturating_mul(1000);
         unit += 1;
     }
-    // Three significant digits: as many decimals as the whole part leaves room for.
+    // As many decimals as the whole part leaves room for.
     let decimals = match bytes / scale {
-        0..10 => 2,
-        10..100 => 1,
-        _ => 0,
+        0..10 => digits - 1,
+        10..100 => digits - 2,
+        _ => digits - 3,
     };
     let steps = 10_u128.pow(decimals);
     let rounded = (u128::from(bytes) * steps * 2 / u128::from(scale)).div_ceil(2);
@@ -46,6 +57,9 @@ mod tests {
             (u64::MAX, "18.4EB"),
         ] {
             assert_eq!(size(bytes), want, "{bytes}");
+        }
+        for (bytes, want) in [(0, "0B"), (212, "212B"), (16_430_000, "16.43MB"), (1000, "1kB")] {
+            assert_eq!(total(bytes), want, "{bytes}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use engine::{Container, ContainerState, MountKind, MountRequest, NetworkMode};
+use engine::{Container, ContainerSize, ContainerState, MountKind, MountRequest, NetworkMode};
 use serde::Serialize;
 
 use super::{
@@ -40,6 +40,10 @@ pub(crate) struct ContainerJson {
     exec_ids: Option<Vec<String>>,
     host_config: HostConfig,
     graph_driver: GraphDriver,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size_rw: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size_root_fs: Option<u64>,
     mounts: Vec<Mount>,
     config: Config,
     network_settings: NetworkSettings,
@@ -186,9 +190,20 @@ impl ContainerJson {
             exec_ids: if execs.is_empty() { None } else { Some(execs) },
             host_config: HostConfig::of(config),
             graph_driver: GraphDriver { data: None, name: "erofs" },
+            size_rw: None,
+            size_root_fs: None,
             mounts: config.mounts.iter().map(mount).collect(),
             config: self::config(container),
             network_settings: network(container),
+        }
+    }
+
+    /// The same with its sizes, if they could be had.
+    pub(crate) fn with_size(self, size: Option<&ContainerSize>) -> ContainerJson {
+        ContainerJson {
+            size_rw: size.map(|size| size.written),
+            size_root_fs: size.map(|size| size.root),
+            ..self
         }
     }
 }

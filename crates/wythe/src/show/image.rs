@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use base::clock::Timestamp;
-use engine::ImageView;
+use engine::{ImageSize, ImageView};
 use serde::Serialize;
 
 use super::{familiar, ports, short_id};
 use crate::{
-    output::{format::Column, human},
+    output::{format::Column, human, table},
     template::Value,
     time,
 };
@@ -46,15 +46,21 @@ struct Row {
     #[serde(rename = "ID")]
     id: String,
     repository: String,
-    shared_size: &'static str,
+    shared_size: String,
     size: String,
     tag: String,
-    unique_size: &'static str,
+    unique_size: String,
     virtual_size: String,
 }
 
 /// A row for each reference of the image, or one for an image without any.
-pub(crate) fn rows(image: &ImageView, no_trunc: bool, now: Timestamp) -> Vec<Value> {
+pub(crate) fn rows(
+    image: &ImageView,
+    size: Option<&ImageSize>,
+    no_trunc: bool,
+    now: Timestamp,
+) -> Vec<Value> {
+    let counted = |bytes: Option<u64>| bytes.map_or_else(|| "N/A".to_owned(), human::size);
     let created = image.created.as_deref().and_then(time::from_rfc3339);
     let row = |repository: &str, tag: &str| {
         Value::of(&Row {
@@ -67,10 +73,10 @@ pub(crate) fn rows(image: &ImageView, no_trunc: bool, now: Timestamp) -> Vec<Val
             digest: image.manifest.clone(),
             id: if no_trunc { image.id.clone() } else { short_id(&image.id).to_owned() },
             repository: repository.to_owned(),
-            shared_size: "N/A",
+            shared_size: counted(size.map(|size| size.shared)),
             size: human::size(image.size),
             tag: tag.to_owned(),
-            unique_size: "N/A",
+            unique_size: counted(size.map(|size| size.unique)),
             virtual_size: human::size(image.size),
         })
     };
@@ -82,6 +88,26 @@ pub(crate) fn rows(image: &ImageView, no_trunc: bool, now: Timestamp) -> Vec<Val
         row(repository, tag)
     };
     image.references.iter().map(reference).collect()
+}
+
+/// The table of `images --tree`: each image with what there is of it, by platform.
+pub(crate) fn tree(images: &[ImageView]) -> String {
+    let mut text = "IMAGE\tID\tSIZE\tCONTAINERS\n".to_owned();
+    for image in images {
+        let names = image.references.iter().map(|name| familiar(name));
+        let names: Vec<_> = if names.len() == 0 { vec!["<untagged>"] } else { names.collect() };
+        let (id, size) = (short_id(&image.id), human::size(image.size));
+        for name in names {
+            text += &format!("{name}\t{id}\t{size}\t{}\n", image.containers);
+        }
+        let last = image.variants.len().saturating_sub(1);
+        for (number, variant) in image.variants.iter().enumerate() {
+            let branch = if number == last { "└─" } else { "├─" };
+            let (id, size) = (short_id(&variant.id), human::size(variant.size));
+            text += &format!("{branch} {}\t{id}\t{size}\t\n", variant.platform);
+        }
+    }
+    table::align(&text).lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
 /// Repository and tag of a reference in full.
@@ -109,6 +135,8 @@ pub(crate) struct ImageJson {
     author: &'static str,
     config: Config,
     architecture: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    variant: Option<String>,
     os: String,
     size: u64,
     #[serde(rename = "RootFS")]
@@ -175,6 +203,7 @@ impl ImageJson {
                 stop_signal: config.stop_signal.clone(),
             },
             architecture: image.architecture.clone(),
+            variant: image.variant.clone(),
             os: image.os.clone(),
             size: image.size,
             root_fs: RootFs { r#type: "layers", layers: image.layers.clone() },
@@ -203,6 +232,10 @@ mod tests {
             created: Some("2025-12-01T00:00:00Z".to_owned()),
             os: "linux".to_owned(),
             architecture: "amd64".to_owned(),
+            variant: None,
+            target: format!("sha256:{}", "cd".repeat(32)),
+            layer_bytes: vec![116_953_321],
+            variants: Vec::new(),
             size: 116_953_321,
             containers: 1,
             layers: vec!["sha256:ef".to_owned()],
@@ -217,12 +250,32 @@ mod tests {
     #[test]
     fn an_image_has_a_row_for_each_reference() {
         let none = ImageView { references: Vec::new(), created: None, ..image() };
-        let all: Vec<Value> = [image(), none].iter().flat_map(|i| rows(i, false, NOW)).collect();
+        let all: Vec<Value> =
+            [image(), none].iter().flat_map(|i| rows(i, None, false, NOW)).collect();
         insta::assert_snapshot!(list(&Format::Table, TABLE, &COLUMNS, &all).unwrap(), @r"
         REPOSITORY           TAG        IMAGE ID       CREATED       SIZE
         debian               bookworm   abababababab   4 weeks ago   117MB
         localhost:5000/a/b   1          abababababab   4 weeks ago   117MB
         <none>               <none>     abababababab   N/A           117MB
+        ");
+    }
+
+    #[test]
+    fn a_tree_shows_what_there_is_for_each_platform() {
+        let variant = |platform: &str, byte: &str, size| engine::ImageVariant {
+            platform: platform.to_owned(),
+            id: format!("sha256:{}", byte.repeat(32)),
+            manifest: String::new(),
+            size,
+        };
+        let variants =
+            vec![variant("linux/amd64", "ab", 116_953_321), variant("linux/arm64", "ac", 12_000)];
+        insta::assert_snapshot!(tree(&[ImageView { variants, ..image() }]), @r"
+        IMAGE                  ID             SIZE      CONTAINERS
+        debian:bookworm        abababababab   117MB     1
+        localhost:5000/a/b:1   abababababab   117MB     1
+        ├─ linux/amd64         abababababab   117MB
+        └─ linux/arm64         acacacacacac   12kB
         ");
     }
 

@@ -1,11 +1,15 @@
 //! A container as a row of `ps`.
 
 use base::clock::Timestamp;
-use engine::{Container, MountKind};
+use engine::{Container, ContainerSize, MountKind};
 use serde::Serialize;
 
 use super::{ports, status};
-use crate::{output::format::Column, template::Value, time};
+use crate::{
+    output::{format::Column, human},
+    template::Value,
+    time,
+};
 
 /// The columns of `ps`.
 pub(crate) const COLUMNS: [Column; 14] = [
@@ -29,6 +33,9 @@ pub(crate) const COLUMNS: [Column; 14] = [
 pub(crate) const TABLE: &str =
     "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
 
+/// The table of `ps --size`.
+pub(crate) const TABLE_WITH_SIZE: &str = "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}\t{{.Size}}";
+
 /// The fields that Docker's `ps` has, in its order.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -51,7 +58,12 @@ struct Row {
 }
 
 /// The container as a row; cut short unless `no_trunc`.
-pub(crate) fn row(container: &Container, no_trunc: bool, now: Timestamp) -> Value {
+pub(crate) fn row(
+    container: &Container,
+    size: Option<&ContainerSize>,
+    no_trunc: bool,
+    now: Timestamp,
+) -> Value {
     /// Longest command and mount that a table shows.
     const CHARS_MAX: usize = 20;
     let cut = |text: &str| if no_trunc { text.to_owned() } else { ellipsis(text, CHARS_MAX) };
@@ -81,7 +93,7 @@ pub(crate) fn row(container: &Container, no_trunc: bool, now: Timestamp) -> Valu
         networks: super::host_config::network_name(&config.network),
         ports: ports::column(container),
         running_for: time::human(time::between(container.created, now)) + " ago",
-        size: "0B".to_owned(),
+        size: size.map_or_else(|| "0B".to_owned(), size_column),
         state: status::word(container.state.state),
         status: status::sentence(&container.state, now),
     };
@@ -91,6 +103,15 @@ pub(crate) fn row(container: &Container, no_trunc: bool, now: Timestamp) -> Valu
         fields.push(("Label".to_owned(), Value::Lookup(labels.collect())));
     }
     row
+}
+
+/// What it wrote, and that with its image.
+fn size_column(size: &ContainerSize) -> String {
+    let written = human::size(size.written);
+    if size.root == 0 {
+        return written;
+    }
+    format!("{written} (virtual {})", human::size(size.root))
 }
 
 /// Entrypoint and command in one line.
@@ -118,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_container_is_a_row_as_docker_shows_it() {
-        let rows = [row(&fixture::container(), false, fixture::NOW)];
+        let rows = [row(&fixture::container(), None, false, fixture::NOW)];
         insta::assert_snapshot!(list(&Format::Table, TABLE, &COLUMNS, &rows).unwrap(), @r#"
         CONTAINER ID   IMAGE     COMMAND                  CREATED         STATUS         PORTS                          NAMES
         c0c0c0c0c0c0   web:1     "/bin/server --port …"   2 minutes ago   Up 5 seconds   53/udp, 0.0.0.0:8080->80/tcp   web
@@ -132,8 +153,19 @@ mod tests {
     }
 
     #[test]
+    fn sizes_are_shown_beside_their_images() {
+        let container = fixture::container();
+        let id = container.id.clone();
+        let size = ContainerSize { id, written: 13_256, root: 117_000_000 };
+        let rows = [row(&container, Some(&size), false, fixture::NOW)];
+        let wanted = Format::parse(Some("{{.Size}}"));
+        let shown = list(&wanted, TABLE_WITH_SIZE, &COLUMNS, &rows).unwrap();
+        assert_eq!(shown, "13.3kB (virtual 117MB)\n");
+    }
+
+    #[test]
     fn json_has_dockers_fields() {
-        let rows = [row(&fixture::container(), true, fixture::NOW)];
+        let rows = [row(&fixture::container(), None, true, fixture::NOW)];
         insta::assert_snapshot!(list(&Format::Json, TABLE, &COLUMNS, &rows).unwrap());
     }
 }

@@ -58,14 +58,26 @@ fn hard_links_to_nothing_or_to_directories_are_refused() {
 }
 
 #[test]
-fn nothing_is_written_through_a_symbolic_link() {
+fn a_symbolic_link_leads_into_the_layer_and_never_out_of_it() {
     let outside = tempfile::tempdir().unwrap();
     let target = outside.path().to_str().unwrap();
-    let tar = archive(&[symlink("escape", target), file("escape/evil", "x")]);
-    refused(&tar, &["\"escape/evil\"", "\"escape\" above it is not a directory"]);
-    let tar = archive(&[symlink("d/escape", target), directory("d/escape/sub")]);
-    refused(&tar, &["\"d/escape/sub", "not a directory"]);
+    let up = format!("../../../../../..{target}");
+    for (target, link) in [(target, "escape"), (&up, "escape"), (target, "d/escape")] {
+        let evil = format!("{link}/evil");
+        let tar = archive(&[symlink(link, target), file(&evil, "x")]);
+        written_within(&tar, &Limits::default()).unwrap();
+        if testkit::need::root() {
+            unpacked_within(&tar, &Limits::default()).unwrap();
+        }
+    }
     assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+    let loops = archive(&[symlink("a", "b"), symlink("b", "/a"), file("a/x", "x")]);
+    refused(&loops, &["\"a/x\"", "more than 40 symbolic links"]);
+    let through = archive(&[file("f", "x"), symlink("l", "f/g"), file("l/x", "x")]);
+    refused(&through, &["\"l/x\"", "is not a directory"]);
+    let deep = symlink("l", &"d/".repeat(500));
+    let deep = archive(&[deep, file(&format!("l/{}x", "e/".repeat(100)), "x")]);
+    refused(&deep, &["512 components in one path"]);
 }
 
 #[test]

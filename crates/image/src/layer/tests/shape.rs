@@ -99,6 +99,68 @@ fn overlayfs_hides_what_the_upper_of_two_layers_hides() {
 }
 
 #[test]
+fn entries_below_a_link_of_their_layer_go_where_it_leads() {
+    let tar = archive(&[
+        directory("usr/lib"),
+        symlink("lib", "usr/lib"),
+        file("lib/x", "x"),
+        file("lib/.wh.gone", ""),
+        hard_link("h", "lib/x"),
+        symlink("usr/up", "../../../made/./here"),
+        file("usr/up/y", "y"),
+        symlink("rooted", "/usr/up"),
+        file("rooted/z", "z"),
+    ]);
+    let image = written(&tar).unwrap();
+    image.fsck();
+    let tree = image.read();
+    let names: Vec<&str> = tree.keys().map(String::as_str).collect();
+    let want = [
+        "",
+        "h",
+        "lib",
+        "made",
+        "made/here",
+        "made/here/y",
+        "made/here/z",
+        "rooted",
+        "usr",
+        "usr/lib",
+        "usr/lib/gone",
+        "usr/lib/x",
+        "usr/up",
+    ];
+    assert_eq!(names, want);
+    assert_eq!(tree["lib"].content, "usr/lib");
+    assert_eq!((tree["h"].links, &tree["h"].first), (2, &tree["usr/lib/x"].first));
+    assert!(is_whiteout(&tree["usr/lib/gone"]));
+    if testkit::need::root() {
+        let (dir, _) = unpacked(&tar).unwrap();
+        let unpacked = describe_path(dir.path());
+        assert_eq!(unpacked.keys().map(String::as_str).collect::<Vec<_>>(), want);
+    }
+}
+
+/// As under Docker and containerd, whose overlays have a directory there too.
+#[test]
+fn a_directory_hides_the_link_of_a_layer_below_and_the_files_behind_it_stay() {
+    if !testkit::need::root() {
+        return;
+    }
+    let lower = archive(&[file("usr/lib/old", "x"), symlink("lib", "usr/lib")]);
+    let upper = archive(&[file("lib/new", "x")]);
+    let layers = [written(&upper).unwrap(), written(&lower).unwrap()];
+    let tree = describe_fd(&overlay(&layers));
+    let files: Vec<&str> = tree
+        .iter()
+        .filter(|(_, d)| d.content.len() > 7 || d.size == 1)
+        .map(|(p, _)| &**p)
+        .collect();
+    assert!(files.contains(&"lib/new") && files.contains(&"usr/lib/old"), "{files:?}");
+    assert!(!tree.contains_key("lib/old"), "{files:?}");
+}
+
+#[test]
 fn exported_whiteouts_are_imported_again() {
     let tar = archive(&[
         file("a/.wh.gone", ""),

@@ -160,7 +160,7 @@ fn one_platform_can_be_picked_and_others_may_be_left_out_of_the_archive() {
     let mut sparse = layout.clone();
     sparse.blobs.remove(&arm.digest);
     load(&store, &sparse.archive()).unwrap();
-    assert_eq!(store.list().unwrap()[0].platforms.len(), 2);
+    assert_eq!(store.list().unwrap()[0].variants.len(), 2);
 }
 
 #[test]

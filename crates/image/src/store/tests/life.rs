@@ -53,7 +53,7 @@ fn a_root_file_system_becomes_an_image_that_saves_its_own_bytes() {
     assert_eq!((history[0].size, history[0].comment.as_str()), (6, "Imported from -"));
 
     let mut saved = Vec::new();
-    store.save(&["debian"], &mut saved, &mut |_| {}).unwrap();
+    store.save(&["debian"], None, &mut saved, &mut |_| {}).unwrap();
     assert!(saved.windows(rootfs.len()).any(|window| window == rootfs), "the original bytes");
     let layer =
         std::fs::File::open(store.layer_path(&store.image("debian", None).unwrap().layers[0]));
@@ -87,21 +87,20 @@ fn what_is_saved_loads_elsewhere_as_the_same() {
     load(&store, &simple("single:1", &[layer("b", "two")])).unwrap();
     store.tag("single:1", "single:2", now()).unwrap();
     let mut saved = Vec::new();
-    store.save(&["multi:1", "single"], &mut saved, &mut |_| {}).unwrap();
+    store.save(&["multi:1", "single"], None, &mut saved, &mut |_| {}).unwrap();
     let other = Scratch::new();
     let copy = other.open();
     load(&copy, &saved).unwrap();
     let rows = |store: &Store| {
         let rows = store.list().unwrap().into_iter();
-        rows.map(|row| (row.id, row.tags, row.digests, row.bytes, row.platforms))
-            .collect::<Vec<_>>()
+        rows.map(|row| (row.id, row.tags, row.digests, row.bytes, row.variants)).collect::<Vec<_>>()
     };
     let (mut had, mut got) = (rows(&store), rows(&copy));
     had.sort();
     got.sort();
     assert_eq!(had, got);
     let mut again = Vec::new();
-    copy.save(&["multi:1", "single"], &mut again, &mut |_| {}).unwrap();
+    copy.save(&["multi:1", "single"], None, &mut again, &mut |_| {}).unwrap();
     assert!(saved == again, "the same images are saved as the same bytes");
 }
 
@@ -159,11 +158,11 @@ fn a_name_moves_and_what_it_left_can_be_pruned() {
     let rows = store.list().unwrap();
     assert_eq!(rows.iter().map(|row| row.tags.len()).sum::<usize>(), 1);
     assert_eq!(rows.len(), 2);
-    let pruned = store.prune(false, &[]).unwrap();
+    let pruned = store.prune(false, &|_| true, &[]).unwrap();
     assert!(pruned.bytes > 0 && pruned.removed.len() == 2, "{pruned:?}");
     let using = [used(&store, "web:1", false)];
-    assert!(store.prune(true, &using).unwrap().removed.is_empty());
-    assert_eq!(store.prune(true, &[]).unwrap().removed.len(), 3);
+    assert!(store.prune(true, &|_| true, &using).unwrap().removed.is_empty());
+    assert_eq!(store.prune(true, &|_| true, &[]).unwrap().removed.len(), 3);
     assert!(store.audit(&[], true).unwrap().extra.is_empty());
 }
 

@@ -56,7 +56,7 @@ fn run(store: Store, scratch: &Scratch, step: &Step, containers: &mut Vec<Contai
         }
         Step::Gone => drop(containers.pop()),
         Step::Collect => drop(store.collect(containers).unwrap()),
-        Step::Prune { all } => drop(store.prune(*all, containers).unwrap()),
+        Step::Prune { all } => drop(store.prune(*all, &|_| true, containers).unwrap()),
         Step::Reopen => {
             drop(store);
             return scratch.open();
