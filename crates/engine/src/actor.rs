@@ -7,6 +7,7 @@
 mod effects;
 mod events;
 mod execs;
+mod health;
 mod recover;
 mod view;
 
@@ -32,7 +33,7 @@ use events::Told;
 pub(crate) use view::{first_record, first_view};
 
 use crate::{
-    EngineError, NetworkView,
+    EngineError, HealthResult, NetworkView,
     engine::Shared,
     error::chain,
     execs::Exec,
@@ -40,7 +41,7 @@ use crate::{
     record::{Record, Stage},
     registry::{Entry, Live, Snapshot},
     spec::Facts,
-    step::{self, Answer, Ask, AskId, Cleared, Effect, Event, Phase, Resource, State},
+    step::{self, Answer, Ask, AskId, Cleared, Effect, Event, Phase, Resource, Run, State},
     volume::Places,
 };
 
@@ -125,6 +126,7 @@ enum Outcome {
     Done(Done),
     ExecStarted(Arc<Exec>, Result<Arc<dyn Process>, EngineError>, Reply),
     ExecEnded(Arc<Exec>, Exit),
+    Checked(Run, HealthResult, bool),
     /// Nobody needs to know.
     Quiet,
 }
@@ -155,6 +157,7 @@ pub(crate) struct Actor {
     facts: Option<Box<Facts>>,
     handle: Option<SandboxHandle>,
     execs: BTreeMap<String, Arc<Exec>>,
+    checks: Option<health::Checks>,
     told: Told,
 }
 
@@ -192,6 +195,7 @@ impl Actor {
             facts: None,
             handle: record.handle.clone(),
             execs: BTreeMap::new(),
+            checks: health::Checks::new(record.config.health.as_ref(), record.health),
             told: Told::new(known && record.stage != Stage::Making),
             record,
         }
@@ -205,7 +209,7 @@ impl Actor {
             if *closing.borrow() && !self.state.in_flight() {
                 return;
             }
-            let timer = self.timer;
+            let (timer, check) = (self.timer, self.check_due());
             tokio::select! {
                 Some(message) = self.mailbox.recv() => last = self.message(message),
                 Some(done) = self.tasks.join_next_with_id() => last = self.done(done),
@@ -213,6 +217,7 @@ impl Actor {
                     self.timer = None;
                     last = self.fact(Event::TimeUp);
                 }
+                () = sleep_until(check), if check.is_some() => self.begin_check(),
                 _ = closing.changed() => {}
             }
         }
@@ -301,6 +306,7 @@ impl Actor {
                         self.exec_started(&exec, result, reply);
                     }
                     Outcome::ExecEnded(exec, exit) => self.exec_ended(&exec, exit),
+                    Outcome::Checked(run, result, ended) => self.checked(run, result, ended),
                     Outcome::Quiet => {}
                 }
                 None
@@ -372,6 +378,7 @@ impl Actor {
             // Whoever attached learns that nothing will come.
             self.attach.clear();
         }
+        self.tend_checks(&before);
         self.publish();
         self.tell_change(&before, plugged);
         for effect in effects {

@@ -142,6 +142,14 @@ impl Engine {
     }
 }
 
+#[cfg(test)]
+impl Engine {
+    /// The last change of a record.
+    pub(crate) fn latest_record(&self) -> crate::records::Mark {
+        self.inner.shared.records.latest()
+    }
+}
+
 impl Shared {
     /// Leaves the host as it was, bridge and mounted layers, if there are no containers.
     pub(crate) async fn leave_host(self: &Arc<Shared>) {

@@ -17,6 +17,7 @@ mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gather;
+mod health;
 mod images;
 mod journal;
 mod log_options;
@@ -50,6 +51,7 @@ pub use error::{EngineError, OpenError};
 pub use events::{
     Attributes, Event, EventFilter, EventKind, EventQuery, EventScope, EventStream, LabelFilter,
 };
+pub use health::{Health, HealthCheck, HealthResult, HealthStatus, HealthTest};
 pub use log_options::{LogKind, LogOptionError, LogOptions, SyslogOptions};
 pub use logs::LogStream;
 pub use records::RecordsError;

@@ -13,7 +13,7 @@ use workload::{Signal, profile};
 
 use crate::{
     Create, EngineError, ImageConfig, MountKind, NamespaceMode, NetworkMode, PortRequest,
-    RestartPolicy,
+    RestartPolicy, health,
     spec::{parse_device_rule, rlimit_number},
 };
 
@@ -38,6 +38,7 @@ pub(crate) fn plan(create: Create, image: &ImageConfig) -> Result<Plan, EngineEr
     let mut warnings = Vec::new();
     merge_command(&mut config, image);
     merge_rest(&mut config, image)?;
+    config.health = health::merge(config.health.take(), image.health.as_ref())?;
     check_command(&config)?;
     check_network(&mut config, &mut warnings)?;
     check_mounts(&config)?;

@@ -9,7 +9,7 @@ use base::{ContainerId, ContainerName, Digest, clock::Timestamp};
 use serde::{Deserialize, Serialize};
 use workload::{Exit, SandboxHandle};
 
-use crate::{Create, ExecCreate, NetworkView};
+use crate::{Create, ExecCreate, HealthStatus, NetworkView};
 
 /// Version of the records' format.
 pub(crate) const FORMAT: u64 = 1;
@@ -43,6 +43,9 @@ pub(crate) struct Record {
     /// Whether its user wants it to have ended.
     #[serde(default)]
     pub(crate) stopped: bool,
+    /// How it is, if it is checked.
+    #[serde(default)]
+    pub(crate) health: Option<HealthNote>,
     /// Why it could not be started, the last time.
     #[serde(default)]
     pub(crate) error: Option<String>,
@@ -58,6 +61,15 @@ pub(crate) struct Record {
     /// Execs that run.
     #[serde(default)]
     pub(crate) execs: BTreeMap<String, ExecCreate>,
+}
+
+/// How a container is, as far as a new daemon goes on from there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HealthNote {
+    /// In one word.
+    pub(crate) status: HealthStatus,
+    /// Failures in a row when that was last written.
+    pub(crate) streak: u32,
 }
 
 impl Record {

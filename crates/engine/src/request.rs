@@ -7,7 +7,7 @@ use base::{ByteSize, ContainerName};
 use serde::{Deserialize, Serialize};
 use workload::{Isolation, Limits, Signal, TerminalSize, UserMap};
 
-use crate::{LogOptions, RestartPolicy};
+use crate::{HealthCheck, LogOptions, RestartPolicy};
 
 /// A container to be made. `None` and empty mean "as the image says, else the default".
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,6 +108,8 @@ pub struct Create {
     pub auto_remove: bool,
     /// What is done when it has ended.
     pub restart: RestartPolicy,
+    /// How to tell whether it is well.
+    pub health: Option<HealthCheck>,
     /// Its log.
     pub log: LogOptions,
 }

@@ -2,6 +2,7 @@
 
 mod events;
 mod harness;
+mod health;
 mod images;
 mod lifecycle;
 mod logs;

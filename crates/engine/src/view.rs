@@ -9,7 +9,7 @@ use base::{ContainerId, ContainerName, clock::Timestamp};
 use serde::{Deserialize, Serialize};
 use workload::{Exit, Isolation};
 
-use crate::{Create, ExecCreate, Protocol};
+use crate::{Create, ExecCreate, Health, HealthCheck, Protocol};
 
 /// A container as it is at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +54,9 @@ pub struct StateView {
     /// How often it was started again since its user started it.
     #[serde(default)]
     pub restarts: u32,
+    /// How it is, if it is checked.
+    #[serde(default)]
+    pub health: Option<Health>,
 }
 
 /// Docker's words for a container's state.
@@ -230,6 +233,8 @@ pub struct ImageConfig {
     pub stop_signal: Option<String>,
     /// Ports it listens on.
     pub expose: Vec<(u16, Protocol)>,
+    /// How to tell whether it is well.
+    pub health: Option<HealthCheck>,
     /// Paths that want a volume.
     pub volumes: Vec<String>,
 }

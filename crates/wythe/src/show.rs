@@ -3,6 +3,7 @@
 //! The types with serde derives are wire types: exactly the shape of Docker's Engine API 1.50.
 
 pub(crate) mod container;
+mod health;
 pub(crate) mod history;
 pub(crate) mod host_config;
 pub(crate) mod image;

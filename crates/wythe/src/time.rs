@@ -106,7 +106,7 @@ fn unix(text: &str) -> Option<u64> {
 /// `1h30m`, `1.5s`, `100ms`, in nanoseconds.
 ///
 /// Source: Go's `time.ParseDuration`.
-fn go_duration(text: &str) -> Option<u64> {
+pub(crate) fn go_duration(text: &str) -> Option<u64> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     let mut total = 0_u64;
     while !rest.is_empty() {

@@ -65,3 +65,61 @@ fn a_killed_daemon_and_a_new_one_start_what_the_policy_says() {
     assert_ne!(instance.inspect("kept", "{{.State.Pid}}"), before);
     assert_eq!(status("stopped"), "exited");
 }
+
+#[test]
+fn a_container_is_checked_as_its_flags_say() {
+    let Some(mut instance) = Instance::start() else { return };
+    let all = ["run", "-d", "--init", "--network", "none", "--name", "web"];
+    let flags = ["--health-interval", "50ms", "--health-retries", "2"];
+    let check = ["--health-cmd", "echo looked; cat /tmp/well"];
+    let command = ["demo", "sh", "-c", "echo > /tmp/well; sleep infinity"];
+    instance.ok(&[&all[..], &flags, &check, &command].concat());
+    let health = |instance: &Instance| instance.inspect("web", "{{.State.Health.Status}}");
+    wait_until("it is healthy", || health(&instance) == "healthy");
+    let status = instance.ok(&["ps", "--format", "{{.Status}}", "--filter", "health=healthy"]);
+    assert!(status.ends_with(" (healthy)"), "{status}");
+    instance.ok(&["exec", "web", "rm", "/tmp/well"]);
+    wait_until("it is not", || health(&instance) == "unhealthy");
+    let last = "{{(index .State.Health.Log 0).ExitCode}} {{(index .State.Health.Log 0).Output}}";
+    wait_until("all results are failures", || {
+        instance.inspect("web", last).starts_with("1 looked")
+    });
+    // A killed daemon's successor goes on, from where it was.
+    instance.kill_daemon();
+    instance.start_daemon();
+    assert_eq!(health(&instance), "unhealthy");
+    instance.ok(&["exec", "web", "sh", "-c", "echo > /tmp/well"]);
+    wait_until("it is healthy again", || health(&instance) == "healthy");
+    let since = ["events", "--since", "1h", "--until", "0s", "--filter", "container=web"];
+    let told = instance.ok(&[&since[..], &["--format", "{{.Action}}"]].concat());
+    assert!(told.contains("health_status: healthy"), "{told}");
+    // Nothing of the checks is left among its processes.
+    instance.ok(&["pause", "web"]);
+    let names = instance.ok(&["top", "web"]);
+    instance.ok(&["unpause", "web"]);
+    assert!(names.lines().count() <= 5, "{names}");
+}
+
+#[test]
+fn a_check_that_takes_too_long_is_killed_and_one_can_be_turned_off() {
+    let Some(instance) = Instance::start() else { return };
+    let all = ["run", "-d", "--init", "--network", "none", "--name", "slow"];
+    let flags = [
+        "--health-interval",
+        "10ms",
+        "--health-timeout",
+        "100ms",
+        "--health-cmd",
+        "exec sleep 1000",
+    ];
+    instance.ok(&[&all[..], &flags, &["demo", "sleep", "infinity"]].concat());
+    let health = || instance.inspect("slow", "{{.State.Health.Status}}");
+    wait_until("it is unhealthy", || health() == "unhealthy");
+    let output = instance.inspect("slow", "{{(index .State.Health.Log 0).Output}}");
+    assert!(output.starts_with("Health check exceeded timeout (100ms)"), "{output}");
+    let off = ["run", "-d", "--network", "none", "--name", "off", "--no-healthcheck", "demo"];
+    instance.ok(&off);
+    assert_eq!(instance.inspect("off", "{{json .Config.Healthcheck.Test}}"), "[\"NONE\"]");
+    let both = instance.run(&["run", "--no-healthcheck", "--health-cmd", "true", "demo"]);
+    assert!(both.err.contains("--no-healthcheck conflicts with --health-* options"), "{both:?}");
+}

@@ -37,6 +37,7 @@ impl Actor {
             exit: next.exit,
             restarts: next.restarts.count,
             stopped: next.restarts.stopped,
+            health: self.health_note(next),
             error: next.error.clone(),
             network: if holds(Resource::Network) {
                 self.network.clone()
@@ -69,6 +70,11 @@ impl Actor {
             exit: self.state.exit.filter(|_| !self.state.runs()),
             error: self.state.error.clone(),
             restarts: self.state.restarts.count,
+            health: self
+                .checks
+                .as_ref()
+                .filter(|_| self.state.started.is_some())
+                .map(|checks| checks.health.clone()),
         };
         let log_path = self.record.config.log.can_be_read().then(|| log.display().to_string());
         container(&self.record, state, log_path, self.execs.keys().cloned().collect())
@@ -94,6 +100,7 @@ pub(crate) fn first_view(record: &Record) -> Container {
         exit: record.exit,
         error: record.error.clone(),
         restarts: record.restarts,
+        health: None,
     };
     container(record, state, None, Vec::new())
 }
@@ -170,6 +177,7 @@ pub(crate) fn first_record(
         exit: None,
         restarts: 0,
         stopped: false,
+        health: None,
         error: None,
         network: NetworkView::default(),
         handle: None,

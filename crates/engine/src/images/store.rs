@@ -7,6 +7,7 @@ use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 use base::{ByteSize, ContainerId, Digest, ErrorKind, clock::Timestamp};
@@ -18,9 +19,9 @@ use workload::Finding;
 
 use super::{ImageUse, Images};
 use crate::{
-    Change, Commit, Create, EngineError, ImageConfig, ImageHistory, ImageMount, ImageSize,
-    ImageUsage, ImageVariant, ImageView, Import, OpenError, Progress, Protocol, Prune, Pruned,
-    Space, engine::OnProgress, error::chain, plan::invalid,
+    Change, Commit, Create, EngineError, HealthCheck, HealthTest, ImageConfig, ImageHistory,
+    ImageMount, ImageSize, ImageUsage, ImageVariant, ImageView, Import, OpenError, Progress,
+    Protocol, Prune, Pruned, Space, engine::OnProgress, error::chain, plan::invalid,
 };
 
 /// Read and written at once.
@@ -400,6 +401,7 @@ fn image_config(config: &wire::ContainerConfig) -> Result<ImageConfig, EngineErr
         labels: config.labels.clone().unwrap_or_default(),
         stop_signal: config.stop_signal.clone(),
         expose: ports.map(|(port, _)| exposed(port)).collect::<Result<_, _>>()?,
+        health: config.healthcheck.as_ref().map(|check| health(check, config.shell.as_ref())),
         volumes: config.volumes.iter().flatten().map(|(path, _)| path.clone()).collect(),
     })
 }
@@ -422,6 +424,38 @@ fn configure(image: &mut wire::ContainerConfig, config: &Create) {
         (format!("{port}/{protocol}"), wire::Empty {})
     });
     image.exposed_ports = (!config.expose.is_empty()).then(|| ports.collect());
+    image.healthcheck = config.health.as_ref().map(healthcheck);
+}
+
+/// A check as an image has it; what is not said is 0.
+fn healthcheck(check: &HealthCheck) -> wire::Healthcheck {
+    let time = |time: Option<Duration>| {
+        time.map_or(0, |time| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX))
+    };
+    wire::Healthcheck {
+        test: check.test.to_words(),
+        interval: time(check.interval),
+        timeout: time(check.timeout),
+        start_period: time(check.start_period),
+        start_interval: time(check.start_interval),
+        retries: check.retries.map_or(0, i64::from),
+    }
+}
+
+/// Times below zero are as little said as none.
+fn health(check: &wire::Healthcheck, shell: Option<&Vec<String>>) -> HealthCheck {
+    let time = |nanoseconds: i64| {
+        u64::try_from(nanoseconds).ok().filter(|time| *time > 0).map(Duration::from_nanos)
+    };
+    HealthCheck {
+        test: HealthTest::from_words(&check.test),
+        interval: time(check.interval),
+        timeout: time(check.timeout),
+        start_period: time(check.start_period),
+        start_interval: time(check.start_interval),
+        retries: u32::try_from(check.retries).ok().filter(|most| *most > 0),
+        shell: shell.cloned(),
+    }
 }
 
 /// Reads `80/tcp`, `53/udp`, `80`.

@@ -18,6 +18,7 @@ fn image() -> ImageConfig {
         stop_signal: Some("SIGQUIT".to_owned()),
         expose: vec![(80, Protocol::Tcp)],
         volumes: Vec::new(),
+        health: None,
     }
 }
 

@@ -20,6 +20,7 @@ fn record(byte: u8, name: &str) -> Record {
         started: None,
         restarts: 0,
         stopped: false,
+        health: None,
         exit: None,
         error: None,
         network: crate::NetworkView::default(),

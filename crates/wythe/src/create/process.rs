@@ -43,9 +43,6 @@ pub(super) struct ProcessFlags {
     #[arg(long, value_name = "int", allow_negative_numbers = true,
           value_parser = clap::value_parser!(i16).range(-1000..=1000))]
     oom_score_adj: Option<i16>,
-    /// Disable any container-specified HEALTHCHECK
-    #[arg(long)]
-    no_healthcheck: bool,
 }
 
 impl ProcessFlags {

@@ -1,11 +1,24 @@
 //! Values that several flags take.
 
+use std::time::Duration;
+
 use base::ByteSize;
 use workload::{MemorySwap, Signal};
+
+use crate::time;
 
 /// A signal by name or number.
 pub(crate) fn signal(text: &str) -> Result<Signal, String> {
     Signal::parse(text).ok_or_else(|| "use a name such as TERM or a number from 1 to 64".to_owned())
+}
+
+/// A duration as Go writes it: `30s`, `1m30s`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    if text.starts_with('-') {
+        return Err("it cannot be negative".to_owned());
+    }
+    let bad = || "write a duration such as 30s or 1m30s".to_owned();
+    time::go_duration(text).map(Duration::from_nanos).ok_or_else(bad)
 }
 
 /// A size; 0 is as if the flag were not there.

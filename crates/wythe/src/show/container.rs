@@ -9,6 +9,7 @@ use engine::{Container, ContainerSize, ContainerState, MountKind, MountRequest, 
 use serde::Serialize;
 
 use super::{
+    health,
     host_config::{HostConfig, network_name},
     ports::{self, Binding},
     status,
@@ -64,6 +65,8 @@ struct State {
     error: String,
     started_at: String,
     finished_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<health::Health>,
 }
 
 #[derive(Debug, Serialize)]
@@ -109,6 +112,8 @@ struct Config {
     working_dir: String,
     entrypoint: Option<Vec<String>>,
     labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    healthcheck: Option<health::Check>,
     #[serde(skip_serializing_if = "Option::is_none")]
     stop_signal: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -225,6 +230,7 @@ fn state(container: &Container) -> State {
         error: status::error(view),
         started_at: time::rfc3339(view.started),
         finished_at: time::rfc3339(view.exit.map(|exit| exit.at)),
+        health: view.health.as_ref().map(health::Health::of),
     }
 }
 
@@ -296,6 +302,7 @@ fn config(container: &Container) -> Config {
         working_dir: config.working_dir.clone().unwrap_or_default(),
         entrypoint: config.entrypoint.clone(),
         labels: config.labels.clone(),
+        healthcheck: config.health.as_ref().map(health::Check::of),
         stop_signal: config.stop_signal.map(|signal| signal.to_string()),
         stop_timeout: config.stop_timeout_s,
     }

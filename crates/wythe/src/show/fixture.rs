@@ -34,6 +34,7 @@ pub(crate) fn container() -> Container {
             exit: None,
             error: None,
             restarts: 0,
+            health: None,
         },
         network: NetworkView {
             address: Some(Ipv4Addr::new(172, 17, 0, 2)),

@@ -1,7 +1,7 @@
 //! A container's state in a sentence, as `ps` shows it.
 
 use base::clock::Timestamp;
-use engine::{ContainerState, StateView};
+use engine::{ContainerState, HealthStatus, StateView};
 use workload::ExitStatus;
 
 use crate::time;
@@ -11,12 +11,23 @@ pub(crate) fn sentence(state: &StateView, now: Timestamp) -> String {
     let up = || time::human(time::between(state.started.unwrap_or(now), now));
     match state.state {
         ContainerState::Created => "Created".to_owned(),
-        ContainerState::Running => format!("Up {}", up()),
+        ContainerState::Running => match &state.health {
+            Some(health) => format!("Up {} ({})", up(), health_words(health.status)),
+            None => format!("Up {}", up()),
+        },
         ContainerState::Paused => format!("Up {} (Paused)", up()),
         ContainerState::Exited => ended("Exited", state, now),
         ContainerState::Restarting => ended("Restarting", state, now),
         ContainerState::Removing => "Removal In Progress".to_owned(),
         ContainerState::Dead => "Dead".to_owned(),
+    }
+}
+
+fn health_words(status: HealthStatus) -> &'static str {
+    match status {
+        HealthStatus::Starting => "health: starting",
+        HealthStatus::Healthy => "healthy",
+        HealthStatus::Unhealthy => "unhealthy",
     }
 }
 

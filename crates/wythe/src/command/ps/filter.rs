@@ -21,6 +21,9 @@ const KINDS: [&str; 13] = [
 const STATES: [&str; 7] =
     ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
 
+/// Docker's words for how a container is.
+const HEALTHS: [&str; 4] = ["starting", "healthy", "unhealthy", "none"];
+
 /// What was asked for, as kind and value.
 #[derive(Debug, Default)]
 pub(super) struct Filters(Vec<(String, String)>);
@@ -52,6 +55,7 @@ impl Filters {
             }
             let known = match kind {
                 "status" => STATES.contains(&value),
+                "health" => HEALTHS.contains(&value),
                 "exited" => value.parse::<u8>().is_ok(),
                 _ => true,
             };
@@ -147,7 +151,10 @@ fn meets(kind: &str, value: &str, container: &Container) -> bool {
             };
             mount.target.to_str() == Some(value) || source == Some(value)
         }),
-        "health" => value == "none",
+        "health" => {
+            let health = container.state.health.as_ref();
+            health.map_or("none", |health| health.status.word()) == value
+        }
         // Those that bounds have taken.
         _ => true,
     }
