@@ -7,7 +7,7 @@
 
 use std::{
     ffi::CStr,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
 };
 
 use rustix::{
@@ -30,6 +30,24 @@ const DIRECTORY_MODE: u32 = 0o755;
 pub(crate) fn open(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+}
+
+/// Opens what a descriptor of a path means. Allocates: for parents only.
+pub(crate) fn reopen(found: &OwnedFd, flags: OFlags) -> Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", found.as_raw_fd());
+    rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// The target of a view of the kernel (proc, sysfs): a directory on whose way there is no link.
+/// Behind one, whoever shares a volume with this container could have the view mounted in one
+/// place and its dangerous files covered in another (CVE-2019-19921, CVE-2023-27561).
+pub(crate) fn find_or_make_plain(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
+        Err(Errno::NOENT) => find_or_make(root, path, Make::Directory),
+        other => other,
+    }
 }
 
 /// As [`open`] for a path only: something to mount on, to look at, to make things in.

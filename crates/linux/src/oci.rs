@@ -192,24 +192,7 @@ fn configure(context: &mut Context, global: &Parsed) -> Result<(), OciError> {
 
 /// Carries out a command; answers the exit code.
 fn run(context: &Context, verb: Verb, parsed: &Parsed) -> u8 {
-    let done = |result: Result<(), OciError>| result.map(|()| 0);
-    let result = match verb {
-        Verb::Create => done(make::create(context, parsed)),
-        Verb::Start => done(lifecycle::start(context, parsed)),
-        Verb::Run => make::run(context, parsed),
-        Verb::Exec => exec::exec(context, parsed),
-        Verb::Kill => done(lifecycle::kill(context, parsed)),
-        Verb::Delete => done(lifecycle::delete(context, parsed)),
-        Verb::State => done(show::state(context, parsed)),
-        Verb::List => done(show::list(context, parsed)),
-        Verb::Ps => done(show::ps(context, parsed)),
-        Verb::Pause => done(lifecycle::pause(context, parsed)),
-        Verb::Resume => done(lifecycle::resume(context, parsed)),
-        Verb::Update => done(update::update(context, parsed)),
-        Verb::Spec => done(spec::spec(parsed)),
-        Verb::Features => done(features::features(context)),
-    };
-    let error = match result {
+    let error = match protect(verb).and_then(|()| act(context, verb, parsed)) {
         Ok(code) => return code,
         Err(error) => error,
     };
@@ -231,4 +214,44 @@ fn run(context: &Context, verb: Verb, parsed: &Parsed) -> u8 {
     };
     context.log.error(&format!("{prefix}{}", error.chain()));
     code
+}
+
+/// What puts a process into a container goes on in a program that the container cannot change.
+fn protect(verb: Verb) -> Result<(), OciError> {
+    match verb {
+        Verb::Create | Verb::Run | Verb::Exec => {
+            crate::program::protect().map_err(OciError::io("protect this program's own file"))
+        }
+        Verb::Start
+        | Verb::Kill
+        | Verb::Delete
+        | Verb::State
+        | Verb::List
+        | Verb::Ps
+        | Verb::Pause
+        | Verb::Resume
+        | Verb::Update
+        | Verb::Spec
+        | Verb::Features => Ok(()),
+    }
+}
+
+fn act(context: &Context, verb: Verb, parsed: &Parsed) -> Result<u8, OciError> {
+    let done = |result: Result<(), OciError>| result.map(|()| 0);
+    match verb {
+        Verb::Create => done(make::create(context, parsed)),
+        Verb::Start => done(lifecycle::start(context, parsed)),
+        Verb::Run => make::run(context, parsed),
+        Verb::Exec => exec::exec(context, parsed),
+        Verb::Kill => done(lifecycle::kill(context, parsed)),
+        Verb::Delete => done(lifecycle::delete(context, parsed)),
+        Verb::State => done(show::state(context, parsed)),
+        Verb::List => done(show::list(context, parsed)),
+        Verb::Ps => done(show::ps(context, parsed)),
+        Verb::Pause => done(lifecycle::pause(context, parsed)),
+        Verb::Resume => done(lifecycle::resume(context, parsed)),
+        Verb::Update => done(update::update(context, parsed)),
+        Verb::Spec => done(spec::spec(parsed)),
+        Verb::Features => done(features::features(context)),
+    }
 }

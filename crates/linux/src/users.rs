@@ -135,11 +135,12 @@ fn invalid(why: String) -> DriverError {
 /// place must not hold anybody up.
 fn read(root: BorrowedFd<'_>, path: &CStr) -> String {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let Ok(file) = beneath::open(root, path, OFlags::PATH) else { return String::new() };
-    if beneath::kind(file.as_fd()).map(|(kind, _)| kind) != Ok(FileType::RegularFile) {
+    let Ok(found) = beneath::open(root, path, OFlags::PATH) else { return String::new() };
+    if beneath::kind(found.as_fd()).map(|(kind, _)| kind) != Ok(FileType::RegularFile) {
         return String::new();
     }
-    let Ok(file) = beneath::open(root, path, flags) else { return String::new() };
+    // What was looked at, and not what stands there by now: to open a device may do things.
+    let Ok(file) = beneath::reopen(&found, flags) else { return String::new() };
     let mut text = Vec::new();
     match File::from(file).take(FILE_BYTES_MAX).read_to_end(&mut text) {
         Ok(_) => String::from_utf8_lossy(&text).into_owned(),

@@ -8,6 +8,8 @@ mod bundle;
 mod console;
 #[path = "oci/engines.rs"]
 mod engines;
+#[path = "oci/escapes.rs"]
+mod escapes;
 #[path = "oci/hooks.rs"]
 mod hooks;
 

@@ -2,7 +2,10 @@
 //!
 //! Knows the contract (`workload`) and no concrete driver.
 
+mod compile;
 pub mod conformance;
 pub mod demo;
 pub mod fake;
 pub mod need;
+
+pub use compile::attack;

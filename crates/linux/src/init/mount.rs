@@ -72,7 +72,11 @@ fn detached_or_bound(mount: &NewMount) -> Result<OwnedFd> {
 
 /// Mounts a file system of the kernel's on a path.
 pub(super) fn mount(state: &mut State, target: &CStr, new: &NewMount) -> Result<()> {
-    let target = beneath::find_or_make(root_of(state)?, target, Make::Directory)?;
+    let root = root_of(state)?;
+    let target = match new.fstype.to_bytes() {
+        b"proc" | b"sysfs" => beneath::find_or_make_plain(root, target)?,
+        _ => beneath::find_or_make(root, target, Make::Directory)?,
+    };
     let mounted = detached_or_bound(new)?;
     if let Some(change) = new.propagation {
         errno(set_attributes(mounted.as_fd(), change, None))?;

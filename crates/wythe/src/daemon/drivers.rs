@@ -5,13 +5,13 @@ use std::{
     io,
     os::{fd::OwnedFd, unix::fs::MetadataExt as _, unix::process::CommandExt as _},
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
+    process::{ExitCode, Stdio},
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use base::Deadline;
-use linux::{LinuxDriver, Prepared};
+use linux::{LinuxDriver, Prepared, Protected};
 use shim::{ForkServer, ShimConfig, ShimDriver};
 use tracing::warn;
 use workload::{Driver, DriverError, Isolation};
@@ -104,10 +104,12 @@ fn build() -> String {
     }
 }
 
-/// Starts this program again as the fork server.
+/// Starts this program again as the fork server, and so as every shim, from where no container can
+/// change it.
 fn start_fork_server(run_dir: PathBuf, build: String, init: PathBuf) -> Arc<shim::StartForkServer> {
     Arc::new(move |listener: OwnedFd| {
-        let status = Command::new("/proc/self/exe")
+        let status = Protected::new()?
+            .command()
             .arg0("wythe")
             .arg("shim")
             .arg(&run_dir)

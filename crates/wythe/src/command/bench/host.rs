@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{self, Read as _, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
+    os::unix::fs::MetadataExt as _,
     thread,
     time::Duration,
 };
@@ -74,6 +75,7 @@ pub(super) fn pss(pid: u32) -> Option<f64> {
 pub(super) fn holder(pid: u32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()?;
-    let ours = fs::read_link("/proc/self/exe").ok()?;
-    (fs::read_link(format!("/proc/{parent}/exe")).ok()? == ours).then_some(parent)
+    // By what the file is: a shim's has no path, see `linux::Protected`.
+    let file = |path: &str| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+    (file(&format!("/proc/{parent}/exe"))? == file("/proc/self/exe")?).then_some(parent)
 }
