@@ -11,7 +11,7 @@ use std::{
 use base::{ContainerName, ErrorKind};
 use engine::{
     Change, Container, Create, Created, Diagnosis, Event, EventQuery, ExecCreate, ImageView,
-    Import, Info, LogQuery, Progress, Remove, RemoveImage, Stop, WaitFor,
+    Import, Info, LogQuery, Progress, Protocol, Remove, RemoveImage, Stop, WaitFor,
 };
 use tokio::net::UnixStream;
 use wire::{Conn, WireError};
@@ -545,6 +545,20 @@ impl Client {
     /// [`ClientError`].
     pub async fn exec_detached(&mut self, exec: &str) -> Result<(), ClientError> {
         self.order(Request::ExecDetached { exec: exec.to_owned() }, &[]).await
+    }
+
+    /// What the host's own rules say of a published port that leads to the port `inside`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn admission(
+        &mut self,
+        protocol: Protocol,
+        port: u16,
+        inside: u16,
+    ) -> Result<net::Admission, ClientError> {
+        let request = Request::Admission { protocol, port, inside };
+        Ok(*expect!(self.call(request, &[]).await?, Admission)?)
     }
 
     /// What is wrong with the host and with what the daemon has on it.

@@ -7,7 +7,7 @@ use base::{ContainerName, ErrorKind};
 use engine::{
     Change, Commit, Container, ContainerSize, Create, Created, Diagnosis, DiskUsage, Event,
     EventQuery, ExecCreate, ExecView, ImageMount, ImageView, Import, Info, LogQuery, PathChange,
-    Progress, Prune, Pruned, Remove, RemoveImage, Stop, WaitFor,
+    Progress, Protocol, Prune, Pruned, Remove, RemoveImage, Stop, WaitFor,
 };
 use serde::{Deserialize, Serialize};
 use workload::{Exit, FileStat, Signal, TerminalSize, Unpack, Usage};
@@ -266,6 +266,15 @@ pub enum Request {
         /// Which exec.
         exec: String,
     },
+    /// [`Reply::Admission`].
+    Admission {
+        /// Protocol of a published port.
+        protocol: Protocol,
+        /// The host's port.
+        port: u16,
+        /// The container's port.
+        inside: u16,
+    },
     /// [`Reply::Diagnosis`].
     Doctor {
         /// Clear away what is left over.
@@ -368,6 +377,7 @@ impl Request {
             | Request::ImageMounted { .. }
             | Request::ImageUnmounted { .. }
             | Request::ImageMounts
+            | Request::Admission { .. }
             | Request::Info => 0,
         }
     }
@@ -423,6 +433,8 @@ pub enum Reply {
     Event(Box<Event>),
     /// What is wrong, and what is left over.
     Diagnosis(Box<Diagnosis>),
+    /// What the host's own rules say of a port.
+    Admission(Box<net::Admission>),
     /// What is at a path.
     PathStat(Box<FileStat>),
     /// What a container changed of its image.
@@ -457,6 +469,7 @@ impl Reply {
             | Reply::Pruned(_)
             | Reply::DiskUsage(_)
             | Reply::ContainerSizes(_)
+            | Reply::Admission(_)
             | Reply::ImageMounts(_) => true,
         }
     }

@@ -24,7 +24,7 @@ use tracing::warn;
 use workload::{Driver, Isolation};
 
 use crate::{
-    Config, Container, ContainerState, EngineError, Info, Progress,
+    Config, Container, ContainerState, EngineError, Info, Progress, Protocol,
     actor::blocking,
     error::chain,
     events::Events,
@@ -99,6 +99,21 @@ impl Engine {
     /// [`EngineError::NoSuchContainer`], [`EngineError::AmbiguousId`].
     pub fn inspect(&self, who: &str) -> Result<Arc<Container>, EngineError> {
         Ok(self.inner.shared.registry.find(who)?.container())
+    }
+
+    /// What the host's own rules say of a published port that leads to the port `inside`.
+    ///
+    /// # Errors
+    /// [`EngineError::Network`] if the kernel does not tell.
+    pub async fn admission(
+        &self,
+        protocol: Protocol,
+        port: u16,
+        inside: u16,
+    ) -> Result<net::Admission, EngineError> {
+        let shared = Arc::clone(&self.inner.shared);
+        let read = move || shared.networks.admission(protocol, port, inside);
+        blocking("reading the host's rules", read).await
     }
 
     /// The daemon in a few numbers.

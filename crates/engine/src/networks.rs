@@ -17,8 +17,8 @@ use std::{
 
 use base::ContainerId;
 use net::{
-    Endpoint, Forward, Host, InterfaceName, Ipv4Net, Ipv6Net, Leases, Network, NetworkError,
-    PortRange, PublishedPort, Reservation,
+    Admission, Endpoint, Forward, Host, InterfaceName, Ipv4Net, Ipv6Net, Leases, Network,
+    NetworkError, PortRange, PublishedPort, Reservation,
 };
 use tracing::warn;
 use workload::Finding;
@@ -73,6 +73,17 @@ pub(crate) trait Networks: Debug + Send + Sync {
 
     /// Whether containers can be plugged in on this host.
     fn finding(&self) -> Finding;
+
+    /// What the host's own rules say of a published port that leads to `inside`.
+    ///
+    /// # Errors
+    /// [`EngineError::Network`].
+    fn admission(
+        &self,
+        protocol: Protocol,
+        port: u16,
+        inside: u16,
+    ) -> Result<Admission, EngineError>;
 
     /// Leaves the host as it was, if nothing is plugged in.
     ///
@@ -307,6 +318,15 @@ impl Networks for HostNetworks {
             state.plugged.keys().any(names) || self.leaving.has(names)
         };
         Ok(cables.into_iter().filter(|cable| !ours(cable)).collect())
+    }
+
+    fn admission(
+        &self,
+        protocol: Protocol,
+        port: u16,
+        inside: u16,
+    ) -> Result<Admission, EngineError> {
+        Ok(self.host()?.admission(to_net(protocol), port, inside)?)
     }
 
     fn remove_stray(&self, cable: &InterfaceName) -> Result<(), EngineError> {

@@ -426,7 +426,10 @@ impl Host {
     }
 
     /// Runs something where the host's sockets and sysctls are.
-    fn run<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    pub(crate) fn run<T: Send>(
+        &self,
+        work: impl FnOnce() -> io::Result<T> + Send,
+    ) -> io::Result<T> {
         run_in(self.namespace.as_ref(), work)
     }
 

@@ -149,6 +149,15 @@ impl Table {
         &self.name
     }
 
+    /// Asks for what is not ours; what is gone meanwhile says nothing.
+    pub(crate) fn query(
+        &mut self,
+        batch: Batch,
+        mut read: impl FnMut(&[u8]),
+    ) -> Result<(), NetlinkError> {
+        gone(self.socket.query(batch, |_, body| read(body)))
+    }
+
     /// Carries out a transaction on tables that are not these.
     pub(crate) fn converse(&mut self, transaction: Transaction<'_>) -> Result<(), NetlinkError> {
         self.socket.execute(transaction.finish())

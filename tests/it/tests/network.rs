@@ -100,3 +100,36 @@ fn containers_reach_each_other_and_share_networks_when_asked() {
     let hosts = instance.ok(&["run", "--rm", "--hostname", "named", "demo", "cat", "/etc/hosts"]);
     assert!(hosts.lines().any(|l| l.ends_with("\tnamed")), "{hosts}");
 }
+
+#[test]
+fn why_a_port_can_be_reached_is_told() {
+    let Some(instance) = Instance::start() else { return };
+    instance.ok(&["run", "-d", "--name", "web", "-p", "8080:80", "demo", "httpd"]);
+    let why = || {
+        let text = instance.ok(&["port", "why", "8080", "--format", "json"]);
+        let told: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!(told[0]["container"], "web", "{text}");
+        told[0]["reached_by"].as_str().expect("a word").to_owned()
+    };
+    assert_eq!(why(), "everybody");
+    let nft = |script: &str| {
+        let done = instance.on_network(|| {
+            std::process::Command::new("nft").args(script.split(' ')).status().expect("nft runs")
+        });
+        assert!(done.success(), "nft {script}");
+    };
+    nft("add table inet fw");
+    nft("add chain inet fw input { type filter hook input priority 0 ; policy drop ; }");
+    assert_eq!(why(), "nobody");
+    nft("add rule inet fw input ip saddr 10.1.0.0/16 tcp dport 8080 accept");
+    assert_eq!(why(), "some");
+    let text = instance.ok(&["port", "why", "8080"]);
+    assert!(text.contains("ip saddr 10.1.0.0/16") && text.contains("dropped, by policy"), "{text}");
+    let ran = instance.run(&["port", "why", "8081"]);
+    assert_eq!(
+        (ran.code, ran.err.contains("no container publishes port 8081")),
+        (1, true),
+        "{ran:?}"
+    );
+    nft("delete table inet fw");
+}

@@ -149,6 +149,10 @@ async fn carry_out(
         }
         Request::Detached { who } => engine.detached(&who)?,
         Request::ExecDetached { exec } => engine.exec_detached(&exec)?,
+        Request::Admission { protocol, port, inside } => {
+            let admission = engine.admission(protocol, port, inside).await?;
+            return Ok(Reply::Admission(Box::new(admission)));
+        }
         Request::Doctor { repair } => {
             return Ok(Reply::Diagnosis(Box::new(engine.doctor(repair).await?)));
         }

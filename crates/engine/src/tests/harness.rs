@@ -302,6 +302,10 @@ impl Networks for FakeNetworks {
         Ok(())
     }
 
+    fn admission(&self, _: crate::Protocol, _: u16, _: u16) -> Result<net::Admission, EngineError> {
+        Ok(net::Admission::default())
+    }
+
     fn finding(&self) -> Finding {
         let (subject, detail) = ("network".to_owned(), "it is in memory".to_owned());
         Finding { subject, works: true, detail, mend: None }

@@ -123,6 +123,36 @@ fn a_rule_of_the_host_for_one_source_holds_for_a_published_port() {
 }
 
 #[test]
+fn who_can_reach_a_port_is_told_from_the_hosts_rules() {
+    let Some(world) = World::new() else { return };
+    let admission = |port| world.net.admission(net::Protocol::Tcp, port, 80).unwrap();
+    assert_eq!(admission(8080), net::Admission::default(), "ours are not among them");
+    sh(&world.host, DEFAULT_DROP);
+    sh(&world.host, "nft add rule inet fw input ip saddr 198.51.100.64/26 tcp dport 8080 accept");
+    sh(&world.host, "nft add rule inet fw input tcp dport { 22, 8090-8099 } accept");
+    let said = |port| {
+        let input = admission(port).input;
+        let [policy] = input.as_slice() else { panic!("{input:?}") };
+        let line = |j: &net::Judgement| format!("{:?} {}", j.accept, j.conditions.join(" and "));
+        policy.judgements.iter().map(line).collect::<Vec<_>>()
+    };
+    let lo = "Some(true) iifname \"lo\"".to_owned();
+    let lan = "Some(true) ip saddr 198.51.100.64/26".to_owned();
+    let ip = "over IPv4 and ";
+    let strip = |lines: Vec<String>| lines.iter().map(|l| l.replace(ip, "")).collect::<Vec<_>>();
+    assert_eq!(strip(said(8080)), [lo.clone(), lan, "Some(false) ".to_owned()]);
+    assert_eq!(said(8095), [lo.clone(), "Some(true) ".to_owned()]);
+    assert_eq!(said(8100), [lo, "Some(false) ".to_owned()]);
+    if testkit::need::tool("iptables-nft").is_some() {
+        sh(&world.host, "nft delete table inet fw");
+        sh(&world.host, "iptables-nft -w -P INPUT DROP");
+        sh(&world.host, "iptables-nft -w -A INPUT -p tcp --dport 8080 -j ACCEPT");
+        assert!(admission(8080).input.iter().all(net::ChainPolicy::lets_everybody));
+        assert!(admission(8081).input.iter().any(net::ChainPolicy::lets_nobody));
+    }
+}
+
+#[test]
 fn rules_of_iptables_of_either_kind_hold_too() {
     for tool in ["iptables-nft", "iptables-legacy"] {
         let Some(world) = World::new() else { return };

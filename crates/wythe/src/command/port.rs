@@ -1,10 +1,20 @@
-//! `port`: where published ports are reached.
+//! `port`: where published ports are reached; `port why`: by whom.
+
+mod why;
 
 use crate::{connect::Endpoint, error::CliError, output, show::ports};
 
+/// In place of a container's name; a container that is called so is named by its id.
+const WHY: &str = "why";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = "wythe port why PORT[/PROTO] says who can reach a published port of this \
+                        host, and through which rule.")]
 pub(crate) struct Args {
-    /// Which container
+    /// Print who can reach a port in this format ("text", "json")
+    #[arg(long, value_name = "string", default_value = "text", value_parser = ["text", "json"])]
+    format: String,
+    /// Which container; or why
     #[arg(value_name = "CONTAINER")]
     container: String,
     /// Only this port
@@ -14,6 +24,9 @@ pub(crate) struct Args {
 
 impl Args {
     pub(super) async fn run(self, to: &Endpoint) -> Result<u8, CliError> {
+        if let (WHY, Some(port)) = (self.container.as_str(), &self.port) {
+            return why::run(port, &self.format, to).await;
+        }
         let container = to.connect().await?.inspect(&self.container).await?;
         let wanted = self.port.map(|port| match port.contains('/') {
             true => port,
