@@ -130,3 +130,44 @@ fn a_root_whose_proc_is_a_link_is_refused() {
     let ran = instance.run(&["run", "--rm", "--network", "none", "box", "true"]);
     assert!(ran.code == 125 && ran.err.contains("mount proc on /proc"), "{ran:?}");
 }
+
+/// CVE-2025-52565: the terminal is bound on `/dev/console`, which somebody made a link to what is
+/// to be covered later.
+#[test]
+fn a_console_that_is_a_link_uncovers_nothing() {
+    let Some(instance) = with_box() else { return };
+    let dev = instance.path("dev");
+    fs::create_dir(&dev).expect("a directory");
+    symlink("/proc/keys", dev.join("console")).expect("a link");
+    for name in ["null", "zero", "full", "random", "urandom", "tty"] {
+        let made = Command::new("cp").arg("-a").arg(format!("/dev/{name}")).arg(&dev).status();
+        assert!(made.expect("cp runs").success());
+    }
+    let bind = format!("{}:/dev", dev.display());
+    let script = "test -s /proc/keys && echo OUT; test $(head -c 9 /proc/keys | wc -c) = 0 || \
+                  echo OUT; echo x >/proc/sys/kernel/core_pattern && echo OUT; echo done";
+    let run = ["run", "--rm", "-t", "--network", "none", "-v", &bind];
+    // Whoever brings a /dev of his own brings the terminals with it.
+    let pts = ["-v", "/dev/pts:/dev/pts", "box", "sh", "-c", script];
+    let ran = instance.run(&[&run[..], &pts].concat());
+    assert!(ran.out.contains("done") && !ran.out.contains("OUT"), "{ran:?}");
+}
+
+#[test]
+fn a_working_directory_that_is_swapped_stays_inside() {
+    let Some(instance) = with_box() else { return };
+    idle(&instance, "c1", &[]);
+    let outside = instance.path("outside");
+    fs::create_dir(&outside).expect("a directory");
+    let up = format!("../../../../../..{}", outside.display());
+    sh(&instance, "c1", &format!("mkdir -p /w/a; ln -s {up} /w/link"));
+    let race = "cd /w; while :; do mv a t; mv link a; mv a link; mv t a; done";
+    instance.ok(&["exec", "-d", "c1", "sh", "-c", race]);
+    for number in 0..20 {
+        let directory = format!("/w/a/{number}");
+        let ran = instance.run(&["exec", "-w", &directory, "c1", "sh", "-c", "pwd -P; echo >here"]);
+        assert!(ran.code != 0 || ran.out.starts_with('/'), "{ran:?}");
+        assert_eq!(fs::read_dir(&outside).expect("it is there").count(), 0);
+    }
+    instance.remove_all();
+}
