@@ -182,12 +182,17 @@ impl Instance {
 
     /// Removes every container.
     pub fn remove_all(&self) {
-        let all = self.ok(&["ps", "-aq", "--no-trunc"]);
-        let mut remove = vec!["rm", "-f"];
-        remove.extend(all.lines());
-        if remove.len() > 2 {
-            self.ok(&remove);
-        }
+        wait_until("every container is removed", || {
+            let all = self.ok(&["ps", "-aq", "--no-trunc"]);
+            if all.is_empty() {
+                return true;
+            }
+            let ran = self.run(&[&["rm", "-f"], &all.lines().collect::<Vec<_>>()[..]].concat());
+            // A `run --rm` has ended that still removes its container.
+            let late = ["is already in progress", "No such container"];
+            assert!(ran.code == 0 || late.iter().any(|late| ran.err.contains(late)), "{ran:?}");
+            ran.code == 0
+        });
     }
 
     fn text(&self) -> String {
