@@ -1,4 +1,4 @@
-//! What a developer runs: `cargo xtask test | bench | fuzz | dist`.
+//! What a developer runs: `cargo xtask test | bench | fuzz | faults | churn | dist`.
 //!
 //! Knows the outside of the product only: the built program, the README's commands, the peers.
 
@@ -8,6 +8,7 @@ mod bench;
 mod command;
 mod dist;
 mod fuzz;
+mod hard;
 mod setup;
 mod test;
 mod trace;
@@ -23,6 +24,10 @@ cargo xtask bench [FILTER…]  measure beside the peers that are installed, prin
 cargo xtask trace            draw one run from the command line to exit, for the book
 cargo xtask fuzz [TARGET [FILE]]  every parser under libFuzzer, one of them, or one input
                              --seconds N (default 60) for each; needs a C++ compiler
+cargo xtask faults [NAME…]   kill or refuse at every step of create, start, stop, remove, import,
+                             garbage_collection and recovery; the tests try some of them
+cargo xtask churn [N]        create, run and remove N containers (default 1000), and compare
+                             what the host has before and after
 cargo xtask dist             one stripped, static binary in target/dist";
 
 fn main() -> ExitCode {
@@ -35,6 +40,8 @@ fn main() -> ExitCode {
         "test" => test::all(rest),
         "bench" => bench::all(rest),
         "fuzz" => fuzz::all(rest),
+        "faults" => hard::faults(rest),
+        "churn" => hard::churn(rest),
         "trace" => trace::draw(rest),
         "dist" => dist::build(),
         "help" | "--help" | "-h" => {

@@ -124,6 +124,8 @@ struct State {
     up: Option<Up>,
     /// How many bridges there have been.
     bridges: u64,
+    /// One that is not up, of which something may be on the host.
+    left: Option<Network>,
     plugged: BTreeMap<ContainerId, Plugged>,
 }
 
@@ -192,9 +194,11 @@ impl HostNetworks {
                 ipv6: self.ipv6.subnet(&self.bridge).filter(|_| host.has_ipv6()),
                 ..Network::new(self.bridge.clone(), host.choose_subnet(&self.bridge)?)
             };
+            state.left = Some(network.clone());
             host.ensure_network(&network)?;
             host.publish(&[&network], &[])?;
             let leases = Leases::new(network.subnet, network.gateway);
+            state.left = None;
             state.set_up(network, leases);
         }
         let up = state.up.as_mut().expect("it was put there above");
@@ -263,8 +267,15 @@ impl Networks for HostNetworks {
         let mut state = self.lock();
         let Some(plugged) = state.plugged.get_mut(id) else { return Ok(()) };
         // First nothing leads there any more, then the address can be another's.
-        if !std::mem::take(&mut plugged.ports).is_empty() {
-            publish(host, &state)?;
+        let ports = std::mem::take(&mut plugged.ports);
+        if !ports.is_empty()
+            && let Err(failure) = publish(host, &state)
+        {
+            // They lead there still, and whoever tries again has to see to them.
+            if let Some(plugged) = state.plugged.get_mut(id) {
+                plugged.ports = ports;
+            }
+            return Err(failure);
         }
         let Some(Plugged { address, .. }) = state.plugged.remove(id) else { return Ok(()) };
         let seat = Seat { address, bridge: state.bridges };
@@ -353,11 +364,15 @@ impl Networks for HostNetworks {
         if !state.plugged.is_empty() {
             return Ok(());
         }
-        let (Some(up), Some(opened)) = (state.up.take(), self.opened.get()) else {
-            return Ok(());
-        };
-        self.leaving.forget();
-        Ok(opened.host.remove_everything(&[&up.network])?)
+        if let Some(up) = state.up.take() {
+            self.leaving.forget();
+            state.left = Some(up.network);
+        }
+        if let (Some(network), Some(opened)) = (&state.left, self.opened.get()) {
+            opened.host.remove_everything(&[network])?;
+            state.left = None;
+        }
+        Ok(())
     }
 }
 

@@ -149,7 +149,7 @@ enum Ending {
 impl Records {
     /// Opens the store in this directory, or makes one, and reads every record.
     pub(crate) fn open(dir: &Path) -> Result<(Records, Vec<Record>), RecordsError> {
-        let (store, applied) = Store::open(dir)?;
+        let (mut store, applied) = Store::open(dir)?;
         let (a, mut changes) = open_journal(&dir.join("records.journal.a"))?;
         let (b, more) = open_journal(&dir.join("records.journal.b"))?;
         changes.extend(more);
@@ -179,7 +179,7 @@ impl Records {
         let for_writer = Arc::clone(&shared);
         let writer = std::thread::Builder::new()
             .name("records".to_owned())
-            .spawn(move || write_loop(&for_writer, &store, &tell))
+            .spawn(move || write_loop(&for_writer, &mut store, &tell))
             .map_err(|source| RecordsError::File {
                 step: "start a thread for",
                 path: dir.to_owned(),
@@ -333,7 +333,7 @@ impl Queue {
 }
 
 /// The writer thread: groups of changes into the store, until the records are closed.
-fn write_loop(shared: &Shared, store: &Store, tell: &watch::Sender<Written>) {
+fn write_loop(shared: &Shared, store: &mut Store, tell: &watch::Sender<Written>) {
     let mut queue = shared.lock();
     loop {
         queue = match (queue.due, queue.ending) {
@@ -357,7 +357,7 @@ fn write_loop(shared: &Shared, store: &Store, tell: &watch::Sender<Written>) {
 fn flush<'a>(
     shared: &'a Shared,
     mut queue: MutexGuard<'a, Queue>,
-    store: &Store,
+    store: &mut Store,
     tell: &watch::Sender<Written>,
 ) -> MutexGuard<'a, Queue> {
     let pending = std::mem::take(&mut queue.pending);

@@ -82,6 +82,14 @@ impl Instance {
         command
     }
 
+    /// The client, which starts no daemon if there is none.
+    pub fn client(&self, args: &[&str]) -> Command {
+        let mut command = self.command(args);
+        let socket = format!("unix://{}", self.path("run/wythe.sock").display());
+        command.env("WYTHE_HOST", socket);
+        command
+    }
+
     /// Runs the client to its end.
     pub fn run(&self, args: &[&str]) -> Ran {
         ran(self.command(args).output().expect("the program runs"))
@@ -117,16 +125,12 @@ impl Instance {
 
     /// Starts the daemon and waits until it answers.
     pub fn start_daemon(&mut self) {
-        let log = File::create(self.path("daemon.err")).expect("the directory is ours");
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/proc/{}/ns/net", self.holder.id())).arg(Instance::program());
-        command
-            .arg("daemon")
-            .env("WYTHE_DATA", self.path("data"))
-            .env("WYTHE_RUN", self.path("run"));
-        let out = log.try_clone().expect("a descriptor can be doubled");
-        command.stdin(Stdio::null()).stdout(out).stderr(log);
-        let mut daemon = command.spawn().expect("nsenter runs");
+        self.start_daemon_with("exec \"$0\" daemon");
+    }
+
+    /// Starts the daemon by a shell script whose `$0` is the program, and waits until it answers.
+    pub fn start_daemon_with(&mut self, script: &str) {
+        let mut daemon = self.spawn_daemon(script);
         let socket = self.path("run/wythe.sock");
         wait_until("the daemon answers", || {
             if let Some(status) = daemon.try_wait().expect("it is our child") {
@@ -137,6 +141,50 @@ impl Instance {
         self.daemon = Some(daemon);
     }
 
+    /// Makes a daemon that is stopped before its first step, and tells which process it is.
+    pub fn start_daemon_stopped(&mut self) -> u32 {
+        let daemon = self.spawn_daemon("kill -STOP $$; exec \"$0\" daemon");
+        let pid = daemon.id();
+        self.daemon = Some(daemon);
+        let stat = format!("/proc/{pid}/stat");
+        wait_until("it has stopped", || {
+            fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T "))
+        });
+        pid
+    }
+
+    fn spawn_daemon(&self, script: &str) -> Child {
+        let log = File::create(self.path("daemon.err")).expect("the directory is ours");
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/proc/{}/ns/net", self.holder.id()));
+        command.args(["sh", "-c", script]).arg(Instance::program());
+        command.env("WYTHE_DATA", self.path("data")).env("WYTHE_RUN", self.path("run"));
+        let out = log.try_clone().expect("a descriptor can be doubled");
+        command.stdin(Stdio::null()).stdout(out).stderr(log);
+        command.spawn().expect("nsenter runs")
+    }
+
+    /// Whether the daemon runs.
+    pub fn has_daemon(&mut self) -> bool {
+        self.daemon.as_mut().is_some_and(|it| it.try_wait().is_ok_and(|status| status.is_none()))
+    }
+
+    /// Its processes: the daemon, the fork server, and the shims.
+    pub fn own_processes(&self) -> Vec<i32> {
+        let ours = |pid: &rustix::process::Pid| {
+            let exe = fs::read_link(format!("/proc/{}/exe", pid.as_raw_nonzero()));
+            exe.is_ok_and(|exe| exe == Instance::program())
+        };
+        let all = pids_with(&self.text()).into_iter().filter(ours);
+        all.map(|pid| pid.as_raw_nonzero().get()).collect()
+    }
+
+    /// What the doctor says, which looks and changes nothing.
+    pub fn diagnosis(&self) -> serde_json::Value {
+        let ran = self.run(&["doctor", "--format", "json"]);
+        serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
+    }
+
     /// What the daemon has said.
     pub fn daemon_log(&self) -> String {
         fs::read_to_string(self.path("daemon.err")).unwrap_or_default()
@@ -145,8 +193,9 @@ impl Instance {
     /// Kills the daemon as it stands (kill -9).
     pub fn kill_daemon(&mut self) {
         if let Some(mut daemon) = self.daemon.take() {
-            daemon.kill().expect("it is our child");
-            daemon.wait().expect("it is our child");
+            // It may have ended by itself, and a tracer may have heard of that in our place.
+            drop(daemon.kill());
+            drop(daemon.wait());
         }
     }
 

@@ -6,9 +6,13 @@
 mod host;
 mod instance;
 mod pty;
+#[cfg(target_arch = "x86_64")]
+mod tracer;
 mod user;
 
 pub use host::{cgroups, processes, wait_until};
 pub use instance::{Instance, Ran};
 pub use pty::Pty;
+#[cfg(target_arch = "x86_64")]
+pub use tracer::{Fault, Traced, with_fault};
 pub use user::{Grants, ROUTER, User};

@@ -21,7 +21,8 @@ pub(super) const META_APPLIED: &str = "applied";
 
 #[derive(Debug)]
 pub(super) struct Store {
-    database: Database,
+    /// Not there after a failure: redb takes nothing more then until it is opened again.
+    database: Option<Database>,
     path: PathBuf,
 }
 
@@ -29,9 +30,13 @@ impl Store {
     /// Opens the store of this directory, or makes one; answers with the last change in it too.
     pub(super) fn open(dir: &Path) -> Result<(Store, u64), RecordsError> {
         let path = dir.join("records.redb");
-        let store = Store { database: open_database(&path)?, path };
+        let store = Store { database: Some(open_database(&path)?), path };
         let applied = store.check_format()?;
         Ok((store, applied))
+    }
+
+    fn database(&self) -> &Database {
+        self.database.as_ref().expect("it is opened again before it is used again")
     }
 
     fn wrong<E: Into<redb::Error>>(&self, step: &'static str) -> impl FnOnce(E) -> RecordsError {
@@ -41,7 +46,7 @@ impl Store {
 
     /// Refuses newer formats, notes ours in a new store, and answers with the last change in it.
     fn check_format(&self) -> Result<u64, RecordsError> {
-        let transaction = self.database.begin_write().map_err(self.wrong("write"))?;
+        let transaction = self.database().begin_write().map_err(self.wrong("write"))?;
         let (format, applied) = {
             let mut meta = transaction.open_table(META).map_err(self.wrong("read"))?;
             transaction.open_table(CONTAINERS).map_err(self.wrong("read"))?;
@@ -63,8 +68,24 @@ impl Store {
         }
     }
 
-    /// Writes what differs from what is there, in one transaction; nothing if nothing does.
+    /// Writes what differs from what is there, in one transaction; nothing if nothing does. After
+    /// a failure, a full disk for one, it can be tried again.
     pub(super) fn write(
+        &mut self,
+        pending: &BTreeMap<String, Option<Vec<u8>>>,
+        sequence: u64,
+    ) -> Result<(), RecordsError> {
+        if self.database.is_none() {
+            self.database = Some(open_existing(&self.path)?);
+        }
+        let written = self.try_write(pending, sequence);
+        if written.is_err() {
+            self.database = None;
+        }
+        written
+    }
+
+    fn try_write(
         &self,
         pending: &BTreeMap<String, Option<Vec<u8>>>,
         sequence: u64,
@@ -73,7 +94,7 @@ impl Store {
         if changes.is_empty() {
             return Ok(());
         }
-        let transaction = self.database.begin_write().map_err(self.wrong("write"))?;
+        let transaction = self.database().begin_write().map_err(self.wrong("write"))?;
         {
             let mut table = transaction.open_table(CONTAINERS).map_err(self.wrong("write"))?;
             for (key, value) in changes {
@@ -93,7 +114,7 @@ impl Store {
         &self,
         pending: &'a BTreeMap<String, Option<Vec<u8>>>,
     ) -> Result<BTreeMap<&'a str, Option<&'a [u8]>>, RecordsError> {
-        let transaction = self.database.begin_read().map_err(self.wrong("read"))?;
+        let transaction = self.database().begin_read().map_err(self.wrong("read"))?;
         let table = transaction.open_table(CONTAINERS).map_err(self.wrong("read"))?;
         let mut changes = BTreeMap::new();
         for (key, value) in pending {
@@ -107,7 +128,7 @@ impl Store {
 
     /// Every record.
     pub(super) fn read(&self) -> Result<Vec<Record>, RecordsError> {
-        let transaction = self.database.begin_read().map_err(self.wrong("read"))?;
+        let transaction = self.database().begin_read().map_err(self.wrong("read"))?;
         let table = transaction.open_table(CONTAINERS).map_err(self.wrong("read"))?;
         let mut records = Vec::new();
         for entry in table.iter().map_err(self.wrong("read"))? {
@@ -126,13 +147,6 @@ fn open_database(path: &Path) -> Result<Database, RecordsError> {
     let file = |step| {
         move |source| RecordsError::File { step, path: path.to_owned(), source: Arc::new(source) }
     };
-    let store = |step| {
-        move |source: redb::DatabaseError| RecordsError::Store {
-            step,
-            path: path.to_owned(),
-            source: Arc::new(source.into()),
-        }
-    };
     if !path.try_exists().map_err(file("look for"))? {
         let fresh = path.with_extension("redb.new");
         match std::fs::remove_file(&fresh) {
@@ -141,8 +155,17 @@ fn open_database(path: &Path) -> Result<Database, RecordsError> {
             }
             _ => {}
         }
-        drop(Database::create(&fresh).map_err(store("make"))?);
+        drop(Database::create(&fresh).map_err(store("make", path))?);
         std::fs::rename(&fresh, path).map_err(file("make"))?;
     }
-    Database::builder().set_cache_size(CACHE_BYTES).open(path).map_err(store("open"))
+    open_existing(path)
+}
+
+fn open_existing(path: &Path) -> Result<Database, RecordsError> {
+    Database::builder().set_cache_size(CACHE_BYTES).open(path).map_err(store("open", path))
+}
+
+fn store(step: &'static str, path: &Path) -> impl FnOnce(redb::DatabaseError) -> RecordsError {
+    let path = path.to_owned();
+    move |source| RecordsError::Store { step, path, source: Arc::new(source.into()) }
 }

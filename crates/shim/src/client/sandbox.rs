@@ -142,7 +142,8 @@ impl Link {
                 self.destroyed.store(true, Ordering::Release);
                 // Its last connection closes when it ends.
                 let _ = tokio::time::timeout(END, connection.closed()).await;
-                Ok(())
+                // It has removed its socket; if it could not, nobody else ever would.
+                self.shims.remove_socket(&self.handle.sandbox)
             }
             Ok(other) => Err(nonsense(&other)),
             Err(CallError::Nobody) if self.is_destroyed() => Ok(()),

@@ -106,6 +106,12 @@ impl Shims {
         }
     }
 
+    /// Removes the socket of a shim that is gone, if it is there.
+    pub(super) fn remove_socket(&self, id: &SandboxId) -> Result<(), DriverError> {
+        let socket = Socket::Sandbox(id.clone());
+        self.directory.remove(&socket).map_err(|error| error.to_driver_error())
+    }
+
     /// What there is of shims: their sockets.
     pub(super) fn traces(&self, isolation: Isolation) -> Result<Vec<Trace>, DriverError> {
         let sandboxes = self.directory.sandboxes().map_err(|error| error.to_driver_error())?;

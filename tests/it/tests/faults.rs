@@ -1,0 +1,255 @@
+//! At every step of what is done with containers and images, the process that does it is killed,
+//! or the kernel refuses. Afterwards a daemon starts, records and host agree, the doctor finds
+//! nothing, and everything can be removed.
+//!
+//! Every step is tried by `cargo xtask faults`; without it, some, spread evenly.
+
+#![cfg(target_arch = "x86_64")]
+#![expect(clippy::print_stdout, reason = "what was tried, for who looks at a failure")]
+
+use std::{collections::BTreeSet, fs, fs::File, process};
+
+use it::{Fault, Instance, Traced, cgroups, wait_until, with_fault};
+
+/// How many steps are tried where not all are.
+const SOME: u64 = 6;
+
+/// What something goes wrong in.
+struct Operation {
+    name: &'static str,
+    /// What is done before, so that there is something to do it with.
+    before: &'static [&'static [&'static str]],
+    /// The operation; nothing is the start of a daemon.
+    does: &'static [&'static str],
+}
+
+const CREATE: &[&str] = &[
+    "create",
+    "--name",
+    "victim",
+    "-p",
+    "18080:80",
+    "-v",
+    "things:/v",
+    "demo",
+    "sleep",
+    "infinity",
+];
+const IMPORT: &[&str] = &["import", "ROOTFS", "small:1"];
+const START: &[&str] = &["start", "victim"];
+
+#[test]
+fn create() {
+    attack(&Operation { name: "create", before: &[], does: CREATE });
+}
+
+#[test]
+fn start() {
+    attack(&Operation { name: "start", before: &[CREATE], does: START });
+}
+
+#[test]
+fn stop() {
+    let does = &["stop", "-t", "0", "victim"];
+    attack(&Operation { name: "stop", before: &[CREATE, START], does });
+}
+
+#[test]
+fn remove() {
+    let does = &["rm", "-f", "victim"];
+    attack(&Operation { name: "remove", before: &[CREATE, START], does });
+}
+
+#[test]
+fn import() {
+    attack(&Operation { name: "import", before: &[], does: IMPORT });
+}
+
+#[test]
+fn garbage_collection() {
+    let does = &["rmi", "small:1"];
+    attack(&Operation { name: "garbage collection", before: &[IMPORT], does });
+}
+
+#[test]
+fn recovery() {
+    // One that runs, one that was made, one that is to go when it ends.
+    const NEVER: &[&str] = &["create", "--name", "never", "demo", "true"];
+    const LEFT: &[&str] = &["run", "-d", "--rm", "--name", "left", "demo", "sleep", "infinity"];
+    let before = &[CREATE, START, NEVER, LEFT];
+    attack(&Operation { name: "recovery", before, does: &[] });
+}
+
+/// Tries the operation with every fault.
+fn attack(operation: &Operation) {
+    let Some(mut instance) = Instance::start() else { return };
+    let rootfs = instance.path("rootfs");
+    fs::create_dir_all(rootfs.join("bin")).expect("it is ours");
+    fs::write(rootfs.join("bin/true"), vec![7; 100_000]).expect("it is ours");
+    let mut tar = process::Command::new("tar");
+    tar.arg("-C").arg(&rootfs).arg("-cf");
+    assert!(tar.arg(instance.path("rootfs.tar")).arg(".").status().expect("tar runs").success());
+    // What the first container makes for all is there.
+    instance.ok(&["run", "--rm", "demo", "true"]);
+    let usual = broken(&instance.diagnosis());
+
+    for fault in [Fault::Kill, Fault::Fail] {
+        let wanted = wanted();
+        if let Wanted::This(this, nth) = wanted {
+            if this == fault {
+                round(&mut instance, operation, nth, fault, &usual);
+            }
+            continue;
+        }
+        let whole = round(&mut instance, operation, u64::MAX, fault, &usual);
+        assert!(whole.struck.is_none());
+        assert_eq!(whole.code, 0, "{} is traced and works", operation.name);
+        assert!(whole.steps > 5, "{} has steps", operation.name);
+        let stride = if wanted == Wanted::All { 1 } else { whole.steps.div_ceil(SOME) };
+        let mut tried = 0;
+        // The number of steps varies a little: on until none is met.
+        for nth in (0..).map(|n| 1 + n * stride) {
+            if round(&mut instance, operation, nth, fault, &usual).struck.is_none() {
+                break;
+            }
+            tried += 1;
+        }
+        println!("{}: {fault:?} at {tried} of {} steps", operation.name, whole.steps);
+        assert!(tried > 3, "{}: the faults strike", operation.name);
+    }
+}
+
+/// Which faults are tried.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Some,
+    All,
+    This(Fault, u64),
+}
+
+/// `WYTHE_FAULTS` is `all`, or one to look at again, such as `kill 12` or `fail 7`.
+fn wanted() -> Wanted {
+    let text = std::env::var("WYTHE_FAULTS").unwrap_or_default();
+    match text.split_once(' ') {
+        Some(("kill", nth)) => Wanted::This(Fault::Kill, nth.parse().expect("a number")),
+        Some(("fail", nth)) => Wanted::This(Fault::Fail, nth.parse().expect("a number")),
+        None if text == "all" => Wanted::All,
+        _ => Wanted::Some,
+    }
+}
+
+/// Does the operation with one fault in it, looks, and clears everything away.
+fn round(
+    instance: &mut Instance,
+    operation: &Operation,
+    nth: u64,
+    fault: Fault,
+    usual: &BTreeSet<String>,
+) -> Traced {
+    let tar = instance.path("rootfs.tar").display().to_string();
+    let words = |args: &[&'static str]| -> Vec<String> {
+        args.iter().map(|arg| arg.replace("ROOTFS", &tar)).collect()
+    };
+    for args in operation.before {
+        let args = words(args);
+        instance.ok(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+    let recovery = operation.does.is_empty();
+    let (mut command, pids) = if recovery {
+        instance.kill_daemon();
+        let mut pids = instance.own_processes();
+        let daemon = instance.start_daemon_stopped();
+        pids.push(i32::try_from(daemon).expect("a process id"));
+        (until_it_serves(instance, daemon), pids)
+    } else {
+        let args = words(operation.does);
+        let args: Vec<_> = args.iter().map(String::as_str).collect();
+        (instance.client(&args), instance.own_processes())
+    };
+    let said = instance.path("said");
+    let file = File::create(&said).expect("it is ours");
+    command.stdout(file.try_clone().expect("it can be doubled")).stderr(file);
+    let traced = with_fault(&Instance::program(), &pids, command, nth, fault);
+    let said = fs::read_to_string(said).expect("it was written");
+    let what = format!(
+        "{} {nth}: {fault:?} at {:?}: {} {said}",
+        operation.name, traced.struck, traced.code
+    );
+    println!("{what}");
+    assert!(traced.code == 0 || !said.trim().is_empty() || recovery, "no word: {what}");
+
+    if instance.has_daemon() {
+        agrees(instance, &what);
+        // What went wrong once goes right the next time, and leaves nothing to warn of.
+        let next = instance.run(&["create", "--name", "next", "demo", "true"]);
+        assert_eq!((next.code, next.err.as_str()), (0, ""), "{what}");
+    } else {
+        let log = instance.daemon_log();
+        assert!(fault == Fault::Kill || recovery, "the daemon is gone: {what}\n{log}");
+    }
+    instance.kill_daemon();
+    instance.start_daemon();
+    agrees(instance, &what);
+    let diagnosis = instance.diagnosis();
+    assert_eq!(diagnosis["leftovers"], serde_json::json!([]), "{what}");
+    assert_eq!(&broken(&diagnosis), usual, "{what}");
+    sweep(instance, &what);
+    traced
+}
+
+/// Waits for a daemon, or for its end.
+fn until_it_serves(instance: &Instance, daemon: u32) -> process::Command {
+    let script =
+        format!("until \"$0\" ps; do [ -e /proc/{daemon}/exe ] || exit 1; sleep 0.02; done");
+    let mut command = process::Command::new("sh");
+    command.args(["-c", &script]).arg(Instance::program());
+    let socket = format!("unix://{}", instance.path("run/wythe.sock").display());
+    command.env("WYTHE_HOST", socket).env("WYTHE_RUN", instance.path("run"));
+    command
+}
+
+/// Waits until every container is at rest, and what the records say is what the host has.
+fn agrees(instance: &Instance, what: &str) {
+    wait_until(&format!("records and host agree: {what}"), || {
+        let listed = instance.ok(&["ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.State}}"]);
+        listed.lines().all(|line| match line.split_once(' ').expect("two words") {
+            (id, "running") => !cgroups(id).is_empty(),
+            (id, "created" | "exited") => cgroups(id).is_empty(),
+            // What would not go, and whoever asked was told; it goes when asked again.
+            (_, "dead") => true,
+            _ => false,
+        })
+    });
+    for id in instance.ok(&["ps", "-q", "--no-trunc"]).lines() {
+        assert_eq!(instance.ok(&["exec", id, "echo", "alive"]), "alive", "{what}");
+    }
+}
+
+/// Removes everything, after which nothing is there.
+fn sweep(instance: &Instance, what: &str) {
+    instance.remove_all();
+    for (list, remove) in [
+        (&["volume", "ls", "-q"][..], &["volume", "rm"][..]),
+        (&["images", "-q", "--filter", "reference=small"], &["rmi", "-f"]),
+    ] {
+        for name in instance.ok(list).lines() {
+            instance.ok(&[remove, &[name]].concat());
+        }
+    }
+    let network = || (instance.links(), instance.rules());
+    wait_until(&format!("links and rules are gone: {what}"), || {
+        network() == (vec!["lo".to_owned()], String::new())
+    });
+    for directory in ["data/containers", "data/trash", "run/containers"] {
+        let names = fs::read_dir(instance.path(directory)).into_iter().flatten().flatten();
+        let names: Vec<_> = names.map(|entry| entry.file_name()).collect();
+        assert!(names.is_empty(), "{directory}: {names:?}: {what}");
+    }
+}
+
+/// What the doctor calls broken: this host's own troubles, and ours.
+fn broken(diagnosis: &serde_json::Value) -> BTreeSet<String> {
+    let findings = diagnosis["findings"].as_array().expect("a list");
+    let broken = findings.iter().filter(|found| found["works"] == false);
+    broken.map(|found| found["subject"].as_str().expect("text").to_owned()).collect()
+}
