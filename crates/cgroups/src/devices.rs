@@ -232,7 +232,6 @@ pub(crate) mod tests {
                 "true c 1:8 rwm",
                 "true c 1:9 rwm",
                 "true c 5:0 rwm",
-                "true c 5:1 rwm",
                 "true c 5:2 rwm",
                 "true c 136:* rwm",
                 "true b *:* m",

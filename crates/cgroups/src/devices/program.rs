@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn the_default_rules_are_short() {
-        assert_eq!(program(&workload::profile::device_rules()).unwrap().len(), 80);
+        assert_eq!(program(&workload::profile::device_rules()).unwrap().len(), 73);
     }
 
     #[test]
