@@ -11,7 +11,7 @@ use std::{
 use base::{ContainerName, ErrorKind};
 use engine::{
     Change, Container, Create, Created, Diagnosis, Event, EventQuery, ExecCreate, ImageView,
-    Import, Info, LogQuery, Progress, Protocol, Remove, RemoveImage, Stop, WaitFor,
+    Import, Info, LogQuery, Progress, Protocol, Remove, RemoveImage, Stop, Update, WaitFor,
 };
 use tokio::net::UnixStream;
 use wire::{Conn, WireError};
@@ -299,6 +299,15 @@ impl Client {
     /// [`ClientError`].
     pub async fn rename(&mut self, who: &str, name: ContainerName) -> Result<(), ClientError> {
         self.order(Request::Rename { who: who.to_owned(), name }, &[]).await
+    }
+
+    /// Gives a container new limits and another restart policy.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn update(&mut self, who: &str, update: Update) -> Result<(), ClientError> {
+        let update = Box::new(update);
+        self.order(Request::Update { who: who.to_owned(), update }, &[]).await
     }
 
     /// Stops and starts a container.

@@ -7,7 +7,7 @@ use base::{ContainerName, ErrorKind};
 use engine::{
     Change, Commit, Container, ContainerSize, Create, Created, Diagnosis, DiskUsage, Event,
     EventQuery, ExecCreate, ExecView, ImageMount, ImageView, Import, Info, LogQuery, PathChange,
-    Progress, Protocol, Prune, Pruned, Remove, RemoveImage, Stop, WaitFor,
+    Progress, Protocol, Prune, Pruned, Remove, RemoveImage, Stop, Update, WaitFor,
 };
 use serde::{Deserialize, Serialize};
 use workload::{Exit, FileStat, Signal, TerminalSize, Unpack, Usage};
@@ -113,6 +113,13 @@ pub enum Request {
         who: String,
         /// Its name from then on.
         name: ContainerName,
+    },
+    /// [`Reply::Done`].
+    Update {
+        /// Which container.
+        who: String,
+        /// What changes.
+        update: Box<Update>,
     },
     /// [`Reply::Done`].
     Restart {
@@ -350,6 +357,7 @@ impl Request {
             | Request::Wait { .. }
             | Request::Remove { .. }
             | Request::Rename { .. }
+            | Request::Update { .. }
             | Request::Restart { .. }
             | Request::List
             | Request::Inspect { .. }

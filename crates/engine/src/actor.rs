@@ -9,6 +9,7 @@ mod events;
 mod execs;
 mod health;
 mod recover;
+mod update;
 mod view;
 
 use std::{
@@ -33,7 +34,7 @@ use events::Told;
 pub(crate) use view::{first_record, first_view};
 
 use crate::{
-    EngineError, HealthResult, NetworkView,
+    EngineError, HealthResult, NetworkView, Update,
     engine::Shared,
     error::chain,
     execs::Exec,
@@ -79,6 +80,10 @@ pub(crate) enum Message {
     RemoveVolumes(bool),
     Rename {
         name: ContainerName,
+        reply: Reply,
+    },
+    Update {
+        update: Box<Update>,
         reply: Reply,
     },
 }
@@ -127,6 +132,7 @@ enum Outcome {
     ExecStarted(Arc<Exec>, Result<Arc<dyn Process>, EngineError>, Reply),
     ExecEnded(Arc<Exec>, Exit),
     Checked(Run, HealthResult, bool),
+    Limited(Result<(), EngineError>),
     /// Nobody needs to know.
     Quiet,
 }
@@ -158,6 +164,7 @@ pub(crate) struct Actor {
     handle: Option<SandboxHandle>,
     execs: BTreeMap<String, Arc<Exec>>,
     checks: Option<health::Checks>,
+    updates: update::Updates,
     told: Told,
 }
 
@@ -196,6 +203,7 @@ impl Actor {
             handle: record.handle.clone(),
             execs: BTreeMap::new(),
             checks: health::Checks::new(record.config.health.as_ref(), record.health),
+            updates: update::Updates::default(),
             told: Told::new(known && record.stage != Stage::Making),
             record,
         }
@@ -209,6 +217,7 @@ impl Actor {
             if *closing.borrow() && !self.state.in_flight() {
                 return;
             }
+            self.tend_updates();
             let (timer, check) = (self.timer, self.check_due());
             tokio::select! {
                 Some(message) = self.mailbox.recv() => last = self.message(message),
@@ -254,6 +263,10 @@ impl Actor {
             }
             Message::Rename { name, reply } => {
                 reply.send(self.rename(name)).ok();
+                None
+            }
+            Message::Update { update, reply } => {
+                self.queue_update(*update, reply);
                 None
             }
         }
@@ -307,12 +320,14 @@ impl Actor {
                     }
                     Outcome::ExecEnded(exec, exit) => self.exec_ended(&exec, exit),
                     Outcome::Checked(run, result, ended) => self.checked(run, result, ended),
+                    Outcome::Limited(result) => self.limited(result),
                     Outcome::Quiet => {}
                 }
                 None
             }
             Err(failure) => {
                 error!(container = %self.entry.id, error = %failure, "a task failed");
+                self.update_failed(failure.id());
                 let event = self.fallbacks.remove(&failure.id())?;
                 self.fact(event)
             }

@@ -73,6 +73,14 @@ pub enum EngineError {
         /// What is being done.
         state: &'static str,
     },
+    /// Limits or restart policy stay as they are.
+    #[error("Cannot update container {id}")]
+    CannotUpdate {
+        /// Which.
+        id: ContainerId,
+        /// Why.
+        source: Arc<EngineError>,
+    },
     /// The exec was started before.
     #[error("exec {0} has already run")]
     ExecRan(String),
@@ -220,6 +228,7 @@ impl EngineError {
             EngineError::Unsupported { .. }
             | EngineError::NoDriver(_)
             | EngineError::LogUnreadable => ErrorKind::Unsupported,
+            EngineError::CannotUpdate { source, .. } => source.kind(),
             EngineError::Driver(error) => error.kind(),
             EngineError::File { fault, .. } => fault.kind(),
             EngineError::Image { kind, .. } | EngineError::Volume { kind, .. } => *kind,

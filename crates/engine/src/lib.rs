@@ -35,6 +35,7 @@ mod step;
 mod stopped;
 #[cfg(test)]
 mod tests;
+mod update;
 mod userns;
 mod view;
 mod volume;
@@ -61,6 +62,7 @@ pub use request::{
     UlimitRequest, VolumeMount, WaitFor,
 };
 pub use restart::{RestartPolicy, RestartPolicyError};
+pub use update::Update;
 pub use view::{
     Container, ContainerState, Created, ExecView, ImageConfig, ImageHistory, ImageVariant,
     ImageView, Info, LogEntry, LogSource, NetworkView, PathChange, PathChangeKind, PortBinding,

@@ -9,7 +9,7 @@ mod tests;
 use std::collections::BTreeSet;
 
 use base::ByteSize;
-use workload::{Signal, profile};
+use workload::{Limits, Signal, profile};
 
 use crate::{
     Create, EngineError, ImageConfig, MountKind, NamespaceMode, NetworkMode, PortRequest,
@@ -204,7 +204,8 @@ fn check_mounts(config: &Create) -> Result<(), EngineError> {
     Ok(())
 }
 
-fn check_limits(config: &Create) -> Result<(), EngineError> {
+pub(crate) fn check_limits(config: &Create) -> Result<(), EngineError> {
+    check_cpu(&config.limits)?;
     let memory = &config.limits.memory;
     if memory.limit.is_some_and(|limit| limit < MEMORY_MIN) {
         return Err(invalid("memory", "Minimum memory limit allowed is 6MB".to_owned()));
@@ -242,6 +243,33 @@ fn check_limits(config: &Create) -> Result<(), EngineError> {
         return Err(invalid("oom score adj", why.to_owned()));
     }
     config.device_rules.iter().try_for_each(|rule| parse_device_rule(rule).map(drop))
+}
+
+/// Processor time and placement, and the block weight. Source of ranges and words: moby,
+/// `verifyPlatformContainerResources`.
+fn check_cpu(limits: &Limits) -> Result<(), EngineError> {
+    const PERIOD_US: std::ops::RangeInclusive<u64> = 1000..=1_000_000;
+    let cpu = &limits.cpu;
+    if cpu.period_us.is_some_and(|period| !PERIOD_US.contains(&period)) {
+        let why = "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. \
+                   1000000)";
+        return Err(invalid("cpu period", why.to_owned()));
+    }
+    if cpu.quota_us.is_some_and(|quota| quota < *PERIOD_US.start()) {
+        let why = "CPU cfs quota can not be less than 1ms (i.e. 1000)";
+        return Err(invalid("cpu quota", why.to_owned()));
+    }
+    for (what, list) in [("cpuset cpus", &cpu.cpus), ("cpuset mems", &cpu.mems)] {
+        let listed = |byte: u8| byte.is_ascii_digit() || matches!(byte, b',' | b'-' | b':' | b'/');
+        if let Some(list) = list.as_deref().filter(|list| !list.bytes().all(listed)) {
+            let why = format!("Invalid value {list} for {what}: write a list such as 0-3,7");
+            return Err(invalid(what, why));
+        }
+    }
+    if limits.block_weight.is_some_and(|weight| !(10..=1000).contains(&weight)) {
+        return Err(invalid("block weight", "Range of blkio weight is from 10 to 1000".to_owned()));
+    }
+    Ok(())
 }
 
 fn check_security(config: &Create) -> Result<(), EngineError> {

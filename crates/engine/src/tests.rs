@@ -8,3 +8,4 @@ mod lifecycle;
 mod logs;
 mod recovery;
 mod restart;
+mod update;

@@ -46,6 +46,7 @@ mod system;
 mod tag;
 mod top;
 mod unbuilt;
+mod update;
 mod version;
 mod volume;
 mod wait;
@@ -126,6 +127,8 @@ pub(crate) enum ClientCommand {
     Unpause(pause::UnpauseArgs),
     /// Rename a container
     Rename(rename::Args),
+    /// Update configuration of one or more containers
+    Update(update::Args),
     /// Block until one or more containers stop, then print their exit codes
     Wait(wait::Args),
     /// Attach local standard input, output, and error streams to a running container
@@ -265,6 +268,7 @@ impl ClientCommand {
             ClientCommand::Pause(args) => args.run(to).await,
             ClientCommand::Unpause(args) => args.run(to).await,
             ClientCommand::Rename(args) => args.run(to).await,
+            ClientCommand::Update(args) => args.run(to).await,
             ClientCommand::Wait(args) => args.run(to).await,
             ClientCommand::Attach(args) => args.run(to).await,
             ClientCommand::Logs(args) => args.run(to).await,

@@ -25,7 +25,7 @@ mod value;
 pub(crate) use env::EnvFlags;
 pub(crate) use identity::architecture;
 pub(crate) use surroundings::{Host, Surroundings};
-pub(crate) use value::signal;
+pub(crate) use value::{memory_swap, nano_cpus, signal, size};
 
 #[cfg(test)]
 mod tests;

@@ -94,6 +94,7 @@ async fn carry_out(
         Request::Wait { who, until } => return Ok(Reply::Exit(engine.wait(&who, until).await?)),
         Request::Remove { who, remove } => engine.remove(&who, remove).await?,
         Request::Rename { who, name } => engine.rename(&who, name).await?,
+        Request::Update { who, update } => engine.update(&who, *update).await?,
         Request::Restart { who, stop } => engine.restart(&who, stop).await?,
         Request::List => {
             for container in engine.list() {

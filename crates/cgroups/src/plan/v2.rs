@@ -7,8 +7,8 @@
 use workload::{Limits, MemorySwap};
 
 use super::{
-    Write, block_weight, checked_list, checked_page_size, checked_rates, or_unlimited, swap_total,
-    unsupported,
+    UNLIMITED, Write, block_weight, checked_list, checked_page_size, checked_rates, or_unlimited,
+    swap_total, unsupported,
 };
 use crate::{CgroupError, controller::Controller};
 
@@ -129,7 +129,9 @@ fn memory(limits: &Limits) -> Result<Vec<Write>, CgroupError> {
         }
     }
     if let Some(soft) = memory.reservation {
-        writes.push(Write::new("memory.reservation", "memory.low", bytes(soft)));
+        // Unlike every other one it protects, so that none of it is 0.
+        let low = if soft.bytes() >= UNLIMITED { 0 } else { soft.bytes() };
+        writes.push(Write::new("memory.reservation", "memory.low", low));
     }
     Ok(writes)
 }
@@ -251,6 +253,13 @@ mod tests {
             limits(100, MemorySwap::Unlimited),
             &["memory.max=100", "memory.swap.max=max ?", "memory.low=50"],
         );
+    }
+
+    #[test]
+    fn a_reservation_that_is_lifted_protects_nothing() {
+        let mut limits = Limits::default();
+        limits.memory.reservation = Some(ByteSize(u64::MAX));
+        check(Controller::Memory, limits, &["memory.low=0"]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use workload::{Exit, Isolation, Process, Sandbox, Signal, TerminalSize, Usage};
 use super::{Engine, Shared};
 use crate::{
     Create, Created, Ending, EngineError, ImageView, LogKind, LogQuery, NamespaceMode, NetworkMode,
-    Remove, Stop, WaitFor,
+    Remove, Stop, Update, WaitFor,
     actor::{
         Actor, MAILBOX, Message, Reply, StartArgs, blocking, first_record, first_view, within,
     },
@@ -193,6 +193,18 @@ impl Engine {
     pub async fn rename(&self, who: &str, name: ContainerName) -> Result<(), EngineError> {
         let entry = self.find(who)?;
         self.send(&entry, |reply| Message::Rename { name, reply }).await?;
+        self.durable().await;
+        Ok(())
+    }
+
+    /// Gives the container new limits and another restart policy, whether it runs or not.
+    ///
+    /// # Errors
+    /// [`EngineError::CannotUpdate`]; then all is as it was.
+    pub async fn update(&self, who: &str, update: Update) -> Result<(), EngineError> {
+        let entry = self.find(who)?;
+        let update = Box::new(update);
+        self.send(&entry, |reply| Message::Update { update, reply }).await?;
         self.durable().await;
         Ok(())
     }

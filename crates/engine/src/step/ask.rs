@@ -2,10 +2,24 @@
 
 use workload::Signal;
 
+use crate::RestartPolicy;
+
 use super::{
     Answer, Ask, AskId, Cleared, Effect, Frozen, KILL_WAIT, Next, Phase, Question, Refusal,
-    Resource, Starting, StopPlan, Stopping,
+    Resource, Starting, State, StopPlan, Stopping,
 };
+
+impl State {
+    /// The same under another restart policy: one that starts nothing ends a wait for a restart.
+    pub(crate) fn with_policy(&self, policy: RestartPolicy) -> State {
+        let mut state = self.clone();
+        state.restarts.policy = policy;
+        if policy == RestartPolicy::No && matches!(state.phase, Phase::Backoff) {
+            state.phase = Phase::Idle;
+        }
+        state
+    }
+}
 
 impl Next {
     pub(super) fn asked(&mut self, id: AskId, ask: Ask) -> Result<(), Refusal> {

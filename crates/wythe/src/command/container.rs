@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use super::{
     ClientCommand, attach, commit, cp, create, diff, exec, export, inspect, kill, logs, pause,
-    port, prune, ps, rename, restart, rm, run, start, stats, stop, top, wait,
+    port, prune, ps, rename, restart, rm, run, start, stats, stop, top, update, wait,
 };
 
 /// What can be asked about containers.
@@ -69,6 +69,8 @@ pub(crate) enum ContainerCommand {
     Top(top::Args),
     /// Unpause all processes within one or more containers
     Unpause(pause::UnpauseArgs),
+    /// Update configuration of one or more containers
+    Update(update::Args),
     /// Block until one or more containers stop, then print their exit codes
     Wait(wait::Args),
 }
@@ -99,6 +101,7 @@ impl From<ContainerCommand> for ClientCommand {
             ContainerCommand::Stop(args) => ClientCommand::Stop(args),
             ContainerCommand::Top(args) => ClientCommand::Top(args),
             ContainerCommand::Unpause(args) => ClientCommand::Unpause(args),
+            ContainerCommand::Update(args) => ClientCommand::Update(args),
             ContainerCommand::Wait(args) => ClientCommand::Wait(args),
         }
     }

@@ -25,7 +25,6 @@ pub(crate) const UNBUILT: &[(&str, &str)] = &[
     ("stack", "Swarm, which Wythe leaves to Kubernetes"),
     ("swarm", "Swarm, which Wythe leaves to Kubernetes"),
     ("trust", "signatures"),
-    ("update", "new limits for a container that exists"),
 ];
 
 /// Why these words are no command of ours.

@@ -22,12 +22,12 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// A size; 0 is as if the flag were not there.
-pub(super) fn size(text: &str) -> Result<ByteSize, String> {
+pub(crate) fn size(text: &str) -> Result<ByteSize, String> {
     text.parse().map_err(|error: base::SizeError| error.to_string())
 }
 
 /// Memory and swap together; -1 is without limit.
-pub(super) fn memory_swap(text: &str) -> Result<MemorySwap, String> {
+pub(crate) fn memory_swap(text: &str) -> Result<MemorySwap, String> {
     match text {
         "-1" => Ok(MemorySwap::Unlimited),
         _ => size(text).map(MemorySwap::Total),
@@ -37,7 +37,7 @@ pub(super) fn memory_swap(text: &str) -> Result<MemorySwap, String> {
 /// A decimal number of processors, in billionths.
 ///
 /// Source: docker/cli, `opts.ParseCPUs`.
-pub(super) fn nano_cpus(text: &str) -> Result<u64, String> {
+pub(crate) fn nano_cpus(text: &str) -> Result<u64, String> {
     const DECIMALS: usize = 9;
     let bad = || "write a number of processors such as 1.5".to_owned();
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
