@@ -28,6 +28,8 @@ mod record;
 mod show;
 mod spec;
 mod status;
+#[cfg(test)]
+mod table;
 mod update;
 
 use std::{

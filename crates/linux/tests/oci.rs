@@ -10,8 +10,16 @@ mod console;
 mod engines;
 #[path = "oci/escapes.rs"]
 mod escapes;
+#[path = "oci/files.rs"]
+mod files;
 #[path = "oci/hooks.rs"]
 mod hooks;
+#[path = "oci/lifecycle.rs"]
+mod lifecycle;
+#[path = "oci/process.rs"]
+mod process;
+#[path = "oci/resources.rs"]
+mod resources;
 
 use std::{fs, process::Stdio};
 

@@ -244,6 +244,21 @@ mod tests {
     }
 
     #[test]
+    fn huge_pages_are_limited_by_size() {
+        let hugepages = vec![("2MB".into(), ByteSize(4 << 20)), ("1GB".into(), ByteSize(u64::MAX))];
+        check(
+            Controller::Hugetlb,
+            Limits { hugepages, ..Limits::default() },
+            &[
+                "hugetlb.2MB.limit_in_bytes=4194304",
+                "hugetlb.2MB.rsvd.limit_in_bytes=4194304 ?",
+                "hugetlb.1GB.limit_in_bytes=-1",
+                "hugetlb.1GB.rsvd.limit_in_bytes=-1 ?",
+            ],
+        );
+    }
+
+    #[test]
     fn values_that_are_no_list_or_size_never_reach_a_file() {
         let cpu = CpuLimits { cpus: Some("0\n1".into()), ..CpuLimits::default() };
         assert!(writes(Controller::Cpuset, &Limits { cpu, ..Limits::default() }).is_err());

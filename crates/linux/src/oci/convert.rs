@@ -53,6 +53,8 @@ pub(crate) struct Converted {
     pub(crate) sandbox: SandboxSpec,
     /// The container's own process.
     pub(crate) process: ProcessSpec,
+    /// The execution domain of every process inside, where it is not the caller's.
+    pub(crate) personality: Option<u32>,
 }
 
 /// What `spec` means for a container of this name, whose bundle is at `bundle`.
@@ -68,9 +70,10 @@ pub(crate) fn convert(
     let process = spec.process().as_ref();
     let process = process.ok_or_else(|| ConvertError::invalid("process", "it is missing"))?;
     let seccomp = process::seccomp(spec, process)?;
+    let personality = sandbox::personality(spec)?;
     let root = workload::ProcessRoot::Own(Box::new(container));
     let process = process::process(process, base::ProcessId::main(), root, seccomp)?;
-    Ok(Converted { sandbox, process })
+    Ok(Converted { sandbox, process, personality })
 }
 
 fn refuse_other_platforms(spec: &Spec) -> Result<(), ConvertError> {

@@ -64,7 +64,7 @@ pub(super) fn container(
     held: &mut Held,
     created: &mut dyn FnMut(&mut Held, u32) -> Result<(), OciError>,
 ) -> Result<Launched, OciError> {
-    let Converted { sandbox, process } = converted;
+    let Converted { sandbox, process, personality } = converted;
     let container = own_container(process)?;
     let record = &held.container.record;
     let group = if wishes.all_hierarchies {
@@ -72,7 +72,7 @@ pub(super) fn container(
     } else {
         Cgroup::create(context.hierarchy()?, &record.cgroup, &sandbox.limits)?
     };
-    let extras = extras(&wishes, record)?;
+    let extras = Extras { personality: *personality, ..extras(&wishes, record)? };
     let Join { into, files } = group.join()?;
     // Its owners are what the configuration's maker made them (config.md, "Root").
     let root = prepare::root(&container.root, None).map_err(OciError::Start)?;
@@ -145,7 +145,12 @@ pub(super) fn join(
     let identity = users::resolve(root.as_fd(), &asked.user).map_err(OciError::Start)?;
     let given =
         Given { cgroup_files: files, cgroup: into, target: Some(place.pidfd), ..Given::default() };
-    let extras = Extras { preserve: place.preserve, inherit_streams: true, ..Extras::default() };
+    let extras = Extras {
+        preserve: place.preserve,
+        inherit_streams: true,
+        personality: converted.personality,
+        ..Extras::default()
+    };
     let filter = asked.seccomp.as_ref().map(sandbox::compile).transpose();
     let filter = filter.map_err(OciError::Start)?;
     let input = Input {

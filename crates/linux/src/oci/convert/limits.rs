@@ -19,6 +19,16 @@ pub(crate) fn limits(resources: &LinuxResources) -> Result<Limits, ConvertError>
             }),
         ),
         ("linux.resources.rdma", resources.rdma().as_ref().is_some_and(|r| !r.is_empty())),
+        (
+            "linux.resources.memory.checkBeforeUpdate",
+            resources.memory().as_ref().is_some_and(|m| m.check_before_update() == Some(true)),
+        ),
+        // Linux 5.0 took them out.
+        (
+            "linux.resources.blockIO.leafWeight",
+            resources.block_io().as_ref().is_some_and(|b| b.leaf_weight().is_some()),
+        ),
+        ("linux.resources.blockIO.weightDevice.leafWeight", has_leaf_weights(resources)),
     ];
     if let Some((name, _)) = rare.iter().find(|(_, there)| *there) {
         return Err(ConvertError::unsupported(*name));
@@ -35,6 +45,11 @@ pub(crate) fn limits(resources: &LinuxResources) -> Result<Limits, ConvertError>
         hugepages: hugepages(resources)?,
         unified: resources.unified().clone().unwrap_or_default().into_iter().collect(),
     })
+}
+
+fn has_leaf_weights(resources: &LinuxResources) -> bool {
+    let devices = resources.block_io().as_ref().and_then(|block| block.weight_device().as_ref());
+    devices.into_iter().flatten().any(|device| device.leaf_weight().is_some())
 }
 
 fn memory(memory: &LinuxMemory) -> Result<MemoryLimits, ConvertError> {
@@ -144,8 +159,8 @@ fn devices(resources: &LinuxResources) -> Result<Option<Vec<DeviceRule>>, Conver
                 LinuxDeviceType::B => Some(DeviceKind::Block),
                 LinuxDeviceType::C | LinuxDeviceType::U => Some(DeviceKind::Character),
                 LinuxDeviceType::P => {
-                    let why = "a named pipe is not a device";
-                    return Err(ConvertError::invalid("linux.resources.devices", why));
+                    let why = "p: a named pipe is not a device";
+                    return Err(ConvertError::invalid("linux.resources.devices.type", why));
                 }
             },
             major: number(device.major())?,

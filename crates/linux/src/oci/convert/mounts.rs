@@ -10,6 +10,10 @@ use workload::{
 
 use super::{ConvertError, sandbox::id_maps};
 
+/// What a devpts is mounted with anyway, as far as the ids inside allow.
+const DEVPTS_OPTIONS: [&str; 5] =
+    ["newinstance", "ptmxmode=0666", "mode=0620", "mode=620", "gid=5"];
+
 pub(super) fn mounts(spec: &Spec, bundle: &Path) -> Result<Vec<Mount>, ConvertError> {
     spec.mounts().iter().flatten().map(|m| mount(m, bundle)).collect()
 }
@@ -77,13 +81,18 @@ fn source(
         return Err(ConvertError::unsupported(format!("{property}: uidMappings on type {fstype}")));
     }
     let kernel = |fs| Ok(MountSource::Kernel(fs));
+    let plain = options.data.is_empty();
     match fstype {
-        "proc" => kernel(Filesystem::Proc),
-        "sysfs" => kernel(Filesystem::Sysfs),
-        "cgroup" | "cgroup2" => kernel(Filesystem::Cgroup),
-        "mqueue" => kernel(Filesystem::Mqueue),
-        // Its usual options are what the driver mounts it with.
-        "devpts" => kernel(Filesystem::Devpts),
+        "proc" if plain => kernel(Filesystem::Proc),
+        "sysfs" if plain => kernel(Filesystem::Sysfs),
+        "cgroup" | "cgroup2" if plain => kernel(Filesystem::Cgroup),
+        "cgroup" | "cgroup2" => {
+            Err(ConvertError::unsupported(format!("{property}: option {}", options.data.join(","))))
+        }
+        "mqueue" if plain => kernel(Filesystem::Mqueue),
+        "devpts" if options.data.iter().all(|o| DEVPTS_OPTIONS.contains(&o.as_str())) => {
+            kernel(Filesystem::Devpts)
+        }
         "tmpfs" => Ok(MountSource::Tmpfs(tmpfs(options.data, property)?)),
         "" => Err(ConvertError::invalid(property, "it has no type and is no bind mount")),
         other => Ok(MountSource::Other {
@@ -135,9 +144,9 @@ fn options<'a>(
             "rbind" => options.bind = Some(true),
             "idmap" | "ridmap" => options.idmap = true,
             // What the driver does anyway, or what changes nothing on the file systems it makes.
-            "defaults" | "async" | "relatime" | "norelatime" | "nostrictatime" | "nomand"
-            | "loud" | "silent" | "noiversion" => {}
-            "sync" | "dirsync" | "mand" | "remount" | "iversion" | "tmpcopyup" => {
+            "defaults" | "async" | "relatime" | "norelatime" | "nolazytime" | "nomand" | "loud"
+            | "silent" | "noiversion" => {}
+            "mand" | "remount" | "iversion" | "tmpcopyup" => {
                 return Err(ConvertError::unsupported(format!("{property}: option {word}")));
             }
             _ => match propagation(word) {
@@ -169,6 +178,7 @@ fn flag(flags: &mut MountFlags, word: &str) -> bool {
         "diratime" => (&mut flags.nodiratime, false),
         "nodiratime" => (&mut flags.nodiratime, true),
         "strictatime" => (&mut flags.strictatime, true),
+        "nostrictatime" => (&mut flags.strictatime, false),
         "symfollow" => (&mut flags.nosymfollow, false),
         "nosymfollow" => (&mut flags.nosymfollow, true),
         _ => return false,
@@ -230,6 +240,33 @@ mod tests {
             options: vec!["uid=5".into()],
         };
         assert_eq!(mount.source, MountSource::Tmpfs(want));
+    }
+
+    #[test]
+    fn file_systems_of_the_kernel_keep_options_of_their_own() {
+        let source = |fstype: &str, options: &str| {
+            let json = format!(
+                r#"{{"destination": "/x", "type": "{fstype}", "source": "{fstype}", "options": [{options}]}}"#
+            );
+            of(&json).map(|mount| mount.source)
+        };
+        let kernel = |fs| Ok::<_, String>(MountSource::Kernel(fs));
+        let plain = |fstype, options| source(fstype, options).map_err(|error| error.to_string());
+        assert_eq!(plain("proc", r#""nosuid", "ro""#), kernel(Filesystem::Proc));
+        assert_eq!(
+            plain("devpts", r#""newinstance", "mode=0620", "gid=5""#),
+            kernel(Filesystem::Devpts)
+        );
+        for (fstype, option) in [("proc", "hidepid=2"), ("devpts", "max=3"), ("sysfs", "sync")] {
+            let want = MountSource::Other {
+                fstype: fstype.into(),
+                source: fstype.into(),
+                options: vec![option.into()],
+            };
+            assert_eq!(source(fstype, &format!("\"{option}\"")).unwrap(), want);
+        }
+        let error = plain("cgroup", r#""none""#).unwrap_err();
+        assert!(error.contains("option none"), "{error}");
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use base::ProcessId;
 use oci_spec::runtime::{
-    Capabilities, LinuxCapabilities, PosixRlimit, PosixRlimitType, Process, Spec,
+    Capabilities, LinuxCapabilities, LinuxSeccomp, LinuxSeccompAction, LinuxSyscall, PosixRlimit,
+    PosixRlimitType, Process, Spec,
 };
 use workload::{
     CapabilitySets, ProcessRoot, ProcessSpec, Rlimit, SeccompPolicy, TerminalSize, UserSpec,
@@ -69,9 +70,7 @@ pub(super) fn seccomp(
     let Some(profile) = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref()) else {
         return Ok(None);
     };
-    if profile.listener_path().is_some() {
-        return Err(ConvertError::unsupported("linux.seccomp.listenerPath"));
-    }
+    refuse_supervisors(profile)?;
     let invalid =
         |error: &dyn std::error::Error| ConvertError::invalid("linux.seccomp", chain(error));
     let json = serde_json::to_vec(profile).map_err(|error| invalid(&error))?;
@@ -87,6 +86,22 @@ pub(super) fn seccomp(
         })?,
     };
     Ok(Some(profile.resolve(host)))
+}
+
+/// Nobody is there who could be asked about a system call.
+fn refuse_supervisors(profile: &LinuxSeccomp) -> Result<(), ConvertError> {
+    let mut actions = profile.syscalls().iter().flatten().map(LinuxSyscall::action);
+    let asks = |action| action == LinuxSeccompAction::ScmpActNotify;
+    let rare = [
+        ("listenerPath", profile.listener_path().is_some()),
+        ("listenerMetadata", profile.listener_metadata().is_some()),
+        ("defaultAction: SCMP_ACT_NOTIFY", asks(profile.default_action())),
+        ("syscalls.action: SCMP_ACT_NOTIFY", actions.any(asks)),
+    ];
+    match rare.iter().find(|(_, there)| *there) {
+        Some((name, _)) => Err(ConvertError::unsupported(format!("linux.seccomp.{name}"))),
+        None => Ok(()),
+    }
 }
 
 /// An error with its causes, in one line.

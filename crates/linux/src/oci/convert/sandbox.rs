@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use base::SandboxId;
-use oci_spec::runtime::{LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType, Spec};
+use oci_spec::runtime::{
+    LinuxDeviceType, LinuxIdMapping, LinuxNamespaceType, LinuxPersonalityDomain, Spec,
+};
 use workload::{
     DeviceKind, DeviceNode, IdMap, Namespace, Network, SandboxSpec, TimeOffsets, UserMap,
 };
@@ -175,7 +177,6 @@ fn refuse_rare(spec: &Spec) -> Result<(), ConvertError> {
     let rare = [
         ("linux.intelRdt", linux.intel_rdt().is_some()),
         ("linux.memoryPolicy", linux.memory_policy().is_some()),
-        ("linux.personality", linux.personality().is_some()),
         ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|d| !d.is_empty())),
         ("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|l| !l.is_empty())),
     ];
@@ -183,6 +184,21 @@ fn refuse_rare(spec: &Spec) -> Result<(), ConvertError> {
         Some((name, _)) => Err(ConvertError::unsupported(*name)),
         None => Ok(()),
     }
+}
+
+/// The number of the execution domain.
+///
+/// Source: config-linux.md, "Personality"; personality(2), `include/uapi/linux/personality.h`.
+pub(super) fn personality(spec: &Spec) -> Result<Option<u32>, ConvertError> {
+    let given = spec.linux().as_ref().and_then(|l| l.personality().as_ref());
+    let Some(given) = given else { return Ok(None) };
+    if given.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
+        return Err(ConvertError::unsupported("linux.personality.flags"));
+    }
+    Ok(Some(match given.domain() {
+        LinuxPersonalityDomain::PerLinux => 0,
+        LinuxPersonalityDomain::PerLinux32 => 8,
+    }))
 }
 
 pub(super) fn device_nodes(spec: &Spec) -> Result<Vec<DeviceNode>, ConvertError> {
@@ -203,7 +219,8 @@ pub(super) fn device_nodes(spec: &Spec) -> Result<Vec<DeviceNode>, ConvertError>
                     LinuxDeviceType::B => DeviceKind::Block,
                     LinuxDeviceType::P => DeviceKind::Fifo,
                     LinuxDeviceType::A => {
-                        return Err(ConvertError::invalid("linux.devices", "type a makes no node"));
+                        let why = "a: it stands for all types and makes no node";
+                        return Err(ConvertError::invalid("linux.devices.type", why));
                     }
                 },
                 major: number(device.major())?,
