@@ -154,10 +154,8 @@ fn propagation_is_as_asked() {
     }
     // A slave of what the host shares with it.
     for word in ["slave", "rslave"] {
-        let script = format!(
-            "mkdir host && mount -t tmpfs t host && mount --make-shared host && mkdir host/data \
-             && exec \"$0\" --root state run box"
-        );
+        let script = "mkdir host && mount -t tmpfs t host && mount --make-shared host && \
+                      mkdir host/data && exec \"$0\" --root state run box";
         let Some(bundle) = Bundle::new("grep ' /x ' /proc/self/mountinfo") else { return };
         fs::create_dir(bundle.path("rootfs/x")).unwrap();
         bundle.change(|config| {
@@ -167,7 +165,7 @@ fn propagation_is_as_asked() {
             }));
         });
         let mut shell = std::process::Command::new("unshare");
-        shell.args(["-m", "sh", "-c", &script]).arg(crate::program()).current_dir(bundle.path(""));
+        shell.args(["-m", "sh", "-c", script]).arg(crate::program()).current_dir(bundle.path(""));
         let ran = crate::Said::from(shell.output().unwrap());
         assert!(ran.stdout.contains(" master:"), "{word}: {ran:?}");
     }

@@ -60,12 +60,12 @@ fn visit(value: &mut Value, path: &[String], found: &mut dyn FnMut(&mut Value) -
         visit(value, rest, found);
         false
     };
-    match value {
-        Value::Array(items) if first == "[]" => items.retain_mut(|item| !one(item)),
-        Value::Object(members) => {
-            members.retain(|name, member| !((first == "*" || name == first) && one(member)));
-        }
-        _ => {}
+    if let Value::Array(items) = value
+        && first == "[]"
+    {
+        items.retain_mut(|item| !one(item));
+    } else if let Value::Object(members) = value {
+        members.retain(|name, member| !((first == "*" || name == first) && one(member)));
     }
 }
 
