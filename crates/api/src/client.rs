@@ -15,7 +15,7 @@ use engine::{
 };
 use tokio::net::UnixStream;
 use wire::{Conn, WireError};
-use workload::{Exit, Signal, TerminalSize, Usage};
+use workload::{Exit, Signal, TerminalSize};
 
 use crate::{Failure, Hello, PROTOCOL, Reply, Request};
 
@@ -89,6 +89,7 @@ macro_rules! expect {
 
 mod disk;
 mod files;
+mod stats;
 
 impl Client {
     /// Connects to the daemon at this socket.
@@ -395,15 +396,6 @@ impl Client {
     /// [`ClientError`].
     pub async fn exec_resize(&mut self, exec: &str, size: TerminalSize) -> Result<(), ClientError> {
         self.order(Request::ExecResize { exec: exec.to_owned(), size }, &[]).await
-    }
-
-    /// What a container has used.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub async fn usage(&mut self, who: &str) -> Result<Usage, ClientError> {
-        let reply = self.call(Request::Usage { who: who.to_owned() }, &[]).await?;
-        Ok(*expect!(reply, Usage)?)
     }
 
     /// Host process ids of a container.

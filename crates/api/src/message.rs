@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use base::{ContainerName, ErrorKind};
 use engine::{
-    Change, Commit, Container, ContainerSize, Create, Created, Diagnosis, DiskUsage, Event,
-    EventQuery, ExecCreate, ExecView, ImageMount, ImageView, Import, Info, LogQuery, PathChange,
-    Progress, Protocol, Prune, Pruned, Remove, RemoveImage, Stop, Update, WaitFor,
+    Change, Commit, Container, ContainerSize, ContainerStats, Create, Created, Diagnosis,
+    DiskUsage, Event, EventQuery, ExecCreate, ExecView, HostStats, ImageMount, ImageView, Import,
+    Info, LogQuery, PathChange, Progress, Protocol, Prune, Pruned, Remove, RemoveImage, StatsQuery,
+    Stop, Update, WaitFor,
 };
 use serde::{Deserialize, Serialize};
-use workload::{Exit, FileStat, Signal, TerminalSize, Unpack, Usage};
+use workload::{Exit, FileStat, Signal, TerminalSize, Unpack};
 
 use crate::{VolumeReply, VolumeRequest};
 
@@ -169,11 +170,8 @@ pub enum Request {
         /// Which exec.
         exec: String,
     },
-    /// [`Reply::Usage`].
-    Usage {
-        /// Which container.
-        who: String,
-    },
+    /// Any number of [`Reply::ContainerStats`], then [`Reply::HostStats`].
+    Stats(StatsQuery),
     /// [`Reply::Pids`].
     HostPids {
         /// Which container.
@@ -364,7 +362,7 @@ impl Request {
             | Request::ExecWait { .. }
             | Request::ExecResize { .. }
             | Request::ExecInspect { .. }
-            | Request::Usage { .. }
+            | Request::Stats(_)
             | Request::HostPids { .. }
             | Request::Tag { .. }
             | Request::RemoveImage { .. }
@@ -411,8 +409,10 @@ pub enum Reply {
     Exec(String),
     /// An exec.
     ExecView(Box<ExecView>),
-    /// What a container has used.
-    Usage(Box<Usage>),
+    /// What a container uses.
+    ContainerStats(Box<ContainerStats>),
+    /// What there is on the host.
+    HostStats(HostStats),
     /// Host process ids.
     Pids(Vec<u32>),
     /// How far it has come.
@@ -461,13 +461,14 @@ impl Reply {
             | Reply::Event(_)
             | Reply::PathChanges(_)
             | Reply::ImageMount(_)
+            | Reply::ContainerStats(_)
             | Reply::Progress(_) => false,
             Reply::Done
             | Reply::Failed(_)
             | Reply::Exit(_)
             | Reply::Exec(_)
             | Reply::ExecView(_)
-            | Reply::Usage(_)
+            | Reply::HostStats(_)
             | Reply::Pids(_)
             | Reply::Name(_)
             | Reply::Changes(_)

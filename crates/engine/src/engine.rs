@@ -7,6 +7,7 @@ mod events;
 mod execs;
 mod images;
 mod open;
+mod stats;
 mod volumes;
 
 use std::{

@@ -31,6 +31,7 @@ mod registry;
 mod request;
 mod restart;
 mod spec;
+mod stats;
 mod step;
 mod stopped;
 #[cfg(test)]
@@ -62,6 +63,7 @@ pub use request::{
     UlimitRequest, VolumeMount, WaitFor,
 };
 pub use restart::{RestartPolicy, RestartPolicyError};
+pub use stats::{ContainerStats, HostStats, Stats, StatsQuery};
 pub use update::Update;
 pub use view::{
     Container, ContainerState, Created, ExecView, ImageConfig, ImageHistory, ImageVariant,

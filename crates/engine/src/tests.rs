@@ -8,4 +8,5 @@ mod lifecycle;
 mod logs;
 mod recovery;
 mod restart;
+mod stats;
 mod update;

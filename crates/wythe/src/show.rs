@@ -9,6 +9,7 @@ pub(crate) mod host_config;
 pub(crate) mod image;
 pub(crate) mod ports;
 pub(crate) mod row;
+pub(crate) mod stats;
 pub(crate) mod status;
 pub(crate) mod usage;
 pub(crate) mod volume;

@@ -115,7 +115,13 @@ async fn carry_out(
         Request::ExecInspect { exec } => {
             return Ok(Reply::ExecView(Box::new(engine.exec_inspect(&exec)?)));
         }
-        Request::Usage { who } => return Ok(Reply::Usage(Box::new(engine.usage(&who).await?))),
+        Request::Stats(query) => {
+            let stats = engine.stats(&query).await?;
+            for container in stats.containers {
+                to.send(&Reply::ContainerStats(Box::new(container)), &[]).await?;
+            }
+            return Ok(Reply::HostStats(stats.host));
+        }
         Request::HostPids { who } => return Ok(Reply::Pids(engine.host_pids(&who).await?)),
         Request::Import(import) => {
             let (news, heard) = watch::channel(None);

@@ -5,7 +5,7 @@ use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 use base::{ContainerId, ContainerName, Deadline, clock::Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
-use workload::{Exit, Isolation, Process, Sandbox, Signal, TerminalSize, Usage};
+use workload::{Exit, Isolation, Process, Sandbox, Signal, TerminalSize};
 
 use super::{Engine, Shared};
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
 /// Time between a stop's signal and the kill where nobody says otherwise. Source: Docker,
 /// `DefaultStopTimeout`.
 const STOP_GRACE: Duration = Duration::from_secs(10);
-/// How long a driver may take to count or to attach.
+/// How long a driver may take to list processes or to attach.
 const SHORT_WAIT: Duration = Duration::from_secs(10);
 
 impl Engine {
@@ -236,15 +236,6 @@ impl Engine {
         };
         let path = self.inner.shared.files.log(&container.id, log.kind);
         LogStream::open(path, form, query, entry.snapshot.subscribe()).await
-    }
-
-    /// What the container has used so far; nothing, if it does not run.
-    ///
-    /// # Errors
-    /// [`EngineError`].
-    pub async fn usage(&self, who: &str) -> Result<Usage, EngineError> {
-        let Some(sandbox) = self.find(who)?.live().sandbox else { return Ok(Usage::default()) };
-        within(Deadline::after(SHORT_WAIT), "counting", sandbox.usage()).await
     }
 
     /// Host process ids of everything in the container.

@@ -1,6 +1,6 @@
-//! Sizes for people, in powers of 1000, with three significant digits or four.
+//! Sizes for people, with three significant digits or four.
 //!
-//! Source: docker/go-units, `HumanSizeWithPrecision`.
+//! Source: docker/go-units, `HumanSizeWithPrecision` and `BytesSize`.
 
 /// `117MB`, `4.26MB`, `0B`.
 pub(crate) fn size(bytes: u64) -> String {
@@ -14,24 +14,35 @@ pub(crate) fn total(bytes: u64) -> String {
     with_digits(bytes, 4)
 }
 
+/// Memory, in powers of 1024: `1.944GiB`.
+///
+/// Source: docker/go-units, `BytesSize`.
+pub(crate) fn memory(bytes: u64) -> String {
+    scaled(bytes, 4, 1024, ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"])
+}
+
 fn with_digits(bytes: u64, digits: u32) -> String {
-    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    scaled(bytes, digits, 1000, ["B", "kB", "MB", "GB", "TB", "PB", "EB"])
+}
+
+fn scaled(bytes: u64, digits: u32, base: u64, units: [&str; 7]) -> String {
     let mut scale = 1_u64;
     let mut unit = 0;
-    while bytes / scale >= 1000 && unit + 1 < UNITS.len() {
-        scale = scale.saturating_mul(1000);
+    while bytes / scale >= base && unit + 1 < units.len() {
+        scale = scale.saturating_mul(base);
         unit += 1;
     }
     // As many decimals as the whole part leaves room for.
     let decimals = match bytes / scale {
         0..10 => digits - 1,
         10..100 => digits - 2,
-        _ => digits - 3,
+        100..1000 => digits - 3,
+        _ => digits.saturating_sub(4),
     };
     let steps = 10_u128.pow(decimals);
     let rounded = (u128::from(bytes) * steps * 2 / u128::from(scale)).div_ceil(2);
     let (whole, rest) = (rounded / steps, rounded % steps);
-    let unit = UNITS.get(unit).copied().unwrap_or("EB");
+    let unit = units.get(unit).copied().unwrap_or_default();
     if rest == 0 {
         return format!("{whole}{unit}");
     }
@@ -60,6 +71,22 @@ mod tests {
         }
         for (bytes, want) in [(0, "0B"), (212, "212B"), (16_430_000, "16.43MB"), (1000, "1kB")] {
             assert_eq!(total(bytes), want, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn memory_is_told_in_powers_of_1024() {
+        for (bytes, want) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1536, "1.5KiB"),
+            (1023 << 10 | 1023, "1024KiB"),
+            (2_698_000, "2.573MiB"),
+            (256 << 20, "256MiB"),
+            (2_087_000_000, "1.944GiB"),
+            (u64::MAX, "16EiB"),
+        ] {
+            assert_eq!(memory(bytes), want, "{bytes}");
         }
     }
 }
