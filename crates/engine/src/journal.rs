@@ -29,6 +29,10 @@ const DELETE: u8 = 0;
 /// whose largest part is a seccomp profile.
 pub(crate) const BODY_BYTES_MAX: usize = 8 << 20;
 
+/// Room that an empty journal keeps for itself, in bytes: on a full disk there is still some for
+/// the records of what makes room.
+const RESERVE_BYTES: u64 = 256 << 10;
+
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
@@ -70,6 +74,9 @@ impl Journal {
     /// Empties it. `epoch` must be one that was not used before.
     pub(crate) fn clear(&mut self, epoch: u64) -> io::Result<()> {
         self.file.set_len(0)?;
+        // Not every file system can, and a full one cannot now.
+        let keep = rustix::fs::FallocateFlags::KEEP_SIZE;
+        let _ = rustix::fs::fallocate(&self.file, keep, 0, RESERVE_BYTES);
         self.epoch = epoch;
         self.end = 0;
         Ok(())

@@ -13,7 +13,7 @@ use std::{
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tempfile::TempDir;
 
-use crate::host::{processes, wait_until};
+use crate::host::{cgroups, processes, wait_until};
 
 /// One daemon and everything it keeps. Dropped, it takes all of it away and fails the test if
 /// something is left.
@@ -177,6 +177,31 @@ impl Instance {
         };
         let all = pids_with(&self.text()).into_iter().filter(ours);
         all.map(|pid| pid.as_raw_nonzero().get()).collect()
+    }
+
+    /// The daemon's process id.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn daemon_pid(&self) -> u32 {
+        self.daemon.as_ref().expect("it was started").id()
+    }
+
+    /// Waits until every container is at rest, and what the records say is what the host has.
+    pub fn wait_until_agreed(&self, what: &str) {
+        wait_until(&format!("records and host agree: {what}"), || {
+            let listed = self.ok(&["ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.State}}"]);
+            listed.lines().all(|line| match line.split_once(' ').expect("two words") {
+                (id, "running") => !cgroups(id).is_empty(),
+                (id, "created" | "exited") => cgroups(id).is_empty(),
+                // What would not go, and whoever asked was told; it goes when asked again.
+                (_, "dead") => true,
+                _ => false,
+            })
+        });
+        for id in self.ok(&["ps", "-q", "--no-trunc"]).lines() {
+            assert_eq!(self.ok(&["exec", id, "echo", "alive"]), "alive", "{what}");
+        }
     }
 
     /// What the doctor says, which looks and changes nothing.

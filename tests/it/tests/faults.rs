@@ -9,7 +9,7 @@
 
 use std::{collections::BTreeSet, fs, fs::File, process};
 
-use it::{Fault, Instance, Traced, cgroups, wait_until, with_fault};
+use it::{Fault, Instance, Traced, wait_until, with_fault};
 
 /// How many steps are tried where not all are.
 const SOME: u64 = 6;
@@ -179,7 +179,7 @@ fn round(
     assert!(traced.code == 0 || !said.trim().is_empty() || recovery, "no word: {what}");
 
     if instance.has_daemon() {
-        agrees(instance, &what);
+        instance.wait_until_agreed(&what);
         // What went wrong once goes right the next time, and leaves nothing to warn of.
         let next = instance.run(&["create", "--name", "next", "demo", "true"]);
         assert_eq!((next.code, next.err.as_str()), (0, ""), "{what}");
@@ -189,7 +189,7 @@ fn round(
     }
     instance.kill_daemon();
     instance.start_daemon();
-    agrees(instance, &what);
+    instance.wait_until_agreed(&what);
     let diagnosis = instance.diagnosis();
     assert_eq!(diagnosis["leftovers"], serde_json::json!([]), "{what}");
     assert_eq!(&broken(&diagnosis), usual, "{what}");
@@ -206,23 +206,6 @@ fn until_it_serves(instance: &Instance, daemon: u32) -> process::Command {
     let socket = format!("unix://{}", instance.path("run/wythe.sock").display());
     command.env("WYTHE_HOST", socket).env("WYTHE_RUN", instance.path("run"));
     command
-}
-
-/// Waits until every container is at rest, and what the records say is what the host has.
-fn agrees(instance: &Instance, what: &str) {
-    wait_until(&format!("records and host agree: {what}"), || {
-        let listed = instance.ok(&["ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.State}}"]);
-        listed.lines().all(|line| match line.split_once(' ').expect("two words") {
-            (id, "running") => !cgroups(id).is_empty(),
-            (id, "created" | "exited") => cgroups(id).is_empty(),
-            // What would not go, and whoever asked was told; it goes when asked again.
-            (_, "dead") => true,
-            _ => false,
-        })
-    });
-    for id in instance.ok(&["ps", "-q", "--no-trunc"]).lines() {
-        assert_eq!(instance.ok(&["exec", id, "echo", "alive"]), "alive", "{what}");
-    }
 }
 
 /// Removes everything, after which nothing is there.

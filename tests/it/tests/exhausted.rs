@@ -1,0 +1,307 @@
+//! The host runs out of something, or its clock jumps: what cannot be done is said, the daemon goes
+//! on, and when the host is well again so is everything.
+
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use it::{Instance, Ran, wait_until};
+use testkit::need;
+
+const RUN: &[&str] = &["run", "-d", "demo", "sleep", "infinity"];
+
+/// Runs a shell command, which must succeed.
+fn shell(script: &str, arguments: &[&str]) {
+    let status = Command::new("sh").args(["-ec", script, "sh"]).args(arguments).status();
+    assert!(status.expect("sh runs").success(), "{script} {arguments:?}");
+}
+
+/// Runs the client, but not for ever: a daemon in trouble may be unable to take its call.
+fn attempt(instance: &Instance, args: &[&str]) -> Ran {
+    let client = instance.client(args);
+    let mut command = Command::new("timeout");
+    command.arg("10").arg(client.get_program()).args(client.get_args());
+    for (name, value) in client.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    let output = command.output().expect("timeout runs");
+    Ran {
+        code: output.status.code().unwrap_or(255),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Everything works, nothing is left over, and nothing is warned of.
+fn well(instance: &mut Instance, what: &str) {
+    let ran = instance.run(RUN);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{what}");
+    instance.wait_until_agreed(what);
+    instance.kill_daemon();
+    instance.start_daemon();
+    instance.wait_until_agreed(what);
+    assert_eq!(instance.diagnosis()["leftovers"], serde_json::json!([]), "{what}");
+}
+
+/// An instance whose data root is a small disk of its own, which goes with its mount namespace.
+fn on_a_small_disk() -> Option<Instance> {
+    let mut instance = Instance::without_daemon()?;
+    need::tool("mkfs.ext4")?;
+    let (disk, data) = (instance.path("disk"), instance.path("data"));
+    fs::create_dir(&data).expect("it is ours");
+    let script = "truncate -s 96M \"$1\" && mkfs.ext4 -qF \"$1\"";
+    shell(script, &[&disk.display().to_string()]);
+    let mount = format!("mount -o loop {} {}", disk.display(), data.display());
+    instance.start_daemon_with(&format!(
+        "exec unshare -m sh -c '{mount} && exec \"$0\" daemon' \"$0\""
+    ));
+    Some(instance)
+}
+
+/// A path as the daemon sees it.
+fn seen_by_daemon(instance: &Instance, name: &str) -> PathBuf {
+    let path = instance.path(name);
+    let beneath = path.strip_prefix("/").expect("it is absolute");
+    Path::new("/proc").join(instance.daemon_pid().to_string()).join("root").join(beneath)
+}
+
+#[test]
+fn a_full_disk_stops_what_is_new_and_no_more() {
+    let Some(instance) = on_a_small_disk() else { return };
+    let runs = instance.ok(RUN);
+    let filler = seen_by_daemon(&instance, "data/filler");
+    let mut file = fs::File::create(&filler).expect("there is room");
+    for bytes in [1 << 20, 4096, 1] {
+        while file.write_all(&vec![0; bytes]).is_ok() {}
+    }
+    for _ in 0..3 {
+        let ran = attempt(&instance, RUN);
+        assert!(ran.err.contains("No space left on device"), "{ran:?}");
+    }
+    // What is there can be used, stopped and removed, which makes room.
+    assert_eq!(instance.ok(&["exec", &runs, "echo", "alive"]), "alive");
+    instance.ok(&["stop", "-t", "0", &runs]);
+    instance.remove_all();
+    drop(file);
+    fs::remove_file(filler).expect("it is ours");
+    let ran = instance.run(RUN);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "with room again");
+    instance.wait_until_agreed("with room again");
+    assert_eq!(instance.diagnosis()["leftovers"], serde_json::json!([]));
+}
+
+#[test]
+fn a_read_only_data_root_is_said_and_got_over() {
+    let Some(mut instance) = Instance::start() else { return };
+    let runs = instance.ok(RUN);
+    instance.kill_daemon();
+    let data = instance.path("data").display().to_string();
+    let script = "mount --bind \"$1\" \"$1\"; mount -o remount,bind,ro \"$1\"; exec \"$0\" daemon";
+    let daemon = instance.command(&[]);
+    let mut command = Command::new("unshare");
+    command.args(["-m", "-n", "sh", "-ec", script]).arg(Instance::program()).arg(&data);
+    for (name, value) in daemon.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    let output = command.output().expect("unshare runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("Read-only file system"), "{said}");
+    instance.start_daemon();
+    assert_eq!(instance.ok(&["ps", "-q", "--no-trunc"]), runs);
+    well(&mut instance, "writable again");
+}
+
+#[test]
+fn a_write_that_was_torn_by_the_end_is_passed_over() {
+    let Some(mut instance) = Instance::start() else { return };
+    let runs = instance.ok(RUN);
+    instance.kill_daemon();
+    for journal in ["data/records.journal.a", "data/records.journal.b"] {
+        let path = instance.path(journal);
+        let whole = fs::read(&path).expect("it is there");
+        let mut file = fs::OpenOptions::new().append(true).open(&path).expect("it is there");
+        // The beginning of another record, as a power cut leaves it.
+        file.write_all(&whole[whole.len().min(16)..whole.len().min(90)]).expect("there is room");
+        file.write_all(&[0xff; 7]).expect("there is room");
+    }
+    fs::write(instance.path("data/records.redb.new"), "half").expect("there is room");
+    instance.start_daemon();
+    assert_eq!(instance.ok(&["ps", "-q", "--no-trunc"]), runs);
+    well(&mut instance, "after torn writes");
+}
+
+/// A control group of version 1 around the daemon; removed when it is empty.
+struct Around(PathBuf);
+
+impl Around {
+    fn new(controller: &str, instance: &Instance) -> Option<Around> {
+        let root = Path::new("/sys/fs/cgroup").join(controller);
+        let name = instance.path("");
+        let group = root.join(format!("around-{}", name.file_name()?.to_str()?));
+        root.is_dir().then(|| {
+            fs::create_dir(&group).expect("we are root");
+            Around(group)
+        })
+    }
+
+    fn start(&self, instance: &mut Instance) {
+        let procs = self.0.join("cgroup.procs").display().to_string();
+        instance.start_daemon_with(&format!("echo $$ > {procs}; exec \"$0\" daemon"));
+    }
+
+    fn set(&self, file: &str, value: &str) {
+        fs::write(self.0.join(file), value).expect("the kernel takes it");
+    }
+
+    fn get(&self, file: &str) -> u64 {
+        let text = fs::read_to_string(self.0.join(file)).expect("it is there");
+        text.trim().parse().expect("a number")
+    }
+
+    /// Lets everybody out, and ends.
+    fn end(self) {
+        let outside = self.0.parent().expect("it has a parent").join("cgroup.procs");
+        wait_until("nobody is in the group", || {
+            let procs = fs::read_to_string(self.0.join("cgroup.procs")).unwrap_or_default();
+            procs.lines().for_each(|pid| drop(fs::write(&outside, pid)));
+            fs::remove_dir(&self.0).is_ok()
+        });
+    }
+}
+
+#[test]
+fn without_process_ids_nothing_is_half_made() {
+    let Some(mut instance) = Instance::without_daemon() else { return };
+    let Some(around) = Around::new("pids", &instance) else { return };
+    around.start(&mut instance);
+    instance.ok(&["run", "--rm", "demo", "true"]);
+    for more in 0..6 {
+        around.set("pids.max", &(around.get("pids.current") + more).to_string());
+        let ran = attempt(&instance, RUN);
+        assert!(ran.code == 0 || !ran.err.is_empty(), "{ran:?}");
+        around.set("pids.max", "max");
+        assert!(instance.has_daemon(), "{more} more: {}", instance.daemon_log());
+        instance.wait_until_agreed("with process ids again");
+    }
+    well(&mut instance, "with process ids again");
+    around.end();
+}
+
+#[test]
+fn without_descriptors_nothing_is_half_made() {
+    let Some(mut instance) = Instance::start() else { return };
+    instance.ok(&["run", "--rm", "demo", "true"]);
+    let daemon = instance.daemon_pid().to_string();
+    let limit = |soft: &str| {
+        shell("exec prlimit --pid \"$1\" --nofile=\"$2\":", &[&daemon, soft]);
+    };
+    for more in [0, 1, 2, 4, 6, 8, 12] {
+        let open = fs::read_dir(format!("/proc/{daemon}/fd")).expect("it runs").count();
+        limit(&(open + more).to_string());
+        let ran = attempt(&instance, RUN);
+        assert!(ran.code == 0 || more == 0 || !ran.err.is_empty(), "{more}: {ran:?}");
+        limit("4096");
+        assert!(instance.has_daemon(), "{more} more: {}", instance.daemon_log());
+        instance.wait_until_agreed("with descriptors again");
+    }
+    well(&mut instance, "with descriptors again");
+}
+
+#[test]
+fn without_memory_whoever_is_killed_leaves_nothing_behind() {
+    let Some(mut instance) = Instance::without_daemon() else { return };
+    let Some(around) = Around::new("memory", &instance) else { return };
+    around.start(&mut instance);
+    instance.ok(&["run", "--rm", "demo", "true"]);
+    for more in [0, 128 << 10, 1 << 20, 4 << 20] {
+        let limit = around.get("memory.usage_in_bytes") + more;
+        around.set("memory.limit_in_bytes", &limit.to_string());
+        drop(attempt(&instance, RUN));
+        around.set("memory.limit_in_bytes", "-1");
+        if !instance.has_daemon() {
+            instance.kill_daemon();
+            around.start(&mut instance);
+        }
+        instance.wait_until_agreed("with memory again");
+    }
+    well(&mut instance, "with memory again");
+    around.end();
+}
+
+/// Adds what a file says to the civil time, for a program that is started with it.
+const CLOCK: &str = r#"
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+static volatile long *jump;
+__attribute__((constructor)) static void begin(void) {
+    int fd = open(getenv("CLOCK_JUMP"), O_RDONLY | O_CLOEXEC);
+    void *at = fd < 0 ? MAP_FAILED : mmap(0, sizeof(long), PROT_READ, MAP_SHARED, fd, 0);
+    if (at != MAP_FAILED) jump = at;
+    if (fd >= 0) close(fd);
+}
+int clock_gettime(clockid_t id, struct timespec *ts) {
+    int r = syscall(SYS_clock_gettime, id, ts);
+    if (r == 0 && id == CLOCK_REALTIME && jump) ts->tv_sec += *jump;
+    return r;
+}
+"#;
+
+#[test]
+fn a_clock_that_jumps_changes_what_is_shown_and_nothing_else() {
+    let Some(mut instance) = Instance::without_daemon() else { return };
+    if need::tool("cc").is_none() {
+        return;
+    }
+    let (source, library, jump) =
+        (instance.path("clock.c"), instance.path("clock.so"), instance.path("jump"));
+    fs::write(&source, CLOCK).expect("there is room");
+    let [source, library] = [source, library].map(|path| path.display().to_string());
+    shell("exec cc -shared -fPIC -o \"$2\" \"$1\"", &[&source, &library]);
+    let set = |seconds: i64| fs::write(&jump, seconds.to_ne_bytes()).expect("there is room");
+    set(0);
+    let script =
+        format!("exec env LD_PRELOAD={library} CLOCK_JUMP={} \"$0\" daemon", jump.display());
+    instance.start_daemon_with(&script);
+    const YEARS: i64 = 10 * 365 * 24 * 3600;
+    let restless = "run -d --restart always --name restless demo sh -c";
+    let mut words: Vec<_> = restless.split(' ').collect();
+    words.push("sleep 0.1; exit 1");
+    instance.ok(&words);
+    for seconds in [YEARS, -YEARS, 0] {
+        let name = format!("at{}", seconds.abs() / YEARS * if seconds < 0 { 2 } else { 1 });
+        let starts = || instance.inspect("restless", "{{.RestartCount}}");
+        let before = starts();
+        // It jumps while one is being stopped and another waits to be started again.
+        instance.ok(&["run", "-d", "--name", &name, "demo", "sh", "-c", "trap '' TERM; sleep 99"]);
+        let mut stop = instance.command(&["stop", "-t", "1", &name]).spawn().expect("it runs");
+        set(seconds);
+        assert!(stop.wait().expect("it ends").success());
+        assert_eq!(instance.inspect(&name, "{{.State.Status}}"), "exited");
+        wait_until("it is started again", || starts() != before);
+        instance.ok(&["logs", "--since", "1m", &name]);
+        instance.ok(&["ps", "-a"]);
+        let now = format!("now{name}");
+        instance.ok(&["create", "--name", &now, "demo", "true"]);
+        // The jump is real: what is made now is made in another year.
+        let year = |who: &str| {
+            let created = instance.inspect(who, "{{.Created}}");
+            created[..4].parse::<i64>().expect("a year")
+        };
+        let years = year(&now) - year("restless");
+        assert!((years - seconds.signum() * 10).abs() <= 1, "{years} years for {seconds} s");
+        instance.kill_daemon();
+        instance.start_daemon_with(&script);
+        assert_eq!(instance.inspect(&now, "{{.State.Status}}"), "created");
+    }
+    instance.ok(&["rm", "-f", "restless"]);
+    instance.wait_until_agreed("the clock is right again");
+    assert_eq!(instance.diagnosis()["leftovers"], serde_json::json!([]));
+}
