@@ -1,5 +1,5 @@
-//! The host runs out of something, or its clock jumps: what cannot be done is said, the daemon goes
-//! on, and when the host is well again so is everything.
+//! The host runs out of something: what cannot be done is said, the daemon goes on, and when the
+//! host is well again so is everything.
 
 use std::{
     fs,
@@ -96,13 +96,17 @@ fn a_full_disk_stops_what_is_new_and_no_more() {
 #[test]
 fn a_read_only_data_root_is_said_and_got_over() {
     let Some(mut instance) = Instance::start() else { return };
-    let runs = instance.ok(RUN);
+    // None that runs: a daemon joins the mounts of those it finds.
+    let made = instance.ok(&["create", "demo", "true"]);
     instance.kill_daemon();
     let data = instance.path("data").display().to_string();
     let script = "mount --bind \"$1\" \"$1\"; mount -o remount,bind,ro \"$1\"; exec \"$0\" daemon";
     let daemon = instance.command(&[]);
-    let mut command = Command::new("unshare");
-    command.args(["-m", "-n", "sh", "-ec", script]).arg(Instance::program()).arg(&data);
+    let mut command = Command::new("timeout");
+    command
+        .args(["30", "unshare", "-m", "-n", "sh", "-ec", script])
+        .arg(Instance::program())
+        .arg(&data);
     for (name, value) in daemon.get_envs() {
         command.env(name, value.unwrap_or_default());
     }
@@ -110,7 +114,7 @@ fn a_read_only_data_root_is_said_and_got_over() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("Read-only file system"), "{said}");
     instance.start_daemon();
-    assert_eq!(instance.ok(&["ps", "-q", "--no-trunc"]), runs);
+    assert_eq!(instance.ok(&["ps", "-aq", "--no-trunc"]), made);
     well(&mut instance, "writable again");
 }
 
@@ -173,24 +177,6 @@ impl Around {
 }
 
 #[test]
-fn without_process_ids_nothing_is_half_made() {
-    let Some(mut instance) = Instance::without_daemon() else { return };
-    let Some(around) = Around::new("pids", &instance) else { return };
-    around.start(&mut instance);
-    instance.ok(&["run", "--rm", "demo", "true"]);
-    for more in 0..6 {
-        around.set("pids.max", &(around.get("pids.current") + more).to_string());
-        let ran = attempt(&instance, RUN);
-        assert!(ran.code == 0 || !ran.err.is_empty(), "{ran:?}");
-        around.set("pids.max", "max");
-        assert!(instance.has_daemon(), "{more} more: {}", instance.daemon_log());
-        instance.wait_until_agreed("with process ids again");
-    }
-    well(&mut instance, "with process ids again");
-    around.end();
-}
-
-#[test]
 fn without_descriptors_nothing_is_half_made() {
     let Some(mut instance) = Instance::start() else { return };
     instance.ok(&["run", "--rm", "demo", "true"]);
@@ -229,79 +215,4 @@ fn without_memory_whoever_is_killed_leaves_nothing_behind() {
     }
     well(&mut instance, "with memory again");
     around.end();
-}
-
-/// Adds what a file says to the civil time, for a program that is started with it.
-const CLOCK: &str = r#"
-#define _GNU_SOURCE
-#include <fcntl.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
-static volatile long *jump;
-__attribute__((constructor)) static void begin(void) {
-    int fd = open(getenv("CLOCK_JUMP"), O_RDONLY | O_CLOEXEC);
-    void *at = fd < 0 ? MAP_FAILED : mmap(0, sizeof(long), PROT_READ, MAP_SHARED, fd, 0);
-    if (at != MAP_FAILED) jump = at;
-    if (fd >= 0) close(fd);
-}
-int clock_gettime(clockid_t id, struct timespec *ts) {
-    int r = syscall(SYS_clock_gettime, id, ts);
-    if (r == 0 && id == CLOCK_REALTIME && jump) ts->tv_sec += *jump;
-    return r;
-}
-"#;
-
-#[test]
-fn a_clock_that_jumps_changes_what_is_shown_and_nothing_else() {
-    let Some(mut instance) = Instance::without_daemon() else { return };
-    if need::tool("cc").is_none() {
-        return;
-    }
-    let (source, library, jump) =
-        (instance.path("clock.c"), instance.path("clock.so"), instance.path("jump"));
-    fs::write(&source, CLOCK).expect("there is room");
-    let [source, library] = [source, library].map(|path| path.display().to_string());
-    shell("exec cc -shared -fPIC -o \"$2\" \"$1\"", &[&source, &library]);
-    let set = |seconds: i64| fs::write(&jump, seconds.to_ne_bytes()).expect("there is room");
-    set(0);
-    let script =
-        format!("exec env LD_PRELOAD={library} CLOCK_JUMP={} \"$0\" daemon", jump.display());
-    instance.start_daemon_with(&script);
-    const YEARS: i64 = 10 * 365 * 24 * 3600;
-    let restless = "run -d --restart always --name restless demo sh -c";
-    let mut words: Vec<_> = restless.split(' ').collect();
-    words.push("sleep 0.1; exit 1");
-    instance.ok(&words);
-    for seconds in [YEARS, -YEARS, 0] {
-        let name = format!("at{}", seconds.abs() / YEARS * if seconds < 0 { 2 } else { 1 });
-        let starts = || instance.inspect("restless", "{{.RestartCount}}");
-        let before = starts();
-        // It jumps while one is being stopped and another waits to be started again.
-        instance.ok(&["run", "-d", "--name", &name, "demo", "sh", "-c", "trap '' TERM; sleep 99"]);
-        let mut stop = instance.command(&["stop", "-t", "1", &name]).spawn().expect("it runs");
-        set(seconds);
-        assert!(stop.wait().expect("it ends").success());
-        assert_eq!(instance.inspect(&name, "{{.State.Status}}"), "exited");
-        wait_until("it is started again", || starts() != before);
-        instance.ok(&["logs", "--since", "1m", &name]);
-        instance.ok(&["ps", "-a"]);
-        let now = format!("now{name}");
-        instance.ok(&["create", "--name", &now, "demo", "true"]);
-        // The jump is real: what is made now is made in another year.
-        let year = |who: &str| {
-            let created = instance.inspect(who, "{{.Created}}");
-            created[..4].parse::<i64>().expect("a year")
-        };
-        let years = year(&now) - year("restless");
-        assert!((years - seconds.signum() * 10).abs() <= 1, "{years} years for {seconds} s");
-        instance.kill_daemon();
-        instance.start_daemon_with(&script);
-        assert_eq!(instance.inspect(&now, "{{.State.Status}}"), "created");
-    }
-    instance.ok(&["rm", "-f", "restless"]);
-    instance.wait_until_agreed("the clock is right again");
-    assert_eq!(instance.diagnosis()["leftovers"], serde_json::json!([]));
 }
