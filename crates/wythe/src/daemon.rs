@@ -90,6 +90,7 @@ fn start(args: Args, endpoint: &Endpoint) -> Result<(), CliError> {
         let _ = rustix::process::setsid();
     }
     log::begin(args.background.then(|| roots.log()).as_deref(), endpoint.debug)?;
+    end_on_panic();
     let shims = drivers::shim_directory(&roots);
     let (joined, user) = match ordinary {
         true => rootless::enter(&roots, &shims).map(|entered| (entered.joined, Some(entered)))?,
@@ -142,6 +143,20 @@ async fn serve(
     drivers.stop().await;
     info!("stopped; containers run on");
     served.map_err(failed)
+}
+
+/// A panic of the thread that serves ends the daemon at once, as a kill would, which the next one
+/// recovers from. Unwinding could wait for ever for what it cannot stop, behind a socket that
+/// still listens. Tasks are another matter: who waits for one is told.
+fn end_on_panic() {
+    let tell = std::panic::take_hook();
+    let serving = std::thread::current().id();
+    std::panic::set_hook(Box::new(move |panic| {
+        tell(panic);
+        if std::thread::current().id() == serving {
+            std::process::abort();
+        }
+    }));
 }
 
 /// Done when the daemon is asked to stop.
