@@ -135,7 +135,7 @@ fn whoever_waits_says_for_what() {
         command.stdout(std::process::Stdio::piped()).spawn().expect("the program runs")
     };
     let mut removed = wait("removed");
-    instance.ok(&["stop", "-t", "0", "web"]);
+    instance.ok(&["kill", "web"]);
     assert_eq!(instance.ok(&["wait", "web"]), "137");
     assert!(removed.try_wait().expect("it is our child").is_none(), "it is still there");
     instance.ok(&["rm", "web"]);
