@@ -120,14 +120,27 @@ fn containers_reach_the_world_where_a_program_plays_the_router() {
     }
     let Some(user) = User::new(Grants { tun: true, ..Grants::default() }) else { return };
     let listener = user.on_network(true, || TcpListener::bind((ROUTER, 7000)).unwrap());
-    let served = thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        stream.write_all(b"from the world\n").unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            stream.write_all(b"from the world\n").unwrap();
+        }
     });
     user.ok(&["run", "-d", "--name", "inside", "demo", "sleep", "600"]);
     wait_until("there is a way out", || !user.ok(&["info"]).contains("network: "));
-    assert_eq!(user.ok(&["exec", "inside", "nc", ROUTER, "7000"]), "from the world");
-    served.join().unwrap();
+    // What plays the router may drop a connection that comes while it sets itself up.
+    wait_until("the world answers", || {
+        let mut ask = user.command(&["exec", "inside", "nc", ROUTER, "7000"]);
+        let mut asking = ask.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        for _ in 0..60 {
+            if asking.try_wait().unwrap().is_some() {
+                return asking.wait_with_output().unwrap().stdout == b"from the world\n";
+            }
+            thread::sleep(std::time::Duration::from_millis(50));
+        }
+        asking.kill().unwrap();
+        asking.wait().unwrap();
+        false
+    });
     // What plays the router goes with the last process that needs it.
     user.ok(&["rm", "-f", "inside"]);
 }
