@@ -93,18 +93,27 @@ pub(crate) fn list(path: &Path) -> Result<Vec<(PathBuf, Header)>, LogError> {
 /// Opens the oldest file that is younger than `sequence`, with its name.
 ///
 /// A rotation may rename a file between finding and opening it; its sequence tells, and then the
-/// search begins anew. There are only so many rotations in the time of a search.
+/// search begins anew. A file that is renamed while the directory is listed may be missed: so a gap
+/// in the sequence, or a listing that is not the same twice, is looked at again before it is
+/// believed. There are only so many rotations in the time of a search.
 pub(crate) fn open_after(
     path: &Path,
     sequence: Option<u64>,
 ) -> Result<Option<(PathBuf, Opened)>, LogError> {
     /// How often the writer may rotate under a search.
     const TRIES: u32 = 100;
+    let mut before = None;
     for _ in 0..TRIES {
         let later = |header: &Header| sequence.is_none_or(|sequence| header.sequence > sequence);
-        let Some((name, header)) = list(path)?.into_iter().find(|(_, header)| later(header)) else {
-            return Ok(None);
-        };
+        let listed = list(path)?;
+        let found = listed.iter().find(|(_, header)| later(header)).cloned();
+        let next = found.as_ref().map(|(_, header)| Some(header.sequence.wrapping_sub(1)));
+        let certain = next.is_some_and(|next| next == sequence) || before.as_ref() == Some(&listed);
+        before = Some(listed);
+        if !certain {
+            continue;
+        }
+        let Some((name, header)) = found else { return Ok(None) };
         match open(&name, false)? {
             Some(opened) if opened.header == header => return Ok(Some((name, opened))),
             Some(_) | None => {}
