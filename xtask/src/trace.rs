@@ -20,7 +20,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use self::events::Run;
 use crate::{
-    bench::{INSIDE, Place, in_namespaces, processes},
+    bench::{INSIDE, Place, in_namespaces},
     command::{cargo, quietly, root, run},
     setup,
 };
@@ -123,7 +123,7 @@ impl Tracer {
         let threads = fs::read_dir(format!("/proc/{daemon}/task"))?
             .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
             .collect();
-        let servers = processes::named("wythe-fork")?;
+        let servers = place.ours("wythe-fork", "run")?;
         match Run::read(&text, pid, threads, &servers) {
             Some(run) => Ok(run),
             None => bail!("the trace does not show a whole run"),

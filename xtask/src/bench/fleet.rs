@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::{
     Options,
@@ -45,17 +45,16 @@ pub(super) fn measure(place: &Place, options: &Options) -> Result<Vec<Row>> {
     quietly(ours().args(["import", "--name", "bench"]).arg(place.path("rootfs.tar")))?;
     // The bridge is there and the layer mounted when the clock starts, as for podman.
     quietly(ours().args(["run", "--rm", "bench", "/bin/true"]))?;
-    let before = place.shims()?;
     let started = start(COUNT, &|| ours())?;
-    let mut shims = place.shims()?;
-    shims.retain(|pid| !before.contains(pid));
+    let shims = place.ours("wythe-shim", run)?;
+    ensure!(shims.len() == COUNT, "{} shims for {COUNT} containers", shims.len());
     let podman = PodmanFleet::start(place)?;
 
     let each = 1.0 / COUNT as f64;
     let daemon = place.daemon(run)?;
     thread::sleep(Duration::from_secs(1));
     let of_shims = processes::pss_mib(&shims) * each;
-    let fork_server = fork_server_of(place, &shims);
+    let fork_server = place.ours("wythe-fork", run)?;
     let of_all =
         of_shims + (processes::pss_mib(&[daemon]) + processes::pss_mib(&fork_server)) * each;
     let mut all = shims.clone();
@@ -100,18 +99,6 @@ fn start(count: usize, client: &(dyn Fn() -> Command + Sync)) -> Result<f64> {
         threads.into_iter().try_for_each(|t| t.join().expect("a starter does not panic"))
     })?;
     Ok(began.elapsed().as_secs_f64())
-}
-
-/// The parent that shims are forked from, of any daemon of this build.
-fn fork_server_of(place: &Place, shims: &[u32]) -> Vec<u32> {
-    let parent = |pid: &u32| {
-        let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        text.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse::<u32>().ok()
-    };
-    let of_ours = |pid: &u32| {
-        fs::read_link(format!("/proc/{pid}/exe")).ok() == place.wythe.canonicalize().ok()
-    };
-    shims.first().and_then(parent).filter(of_ours).into_iter().collect()
 }
 
 /// Bytes written while nobody does anything: what the file system's device saw, or what the
@@ -181,10 +168,10 @@ impl PodmanFleet {
         if place.podman(&[]).is_none() {
             return Ok(None);
         }
-        let before = processes::named("conmon")?;
+        let before = place.conmons()?;
         let client = || place.podman(&[]).expect("it was there above");
         let started = start(PODMANS, &client)? * COUNT as f64 / PODMANS as f64;
-        let mut conmons = processes::named("conmon")?;
+        let mut conmons = place.conmons()?;
         conmons.retain(|pid| !before.contains(pid));
         let pss_each = processes::pss_mib(&conmons) / conmons.len().max(1) as f64;
         Ok(Some(PodmanFleet { started, pss_each }))

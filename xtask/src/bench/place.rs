@@ -93,13 +93,14 @@ impl Place {
         Ok(text.trim().parse()?)
     }
 
-    /// Our shims: the processes of this program that are neither daemon nor fork server. Nobody
-    /// else's daemon of the same build runs meanwhile.
-    pub(crate) fn shims(&self) -> Result<Vec<u32>> {
-        let mut all = processes::executing(&self.wythe)?;
-        let shims = processes::named("wythe-shim")?;
-        all.retain(|pid| shims.contains(pid));
-        Ok(all)
+    /// Our processes of this name: `wythe-shim`, `wythe-fork`.
+    pub(crate) fn ours(&self, name: &str, run: &str) -> Result<Vec<u32>> {
+        processes::named(name, &self.path(run))
+    }
+
+    /// Podman's watchers.
+    pub(crate) fn conmons(&self) -> Result<Vec<u32>> {
+        processes::named("conmon", self.dir.path())
     }
 
     pub(crate) fn podman(&self, args: &[&str]) -> Option<Command> {

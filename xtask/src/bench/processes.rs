@@ -7,19 +7,15 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-/// Numbers of the processes that execute this program.
-pub(crate) fn executing(program: &Path) -> Result<Vec<u32>> {
-    let program = program.canonicalize()?;
-    let of = |pid: &u32| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program);
-    let entries =
-        fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    Ok(entries.filter_map(|name| name.parse().ok()).filter(of).collect())
-}
-
-/// Numbers of the processes of this name.
-pub(crate) fn named(name: &str) -> Result<Vec<u32>> {
+/// Numbers of the processes of this name, one of whose arguments is in this directory.
+///
+/// What a process executes says nothing of a shim: it has a root of its own, from which its
+/// program cannot be reached.
+pub(crate) fn named(name: &str, beneath: &Path) -> Result<Vec<u32>> {
+    let beneath = beneath.to_string_lossy();
     let of = |pid: &u32| {
-        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == name)
+        let read = |file| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        read("comm").trim_end() == name && read("cmdline").contains(&*beneath)
     };
     let entries =
         fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
