@@ -20,7 +20,7 @@ use net::{
     Admission, Endpoint, Forward, Host, InterfaceName, Ipv4Net, Ipv6Net, Leases, Network,
     NetworkError, PortRange, PublishedPort, Reservation,
 };
-use tracing::warn;
+use tracing::{debug, warn};
 use workload::Finding;
 
 use crate::{
@@ -46,6 +46,9 @@ pub(crate) trait Networks: Debug + Send + Sync {
     /// # Errors
     /// Nothing is left of it then.
     fn attach(&self, id: &ContainerId, ports: &[PortRequest]) -> Result<Attached, EngineError>;
+
+    /// Makes the next one's place ready, after one has been plugged in. A failure costs time only.
+    fn prepare(&self);
 
     /// Takes it out again. Nothing happens if it is not plugged in.
     ///
@@ -259,6 +262,15 @@ impl Networks for HostNetworks {
                 warn!(container = %id, %error, "an endpoint that was not plugged in is still there");
             }
         })
+    }
+
+    fn prepare(&self) {
+        let network = self.lock().up.as_ref().map(|up| up.network.clone());
+        if let (Some(network), Some(Opened { host, .. })) = (network, self.opened.get())
+            && let Err(error) = host.prepare(&network)
+        {
+            debug!(error = chain(&error), "the next start on the network takes longer");
+        }
     }
 
     fn detach(&self, id: &ContainerId) -> Result<(), EngineError> {

@@ -23,7 +23,7 @@ impl Host {
         let links = self.collect(batch, Link::read).map_err(failed)?;
         let plugged = links.into_iter().filter(|link| link.master == Some(bridge_link.index));
         Ok(plugged
-            .filter(|link| InterfaceName::is_of_endpoint(&link.name))
+            .filter(|link| InterfaceName::is_of_endpoint(&link.name) && !self.is_spare(&link.name))
             .filter_map(|link| link.name.parse().ok())
             .collect())
     }

@@ -21,7 +21,9 @@ use crate::{
     link::{self, Cable, Families, Link},
     nft,
     publish::Table,
-    reserve, subnet, table,
+    reserve,
+    spare::{Plug, Spare},
+    subnet, table,
 };
 
 /// A host's network stack, or that of a namespace that plays the host.
@@ -36,6 +38,7 @@ pub struct Host {
     /// A socket for removals, which take long: nobody else waits for it.
     removals: Mutex<Socket>,
     table: Mutex<Table>,
+    spare: Mutex<Option<Spare>>,
     pub(crate) families: Families,
     /// Whether its interfaces may have IPv6 addresses.
     ipv6: bool,
@@ -114,7 +117,8 @@ impl Host {
             run_in(namespace.as_ref(), open).map_err(NetworkError::Open)?;
         let table = Mutex::new(Table { name: table_name.to_owned(), socket: table, says: None });
         let (links, removals) = (Mutex::new(links), Mutex::new(removals));
-        Ok(Host { namespace, links, removals, table, families, ipv6, outside: None })
+        let spare = Mutex::default();
+        Ok(Host { namespace, links, removals, table, spare, families, ipv6, outside: None })
     }
 
     /// The same for a stack that has another around it, where published ports are reached.
@@ -173,6 +177,9 @@ impl Host {
         }
         link::bring_bridge_up(&mut batch, bridge, network.mtu, self.families);
         self.links().execute(batch).map_err(failed())?;
+        if network.ipv6.is_some() {
+            self.keep_quiet();
+        }
         self.allow_forwarding(bridge, network)
     }
 
@@ -200,19 +207,19 @@ impl Host {
         network: &Network,
         endpoint: &Endpoint<'_>,
     ) -> Result<Attachment, NetworkError> {
-        let (namespace, mut inside) = self.new_namespace(network.ipv6.is_some())?;
-        let attachment = Attachment {
-            namespace,
-            interface: INSIDE.parse().expect("eth0 is an interface's name"),
-            mac: Mac::of_address(endpoint.address),
-            host_interface: InterfaceName::of_endpoint(endpoint.id),
+        let cable = InterfaceName::of_endpoint(endpoint.id);
+        let mut plug = match self.take_spare(network, &cable) {
+            Some(plug) => plug,
+            None => self.plug(network, &cable)?,
         };
-        self.plug(network, &attachment)?;
-        // From here the cable goes when the namespace does: with `attachment`, on an error.
-        set_up_inside(&mut inside, network, endpoint.address)
-            .and_then(|()| self.settle(network, &attachment))
+        let mac = Mac::of_address(endpoint.address);
+        // From here the cable goes when the namespace does: with `plug`, on an error.
+        self.bring_up(&cable)
+            .and_then(|()| set_up_inside(&mut plug.inside, network, endpoint.address, mac))
+            .and_then(|()| self.settle(network, &cable))
             .map_err(wrong("set up endpoint", endpoint.id))?;
-        Ok(attachment)
+        let interface = INSIDE.parse().expect("eth0 is an interface's name");
+        Ok(Attachment { namespace: plug.namespace, interface, mac, host_interface: cable })
     }
 
     /// Waits until the cable carries packets.
@@ -221,9 +228,9 @@ impl Host {
     /// (`net/core/link_watch.c`); until then the host's end, and a bridge whose first port it is,
     /// drop what they should send, and the endpoint's first connection is a second late. To ask
     /// for a link makes the kernel act at once (`rtnl_getlink`, since Linux 6.8).
-    fn settle(&self, network: &Network, attachment: &Attachment) -> Result<(), NetlinkError> {
+    fn settle(&self, network: &Network, cable: &InterfaceName) -> Result<(), NetlinkError> {
         let mut batch = Batch::default();
-        link::get(&mut batch, &attachment.host_interface);
+        link::get(&mut batch, cable);
         link::get(&mut batch, &network.bridge);
         self.links().execute(batch)
     }
@@ -242,26 +249,45 @@ impl Host {
         netns::create(prepare).map_err(NetworkError::Namespace)
     }
 
-    fn plug(&self, network: &Network, attachment: &Attachment) -> Result<(), NetworkError> {
-        let name = &attachment.host_interface;
-        let cable = Cable {
-            host: name,
+    /// Makes a namespace and lays a cable from a network into it.
+    pub(crate) fn plug(
+        &self,
+        network: &Network,
+        cable: &InterfaceName,
+    ) -> Result<Plug, NetworkError> {
+        let (namespace, inside) = self.new_namespace(network.ipv6.is_some())?;
+        let ends = Cable {
+            host: cable,
             bridge: self.bridge(&network.bridge)?,
-            inside: &attachment.interface,
-            mac: attachment.mac,
-            namespace: attachment.namespace.as_fd(),
+            inside: &INSIDE.parse().expect("eth0 is an interface's name"),
+            namespace: namespace.as_fd(),
             mtu: network.mtu,
         };
         let lay = || {
             let mut batch = Batch::default();
-            link::add_cable(&mut batch, &cable, self.families);
+            link::add_cable(&mut batch, &ends);
             self.links().execute(batch)
         };
-        match lay() {
-            Err(error) if error.errno == Errno::EXIST => self.unplug(name).and_then(|()| lay()),
+        self.instead(cable, lay).map_err(wrong("lay cable", cable.as_str()))?;
+        Ok(Plug { namespace, inside })
+    }
+
+    /// Does what makes a cable of this name, and once more if there is one, without it.
+    pub(crate) fn instead(
+        &self,
+        cable: &InterfaceName,
+        make: impl Fn() -> Result<(), NetlinkError>,
+    ) -> Result<(), NetlinkError> {
+        match make() {
+            Err(error) if error.errno == Errno::EXIST => self.unplug(cable).and_then(|()| make()),
             other => other,
         }
-        .map_err(wrong("lay cable", name.as_str()))
+    }
+
+    fn bring_up(&self, cable: &InterfaceName) -> Result<(), NetlinkError> {
+        let mut batch = Batch::default();
+        link::bring_cable_up(&mut batch, cable, self.families);
+        self.links().execute(batch)
     }
 
     pub(crate) fn unplug(&self, name: &InterfaceName) -> Result<(), NetlinkError> {
@@ -318,6 +344,7 @@ impl Host {
     /// refused.
     pub fn remove_network(&self, network: &Network) -> Result<(), NetworkError> {
         let name = &network.bridge;
+        drop(self.spare().take());
         if self.link(name)?.is_none() {
             return Ok(());
         }
@@ -404,7 +431,7 @@ impl Host {
     }
 
     /// The index of a link that must be a bridge.
-    fn bridge(&self, name: &InterfaceName) -> Result<u32, NetworkError> {
+    pub(crate) fn bridge(&self, name: &InterfaceName) -> Result<u32, NetworkError> {
         match self.link(name)? {
             Some(link) if link.is_bridge => Ok(link.index),
             _ => Err(NetworkError::NotABridge(name.clone())),
@@ -438,6 +465,10 @@ impl Host {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn spare(&self) -> MutexGuard<'_, Option<Spare>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -460,12 +491,13 @@ fn set_up_inside(
     socket: &mut Socket,
     network: &Network,
     address: Ipv4Addr,
+    mac: Mac,
 ) -> Result<(), NetlinkError> {
     let name = INSIDE.parse().expect("eth0 is an interface's name");
     let index = find(socket, &name)?.ok_or(Errno::NODEV)?.index;
     let mut batch = Batch::default();
     link::bring_up(&mut batch, link::LOOPBACK);
-    link::bring_up(&mut batch, index);
+    link::bring_up_as(&mut batch, index, mac);
     link::add_addresses(&mut batch, index, network, address);
     link::add_default_route(&mut batch, index, network.gateway.into());
     if let Some(gateway) = network.ipv6_of(network.gateway) {

@@ -59,7 +59,8 @@ impl InterfaceName {
     }
 }
 
-const ENDPOINT_PREFIX: &str = "wy";
+/// What names of endpoints' cables begin with.
+pub(crate) const ENDPOINT_PREFIX: &str = "wy";
 
 impl FromStr for InterfaceName {
     type Err = InterfaceNameError;

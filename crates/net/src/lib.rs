@@ -7,7 +7,7 @@
 //! ```text
 //! port lease subnet interface files   pure: what was asked for, what is taken, what it is called
 //! link nft table                      pure: what to say to the kernel
-//! host publish forwarding reserve conntrack  says it
+//! host spare publish quiet forwarding reserve conntrack  says it
 //! ```
 //!
 //! Knows no containers, no images and no drivers: an endpoint is an id, an address and the
@@ -27,7 +27,9 @@ mod nft;
 mod policy;
 mod port;
 mod publish;
+mod quiet;
 mod reserve;
+mod spare;
 mod subnet;
 mod subnet6;
 mod table;

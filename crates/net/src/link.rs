@@ -40,6 +40,7 @@ const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BRPORT_MODE: u16 = 4;
+const IFLA_BR_MCAST_SNOOPING: u16 = 23;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_INET_CONF: u16 = 1;
 const IPV4_DEVCONF_RP_FILTER: u16 = 8;
@@ -71,11 +72,18 @@ pub(crate) struct Families {
 }
 
 /// Makes a bridge. Its own hardware address keeps it from taking on those of its ports.
+///
+/// It keeps no lists of who listens to which group: without a querier, which a bridge of
+/// containers has not, the kernel floods all groups anyway (`br_handle_frame_finish`), and would
+/// still keep timers for every port.
 pub(crate) fn add_bridge(batch: &mut Batch, name: &InterfaceName, mac: Mac) {
     batch.message(RTM_NEWLINK, CREATE | EXCLUSIVE, &link_header(0, 0), |a| {
         a.put_text(IFLA_IFNAME, name.as_str());
         a.put(IFLA_ADDRESS, &mac.0);
-        a.nest(IFLA_LINKINFO, |a| a.put_text(IFLA_INFO_KIND, "bridge"));
+        a.nest(IFLA_LINKINFO, |a| {
+            a.put_text(IFLA_INFO_KIND, "bridge");
+            a.nest(IFLA_INFO_DATA, |a| a.put(IFLA_BR_MCAST_SNOOPING, &[0]));
+        });
     });
 }
 
@@ -106,20 +114,15 @@ pub(crate) struct Cable<'a> {
     pub(crate) bridge: u32,
     /// The end inside.
     pub(crate) inside: &'a InterfaceName,
-    /// The hardware address of the end inside.
-    pub(crate) mac: Mac,
     /// Where inside is.
     pub(crate) namespace: BorrowedFd<'a>,
     /// Largest packet in bytes; none for the kernel's choice.
     pub(crate) mtu: Option<u32>,
 }
 
-/// Lays a cable: one message makes both ends where they belong and plugs in the host's, which the
-/// next brings up.
-///
-/// Hairpin mode lets a frame leave by the port it came from, which a container's connection to
-/// its own published port does where `br_netfilter` translates addresses within the bridge.
-pub(crate) fn add_cable(batch: &mut Batch, cable: &Cable<'_>, families: Families) {
+/// Lays a cable: one message makes both ends where they belong and plugs in the host's. Both are
+/// down.
+pub(crate) fn add_cable(batch: &mut Batch, cable: &Cable<'_>) {
     batch.message(RTM_NEWLINK, CREATE | EXCLUSIVE, &link_header(0, 0), |a| {
         a.put_text(IFLA_IFNAME, cable.host.as_str());
         a.put(IFLA_MASTER, &cable.bridge.to_ne_bytes());
@@ -129,15 +132,21 @@ pub(crate) fn add_cable(batch: &mut Batch, cable: &Cable<'_>, families: Families
             a.nest(IFLA_INFO_DATA, |a| {
                 a.nest_after(VETH_INFO_PEER, &link_header(0, 0), |a| {
                     a.put_text(IFLA_IFNAME, cable.inside.as_str());
-                    a.put(IFLA_ADDRESS, &cable.mac.0);
                     a.put(IFLA_NET_NS_FD, &cable.namespace.as_raw_fd().to_ne_bytes());
                     put_mtu(a, cable.mtu);
                 });
             });
         });
     });
+}
+
+/// Brings the host's end of a cable up.
+///
+/// Hairpin mode lets a frame leave by the port it came from, which a container's connection to
+/// its own published port does where `br_netfilter` translates addresses within the bridge.
+pub(crate) fn bring_cable_up(batch: &mut Batch, host: &InterfaceName, families: Families) {
     batch.message(RTM_NEWLINK, 0, &link_header(0, IFF_UP), |a| {
-        a.put_text(IFLA_IFNAME, cable.host.as_str());
+        a.put_text(IFLA_IFNAME, host.as_str());
         a.nest(IFLA_LINKINFO, |a| {
             a.put_text(IFLA_INFO_SLAVE_KIND, "bridge");
             a.nest(IFLA_INFO_SLAVE_DATA, |a| a.put(IFLA_BRPORT_MODE, &[1]));
@@ -146,6 +155,18 @@ pub(crate) fn add_cable(batch: &mut Batch, cable: &Cable<'_>, families: Families
             a.nest(IFLA_AF_SPEC, |a| no_ipv6_addresses(a, families));
         }
     });
+}
+
+/// Gives a link that is down another name.
+pub(crate) fn rename(batch: &mut Batch, index: u32, name: &InterfaceName) {
+    batch.message(RTM_NEWLINK, 0, &link_header(index, 0), |a| {
+        a.put_text(IFLA_IFNAME, name.as_str());
+    });
+}
+
+/// Gives a link a hardware address and brings it up.
+pub(crate) fn bring_up_as(batch: &mut Batch, index: u32, mac: Mac) {
+    batch.message(RTM_NEWLINK, 0, &link_header(index, IFF_UP), |a| a.put(IFLA_ADDRESS, &mac.0));
 }
 
 /// Brings a link up that needs nothing else.

@@ -163,20 +163,26 @@ pub(crate) enum Step {
 pub(crate) struct Transaction<'t> {
     batch: Batch,
     table: &'t str,
-    /// Of the table that is spoken of.
-    family: Family,
+    /// `NFPROTO_*` of the table that is spoken of.
+    protocol: u8,
 }
 
 impl<'t> Transaction<'t> {
     pub(crate) fn new(table: &'t str) -> Transaction<'t> {
         let mut batch = Batch::default();
         batch.frame(NFNL_MSG_BATCH_BEGIN, 0, &subsystem_header(), |_| ());
-        Transaction { batch, table, family: Family::V4 }
+        Transaction { batch, table, protocol: Family::V4.number() }
+    }
+
+    /// Speaks of the table of the family `bridge`.
+    pub(crate) fn of_bridges(table: &'t str) -> Transaction<'t> {
+        const NFPROTO_BRIDGE: u8 = 7;
+        Transaction { protocol: NFPROTO_BRIDGE, ..Transaction::new(table) }
     }
 
     /// Speaks of the table of this family from here on.
     pub(crate) fn of(&mut self, family: Family) {
-        self.family = family;
+        self.protocol = family.number();
     }
 
     /// The messages to send.
@@ -265,7 +271,7 @@ impl<'t> Transaction<'t> {
 
     fn message(&mut self, kind: u16, flags: u16, fill: impl FnOnce(&mut Attributes<'_>)) {
         let kind = NFNL_SUBSYS_NFTABLES << 8 | kind;
-        self.batch.message(kind, flags, &[self.family.number(), 0, 0, 0], fill);
+        self.batch.message(kind, flags, &[self.protocol, 0, 0, 0], fill);
     }
 }
 

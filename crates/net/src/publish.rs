@@ -138,6 +138,7 @@ impl Host {
         link::remove(&mut batch, into.as_str());
         let ungated = gone(self.links().execute(batch));
         results.push(ungated.map_err(wrong("remove the gate", into.as_str())));
+        results.push(self.no_longer_quiet().map_err(NetworkError::Table));
         results.extend(networks.iter().map(|network| self.remove_network(network)));
         results.push(changed.and_then(|changed| self.put_forwarding_back(&changed)));
         results.into_iter().collect()

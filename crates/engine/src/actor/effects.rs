@@ -177,13 +177,18 @@ impl Actor {
         let attached = if self.attach.is_empty() { None } else { Some(self.attach.remove(0)) };
         let (sandbox, facts, size) = (self.entry.live().sandbox, self.facts.take(), self.size);
         let (id, config) = (self.entry.id.clone(), self.record.config.clone());
+        let shared = Arc::clone(&self.shared);
         self.begin(fallback, async move {
             let streams = Streams { attached };
             match spawn(sandbox, facts, &id, &config, size, streams).await {
-                Ok(process) => Done {
-                    event: Event::Spawned(run, process.host_pid()),
-                    carry: Carry::Process(process),
-                },
+                Ok(process) => {
+                    if config.network == NetworkMode::Bridge {
+                        // Beside what this one does now.
+                        tokio::task::spawn_blocking(move || shared.networks.prepare());
+                    }
+                    let event = Event::Spawned(run, process.host_pid());
+                    Done { event, carry: Carry::Process(process) }
+                }
                 Err(failure) => Event::NotSpawned(run, failure).into(),
             }
         });

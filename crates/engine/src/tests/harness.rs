@@ -283,6 +283,8 @@ impl Networks for FakeNetworks {
         Ok(Attached { namespace: File::open("/dev/null").unwrap().into(), view })
     }
 
+    fn prepare(&self) {}
+
     fn detach(&self, id: &ContainerId) -> Result<(), EngineError> {
         self.plugged.lock().unwrap().remove(id);
         Ok(())
