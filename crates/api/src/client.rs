@@ -11,7 +11,8 @@ use std::{
 use base::{ContainerName, ErrorKind};
 use engine::{
     Change, Container, Create, Created, Diagnosis, Event, EventQuery, ExecCreate, ImageView,
-    Import, Info, LogQuery, Progress, Protocol, Remove, RemoveImage, Stop, Update, WaitFor,
+    Import, Info, LogQuery, Progress, Protocol, Remove, RemoveImage, Stop, Summary, Update,
+    WaitFor,
 };
 use tokio::net::UnixStream;
 use wire::{Conn, WireError};
@@ -323,12 +324,12 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn list(&mut self) -> Result<Vec<Container>, ClientError> {
+    pub async fn list(&mut self) -> Result<Vec<Summary>, ClientError> {
         self.ask(&Request::List, &[]).await?;
         let mut containers = Vec::new();
         let mut reply = self.hear().await?;
-        while let Reply::Container(container) = reply {
-            containers.push(*container);
+        while let Reply::Summary(summary) = reply {
+            containers.push(*summary);
             reply = self.hear().await?;
         }
         if reply == Reply::Done { Ok(containers) } else { Err(ClientError::Unexpected) }

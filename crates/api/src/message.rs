@@ -8,7 +8,7 @@ use engine::{
     Change, Commit, Container, ContainerSize, ContainerStats, Create, Created, Diagnosis,
     DiskUsage, Event, EventQuery, ExecCreate, ExecView, HostStats, ImageMount, ImageView, Import,
     Info, LogQuery, PathChange, Progress, Protocol, Prune, Pruned, Remove, RemoveImage, StatsQuery,
-    Stop, Update, WaitFor,
+    Stop, Summary, Update, WaitFor,
 };
 use serde::{Deserialize, Serialize};
 use workload::{Exit, FileStat, Signal, TerminalSize, Unpack};
@@ -405,6 +405,8 @@ pub enum Reply {
     Exit(Exit),
     /// A container.
     Container(Box<Container>),
+    /// A container in a list of them.
+    Summary(Box<Summary>),
     /// An exec was started; its id.
     Exec(String),
     /// An exec.
@@ -456,6 +458,7 @@ impl Reply {
             Reply::Created(_)
             | Reply::Started
             | Reply::Container(_)
+            | Reply::Summary(_)
             | Reply::Image(_)
             | Reply::Volume(_)
             | Reply::Event(_)

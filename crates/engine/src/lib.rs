@@ -68,7 +68,7 @@ pub use update::Update;
 pub use view::{
     Container, ContainerState, Created, ExecView, ImageConfig, ImageHistory, ImageVariant,
     ImageView, Info, LogEntry, LogSource, NetworkView, PathChange, PathChangeKind, PortBinding,
-    Progress, StateView,
+    Progress, StateView, Summary,
 };
 pub use volume::{
     SnapshotView, VolumeCreate, VolumeLabel, VolumePrune, VolumeUsage, VolumeView, VolumesPruned,

@@ -9,7 +9,7 @@ use base::{ContainerId, ContainerName, clock::Timestamp};
 use serde::{Deserialize, Serialize};
 use workload::{Exit, Isolation};
 
-use crate::{Create, ExecCreate, Health, HealthCheck, Protocol};
+use crate::{Create, ExecCreate, Health, HealthCheck, MountRequest, NetworkMode, Protocol};
 
 /// A container as it is at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,60 @@ pub struct Container {
     pub log_attributes: BTreeMap<String, String>,
     /// Execs that run, by id.
     pub execs: Vec<String>,
+}
+
+/// A container in a list of them: what is shown of it there.
+///
+/// What was asked for is most of a [`Container`], and a thousand of those are megabytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its name.
+    pub name: ContainerName,
+    /// The image, as it was asked for.
+    pub image: String,
+    /// Digest of the image's configuration.
+    pub image_id: String,
+    /// Entrypoint and command.
+    pub command: Vec<String>,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Where it stands; of its health, the status alone.
+    pub state: StateView,
+    /// What it is plugged into.
+    pub network: NetworkMode,
+    /// Ports as they are bound.
+    pub ports: Vec<PortBinding>,
+    /// Ports that are said to be in use inside.
+    pub expose: Vec<(u16, Protocol)>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// What is mounted in it.
+    pub mounts: Vec<MountRequest>,
+}
+
+impl From<&Container> for Summary {
+    fn from(container: &Container) -> Summary {
+        let config = &container.config;
+        let health = container.state.health.as_ref();
+        let health = health.map(|health| Health { results: Vec::new(), ..*health });
+        let entrypoint = config.entrypoint.iter().flatten();
+        Summary {
+            id: container.id.clone(),
+            name: container.name.clone(),
+            image: config.image.clone(),
+            image_id: container.image_id.clone(),
+            command: entrypoint.chain(&config.command).cloned().collect(),
+            created: container.created,
+            state: StateView { health, ..container.state.clone() },
+            network: config.network.clone(),
+            ports: container.network.ports.clone(),
+            expose: config.expose.clone(),
+            labels: config.labels.clone(),
+            mounts: config.mounts.clone(),
+        }
+    }
 }
 
 /// Where a container stands.

@@ -26,7 +26,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, Mode, OFlags},
+    fs::{CWD, Mode, OFlags, ResolveFlags},
     io::{Errno, Result},
 };
 use sys::{clone::Namespaces, process};
@@ -54,6 +54,8 @@ struct State {
     root: Option<OwnedFd>,
     /// The host's `/proc`, in which `self` is this process.
     proc: Option<OwnedFd>,
+    /// The container's own `/proc`, as it was mounted.
+    own_proc: Option<OwnedFd>,
     /// The container's devpts.
     devpts: Option<OwnedFd>,
     /// An empty read-only directory to mask others with.
@@ -184,7 +186,7 @@ impl Child<'_> {
             Op::Hostname(name) => rustix::system::sethostname(name.to_bytes()),
             Op::Domainname(name) => rustix::system::setdomainname(name.to_bytes()),
             Op::Loopback => errno(sys::namespace::loopback_up()),
-            Op::Sysctl { path, value } => write_file(proc_of(state)?, path, value.to_bytes()),
+            Op::Sysctl { path, value } => set_parameter(state, path, value.to_bytes()),
             Op::AwaitStart(slot) => await_start(self.fd(*slot)?),
             Op::Hook(hook) => hook::run(hook),
             _ => Err(Errno::INVAL),
@@ -250,6 +252,22 @@ fn proc_of(state: &State) -> Result<&OwnedFd> {
 
 fn root_of(state: &State) -> Result<BorrowedFd<'_>> {
     state.root.as_ref().map(AsFd::as_fd).ok_or(Errno::NOENT)
+}
+
+/// Sets a kernel parameter of the namespaces that this process is in.
+///
+/// Wherever `/proc` is mounted its parameters are those of the caller's namespaces. In the host's
+/// all namespaces' files of one name are looked up in one chain (`proc_sys_compare`), a millisecond
+/// among a thousand containers; the container's own has only its own. Nothing that was mounted
+/// there since is entered.
+fn set_parameter(state: &State, path: &CStr, value: &[u8]) -> Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    let own = |proc| rustix::fs::openat2(proc, path, flags, Mode::empty(), resolve).ok();
+    match state.own_proc.as_ref().and_then(own) {
+        Some(file) => write_all(file.as_fd(), value),
+        None => write_file(proc_of(state)?, path, value),
+    }
 }
 
 /// Sets the clocks of the time namespace for children, then enters it.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use base::ErrorKind;
-use engine::{Create, Engine, EngineError, ExecCreate, LogQuery, Progress, WaitFor};
+use engine::{Create, Engine, EngineError, ExecCreate, LogQuery, Progress, Summary, WaitFor};
 use tokio::{io::AsyncWriteExt as _, net::UnixStream, sync::watch};
 use wire::{WireError, Writer};
 use workload::TerminalSize;
@@ -98,8 +98,8 @@ async fn carry_out(
         Request::Restart { who, stop } => engine.restart(&who, stop).await?,
         Request::List => {
             for container in engine.list() {
-                let container = Box::new(container.as_ref().clone());
-                to.send(&Reply::Container(container), &[]).await?;
+                let summary = Box::new(Summary::from(&*container));
+                to.send(&Reply::Summary(summary), &[]).await?;
             }
         }
         Request::Inspect { who } => {

@@ -82,8 +82,10 @@ pub(super) fn mount(state: &mut State, target: &CStr, new: &NewMount) -> Result<
         errno(set_attributes(mounted.as_fd(), change, None))?;
     }
     attach(mounted.as_fd(), target.as_fd())?;
-    if new.fstype.as_c_str() == c"devpts" {
-        state.devpts = Some(mounted);
+    match new.fstype.to_bytes() {
+        b"devpts" => state.devpts = Some(mounted),
+        b"proc" => state.own_proc = Some(mounted),
+        _ => {}
     }
     Ok(())
 }

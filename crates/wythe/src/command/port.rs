@@ -33,7 +33,7 @@ impl Args {
             false => format!("{port}/tcp"),
         });
         let mut found = false;
-        for (key, bindings) in ports::bound(&container) {
+        for (key, bindings) in ports::bound(&container.config.expose, &container.network.ports) {
             if wanted.as_ref().is_some_and(|wanted| *wanted != key) {
                 continue;
             }

@@ -2,7 +2,7 @@
 
 use api::{Client, ClientError};
 use base::clock::Timestamp;
-use engine::{Container, ContainerSize, ContainerState};
+use engine::{ContainerSize, ContainerState, Summary};
 
 use crate::{
     connect::Endpoint,
@@ -61,8 +61,8 @@ impl Args {
         }
         let now = Timestamp::now();
         let sizes = if self.counts() { sizes(&mut client, &containers).await? } else { Vec::new() };
-        let size = |container: &Container| sizes.iter().find(|size| size.id == container.id);
-        let row = |c: &Container| row::row(c, size(c), self.no_trunc, now);
+        let size = |container: &Summary| sizes.iter().find(|size| size.id == container.id);
+        let row = |c: &Summary| row::row(c, size(c), self.no_trunc, now);
         let rows: Vec<_> = containers.iter().map(row).collect();
         let format = Format::parse(self.format.as_deref());
         let usual = if self.size { row::TABLE_WITH_SIZE } else { row::TABLE };
@@ -78,9 +78,9 @@ impl Args {
     /// Those that are to be shown, newest first.
     fn pick(
         &self,
-        mut containers: Vec<Container>,
+        mut containers: Vec<Summary>,
         filters: &Filters,
-    ) -> Result<Vec<Container>, CliError> {
+    ) -> Result<Vec<Summary>, CliError> {
         containers.sort_by_key(|container| std::cmp::Reverse(container.created));
         let last = if self.latest { 1 } else { self.last };
         let counted = usize::try_from(last).ok().filter(|last| *last > 0);
@@ -106,7 +106,7 @@ impl Args {
 /// Their sizes, asked for one by one: containers may go meanwhile.
 async fn sizes(
     client: &mut Client,
-    containers: &[Container],
+    containers: &[Summary],
 ) -> Result<Vec<ContainerSize>, CliError> {
     let mut sizes = Vec::new();
     for container in containers {

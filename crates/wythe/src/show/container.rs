@@ -346,7 +346,7 @@ fn network(container: &Container) -> NetworkSettings {
     NetworkSettings {
         bridge: "",
         sandbox_id: container.id.as_str().to_owned(),
-        ports: ports::bound(container),
+        ports: ports::bound(&container.config.expose, &view.ports),
         gateway,
         ip_address: ip,
         ip_prefix_len: view.prefix,

@@ -5,12 +5,17 @@ use std::net::Ipv4Addr;
 use base::{ByteSize, ContainerId, clock::Timestamp};
 use engine::{
     Container, ContainerState, Create, MountKind, MountRequest, NetworkView, PortBinding,
-    PortRequest, Protocol, StateView,
+    PortRequest, Protocol, StateView, Summary,
 };
 use workload::{CpuLimits, MemorySwap};
 
 /// When the golden tests take place: the first of January 2026.
 pub(crate) const NOW: Timestamp = Timestamp(1_767_225_600_000_000_000);
+
+/// The same in a list.
+pub(crate) fn summary() -> Summary {
+    Summary::from(&container())
+}
 
 /// It runs.
 pub(crate) fn container() -> Container {

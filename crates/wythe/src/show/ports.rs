@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::{Container, Protocol};
+use engine::{PortBinding, Protocol};
 use serde::Serialize;
 
 /// Docker's word for the protocol.
@@ -29,11 +29,14 @@ pub(crate) struct Binding {
 }
 
 /// Every exposed port of a running container, with where it is reached, or `null`.
-pub(crate) fn bound(container: &Container) -> BTreeMap<String, Option<Vec<Binding>>> {
-    let exposed = container.config.expose.iter();
+pub(crate) fn bound(
+    exposed: &[(u16, Protocol)],
+    published: &[PortBinding],
+) -> BTreeMap<String, Option<Vec<Binding>>> {
+    let exposed = exposed.iter();
     let mut ports: BTreeMap<String, Option<Vec<Binding>>> =
         exposed.map(|(port, protocol)| (key(*port, *protocol), None)).collect();
-    for port in &container.network.ports {
+    for port in published {
         let binding =
             Binding { host_ip: port.host_ip.to_string(), host_port: port.host_port.to_string() };
         ports
@@ -46,9 +49,9 @@ pub(crate) fn bound(container: &Container) -> BTreeMap<String, Option<Vec<Bindin
 }
 
 /// `0.0.0.0:8080->80/tcp, 53/udp`: what `ps` shows.
-pub(crate) fn column(container: &Container) -> String {
+pub(crate) fn column(exposed: &[(u16, Protocol)], published: &[PortBinding]) -> String {
     let mut parts = Vec::new();
-    let mut ports: Vec<_> = bound(container).into_iter().collect();
+    let mut ports: Vec<_> = bound(exposed, published).into_iter().collect();
     ports.sort_by_key(|(key, _)| key.split('/').next().and_then(|port| port.parse::<u16>().ok()));
     for (key, bindings) in ports {
         let Some(bindings) = bindings else {

@@ -1,7 +1,7 @@
 //! A container as a row of `ps`.
 
 use base::clock::Timestamp;
-use engine::{Container, ContainerSize, MountKind};
+use engine::{ContainerSize, MountKind, Summary};
 use serde::Serialize;
 
 use super::{ports, status};
@@ -59,7 +59,7 @@ struct Row {
 
 /// The container as a row; cut short unless `no_trunc`.
 pub(crate) fn row(
-    container: &Container,
+    container: &Summary,
     size: Option<&ContainerSize>,
     no_trunc: bool,
     now: Timestamp,
@@ -67,10 +67,9 @@ pub(crate) fn row(
     /// Longest command and mount that a table shows.
     const CHARS_MAX: usize = 20;
     let cut = |text: &str| if no_trunc { text.to_owned() } else { ellipsis(text, CHARS_MAX) };
-    let config = &container.config;
     let labels: Vec<String> =
-        config.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let mounts: Vec<String> = config
+        container.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let mounts: Vec<String> = container
         .mounts
         .iter()
         .filter_map(|mount| match &mount.kind {
@@ -80,18 +79,18 @@ pub(crate) fn row(
         })
         .collect();
     let is_volume = |mount: &&engine::MountRequest| matches!(mount.kind, MountKind::Volume(_));
-    let volumes = config.mounts.iter().filter(is_volume).count();
+    let volumes = container.mounts.iter().filter(is_volume).count();
     let row = Row {
-        command: format!("{:?}", cut(&command(container))),
+        command: format!("{:?}", cut(&container.command.join(" "))),
         created_at: time::table(container.created),
         id: if no_trunc { container.id.as_str() } else { container.id.short() }.to_owned(),
-        image: super::familiar(&config.image).to_owned(),
+        image: super::familiar(&container.image).to_owned(),
         labels: labels.join(","),
         local_volumes: volumes.to_string(),
         mounts: mounts.join(","),
         names: container.name.as_str().to_owned(),
-        networks: super::host_config::network_name(&config.network),
-        ports: ports::column(container),
+        networks: super::host_config::network_name(&container.network),
+        ports: ports::column(&container.expose, &container.ports),
         running_for: time::human(time::between(container.created, now)) + " ago",
         size: size.map_or_else(|| "0B".to_owned(), size_column),
         state: status::word(container.state.state),
@@ -99,7 +98,7 @@ pub(crate) fn row(
     };
     let mut row = Value::of(&row);
     if let Value::Map(fields) = &mut row {
-        let labels = config.labels.iter().map(|(key, value)| (key.clone(), value.clone()));
+        let labels = container.labels.iter().map(|(key, value)| (key.clone(), value.clone()));
         fields.push(("Label".to_owned(), Value::Lookup(labels.collect())));
     }
     row
@@ -112,14 +111,6 @@ fn size_column(size: &ContainerSize) -> String {
         return written;
     }
     format!("{written} (virtual {})", human::size(size.root))
-}
-
-/// Entrypoint and command in one line.
-pub(crate) fn command(container: &Container) -> String {
-    let entrypoint = container.config.entrypoint.iter().flatten();
-    let words: Vec<&str> =
-        entrypoint.chain(&container.config.command).map(String::as_str).collect();
-    words.join(" ")
 }
 
 fn ellipsis(text: &str, most: usize) -> String {
@@ -139,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_container_is_a_row_as_docker_shows_it() {
-        let rows = [row(&fixture::container(), None, false, fixture::NOW)];
+        let rows = [row(&fixture::summary(), None, false, fixture::NOW)];
         insta::assert_snapshot!(list(&Format::Table, TABLE, &COLUMNS, &rows).unwrap(), @r#"
         CONTAINER ID   IMAGE     COMMAND                  CREATED         STATUS         PORTS                          NAMES
         c0c0c0c0c0c0   web:1     "/bin/server --port …"   2 minutes ago   Up 5 seconds   53/udp, 0.0.0.0:8080->80/tcp   web
@@ -154,7 +145,7 @@ mod tests {
 
     #[test]
     fn sizes_are_shown_beside_their_images() {
-        let container = fixture::container();
+        let container = fixture::summary();
         let id = container.id.clone();
         let size = ContainerSize { id, written: 13_256, root: 117_000_000 };
         let rows = [row(&container, Some(&size), false, fixture::NOW)];
@@ -165,7 +156,7 @@ mod tests {
 
     #[test]
     fn json_has_dockers_fields() {
-        let rows = [row(&fixture::container(), None, true, fixture::NOW)];
+        let rows = [row(&fixture::summary(), None, true, fixture::NOW)];
         insta::assert_snapshot!(list(&Format::Json, TABLE, &COLUMNS, &rows).unwrap());
     }
 }

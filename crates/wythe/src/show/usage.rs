@@ -3,7 +3,7 @@
 //! Source: docker/cli, `cli/command/formatter/disk_usage.go` (behaviour).
 
 use base::clock::Timestamp;
-use engine::{Container, ContainerState, DiskUsage, ImageView, VolumeUsage};
+use engine::{ContainerState, DiskUsage, ImageView, Summary, VolumeUsage};
 use serde::Serialize;
 
 use super::{image, row};
@@ -33,7 +33,7 @@ const ARCHIVES: &str = "{{.TotalCount}}\t{{.Size}}\t{{.Reclaimable}}";
 #[derive(Debug)]
 pub(crate) struct Everything {
     pub(crate) images: Vec<ImageView>,
-    pub(crate) containers: Vec<Container>,
+    pub(crate) containers: Vec<Summary>,
     pub(crate) usage: DiskUsage,
     pub(crate) volumes: Vec<VolumeUsage>,
 }
@@ -172,7 +172,7 @@ impl Everything {
     }
 
     fn container_rows(&self, now: Timestamp) -> Vec<Value> {
-        let row = |container: &Container| {
+        let row = |container: &Summary| {
             // The image has rows of its own.
             let size = self.usage.containers.iter().find(|size| size.id == container.id);
             let size = size.map(|size| engine::ContainerSize { root: 0, ..size.clone() });
@@ -206,7 +206,7 @@ impl Everything {
     }
 }
 
-fn runs(container: &Container) -> bool {
+fn runs(container: &Summary) -> bool {
     match container.state.state {
         ContainerState::Running | ContainerState::Paused | ContainerState::Restarting => true,
         ContainerState::Created
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn a_row_for_each_kind_tells_what_could_be_free() {
-        let container = fixture::container();
+        let container = fixture::summary();
         let id = container.id.clone();
         let all = Everything {
             images: Vec::new(),

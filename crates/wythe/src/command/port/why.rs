@@ -27,7 +27,7 @@ pub(super) async fn run(port: &str, format: &str, to: &Endpoint) -> Result<u8, C
     let containers = client.list().await?;
     let mut all = Vec::new();
     for container in &containers {
-        let bindings = container.network.ports.iter();
+        let bindings = container.ports.iter();
         for binding in bindings.filter(|b| (b.host_port, b.protocol) == (number, protocol)) {
             let admission = client.admission(protocol, number, binding.container_port).await?;
             all.push(Published {

@@ -4,7 +4,7 @@
 //! Source: Docker's documentation, `docker ps`, "Filtering".
 
 use base::clock::Timestamp;
-use engine::{Container, MountKind};
+use engine::{MountKind, Summary};
 
 use crate::{
     error::CliError,
@@ -36,7 +36,7 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    pub(super) fn contain(&self, container: &Container) -> bool {
+    pub(super) fn contain(&self, container: &Summary) -> bool {
         self.after.is_none_or(|after| container.created > after)
             && self.before.is_none_or(|before| container.created < before)
     }
@@ -73,7 +73,7 @@ impl Filters {
     }
 
     /// The moments of the containers that `before` and `since` name.
-    pub(super) fn bounds(&self, all: &[Container]) -> Result<Bounds, CliError> {
+    pub(super) fn bounds(&self, all: &[Summary]) -> Result<Bounds, CliError> {
         let mut bounds = Bounds::default();
         for (kind, value) in &self.0 {
             let place = match kind.as_str() {
@@ -81,8 +81,7 @@ impl Filters {
                 "since" => &mut bounds.after,
                 _ => continue,
             };
-            let named =
-                |c: &&Container| c.name.as_str() == value || c.id.as_str().starts_with(value);
+            let named = |c: &&Summary| c.name.as_str() == value || c.id.as_str().starts_with(value);
             let missing = || CliError::Usage(format!("No such container: {value}"));
             *place = Some(all.iter().find(named).ok_or_else(missing)?.created);
         }
@@ -90,7 +89,7 @@ impl Filters {
     }
 
     /// Whether the container meets the conditions.
-    pub(super) fn accept(&self, container: &Container) -> bool {
+    pub(super) fn accept(&self, container: &Summary) -> bool {
         KINDS.iter().all(|kind| {
             let mut of_kind = self.0.iter().filter(|(k, _)| k == kind).peekable();
             if of_kind.peek().is_none() {
@@ -104,14 +103,13 @@ impl Filters {
     }
 }
 
-fn meets(kind: &str, value: &str, container: &Container) -> bool {
-    let config = &container.config;
+fn meets(kind: &str, value: &str, container: &Summary) -> bool {
     match kind {
         "id" => container.id.as_str().starts_with(value),
         "name" => name_matches(container.name.as_str(), value),
         "label" => match value.split_once('=') {
-            Some((key, value)) => config.labels.get(key).is_some_and(|v| v == value),
-            None => config.labels.contains_key(value),
+            Some((key, value)) => container.labels.get(key).is_some_and(|v| v == value),
+            None => container.labels.contains_key(value),
         },
         "status" => status::word(container.state.state) == value,
         "exited" => {
@@ -119,7 +117,7 @@ fn meets(kind: &str, value: &str, container: &Container) -> bool {
                 && status::exit_code(&container.state).to_string() == value
         }
         "ancestor" => {
-            let image = familiar(&config.image);
+            let image = familiar(&container.image);
             let id = container.image_id.strip_prefix("sha256:").unwrap_or(&container.image_id);
             image == value
                 || image.strip_suffix(":latest") == Some(value)
@@ -127,10 +125,10 @@ fn meets(kind: &str, value: &str, container: &Container) -> bool {
                 || container.image_id == value
                 || (value.len() >= 4 && id.starts_with(value))
         }
-        "network" => network_name(&config.network) == value,
+        "network" => network_name(&container.network) == value,
         "publish" => {
             let port = value.split('/').next().unwrap_or(value);
-            container.network.ports.iter().any(|bound| {
+            container.ports.iter().any(|bound| {
                 let tcp_or_same =
                     !value.contains('/') || value.ends_with(ports::protocol(bound.protocol));
                 tcp_or_same
@@ -139,11 +137,11 @@ fn meets(kind: &str, value: &str, container: &Container) -> bool {
             })
         }
         "expose" => {
-            let keys = ports::bound(container).into_keys();
+            let keys = ports::bound(&container.expose, &container.ports).into_keys();
             let full = if value.contains('/') { value.to_owned() } else { format!("{value}/tcp") };
             keys.into_iter().any(|key| key == full)
         }
-        "volume" => config.mounts.iter().any(|mount| {
+        "volume" => container.mounts.iter().any(|mount| {
             let source = match &mount.kind {
                 MountKind::Bind { source, .. } => source.to_str(),
                 MountKind::Volume(volume) => Some(volume.name.as_str()),
@@ -182,7 +180,7 @@ mod tests {
 
     fn accepts(filters: &[&str]) -> bool {
         let filters: Vec<String> = filters.iter().map(|text| (*text).to_owned()).collect();
-        Filters::parse(&filters).unwrap().accept(&fixture::container())
+        Filters::parse(&filters).unwrap().accept(&fixture::summary())
     }
 
     #[test]
