@@ -39,6 +39,7 @@ use crate::{
     error::chain,
     execs::Exec,
     networks::Attached,
+    pool,
     record::{Record, Stage},
     registry::{Entry, Live, Snapshot},
     spec::Facts,
@@ -513,7 +514,7 @@ impl Actor {
             }
         }
         let (shared, id) = (Arc::clone(&self.shared), self.entry.id.clone());
-        task::spawn_blocking(move || shared.files.delete(&id)).await.ok();
+        pool::run(move || shared.files.delete(&id)).await;
         if none_left && !asked && !*closing.borrow() {
             tokio::time::timeout(LINGER, closing.changed()).await.ok();
             self.shared.leave_host().await;

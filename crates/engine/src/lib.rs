@@ -25,6 +25,7 @@ mod logs;
 mod names;
 mod networks;
 mod plan;
+mod pool;
 mod record;
 mod records;
 mod registry;

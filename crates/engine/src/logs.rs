@@ -6,7 +6,7 @@ use base::clock::Timestamp;
 use stdio::log::{Content, Follower, Form, LogError, Query, Reader, Record, Stream};
 use tokio::sync::watch;
 
-use crate::{EngineError, LogEntry, LogQuery, LogSource, registry::Snapshot};
+use crate::{EngineError, LogEntry, LogQuery, LogSource, pool, registry::Snapshot};
 
 /// Records read at once where nothing is waited for.
 const BATCH: usize = 256;
@@ -96,7 +96,7 @@ impl Source {
 /// Reads on, where blocking does no harm; in the order in which records are popped.
 async fn read_batch(reader: &mut Option<Box<Reader>>) -> Result<Vec<Record>, EngineError> {
     let Some(mut taken) = reader.take() else { return Ok(Vec::new()) };
-    let read = tokio::task::spawn_blocking(move || {
+    let read = pool::run(move || {
         let mut batch = Vec::new();
         while batch.len() < BATCH {
             match taken.next()? {
@@ -107,8 +107,8 @@ async fn read_batch(reader: &mut Option<Box<Reader>>) -> Result<Vec<Record>, Eng
         batch.reverse();
         Ok::<_, LogError>((taken, batch))
     });
-    let failed = |_| EngineError::Failed { doing: "reading the log" };
-    let (taken, batch) = read.await.map_err(failed)??;
+    let failed = EngineError::Failed { doing: "reading the log" };
+    let (taken, batch) = read.await.ok_or(failed)??;
     *reader = Some(taken);
     Ok(batch)
 }

@@ -329,7 +329,13 @@ impl Networks for HostNetworks {
             state.plugged.insert(id.clone(), Plugged { address, ports });
         }
         state.set_up(network, leases);
-        publish(host, &state)
+        publish(host, &state)?;
+        drop(state);
+        // What the last daemon did not come to take away.
+        for cable in self.strays()? {
+            self.remove_stray(&cable)?;
+        }
+        Ok(())
     }
 
     fn strays(&self) -> Result<Vec<InterfaceName>, EngineError> {

@@ -251,6 +251,8 @@ pub(crate) enum Cleared {
     Failed(EngineError),
     /// An earlier attempt left something, and it is to be started.
     Leftover,
+    /// It had ended when this daemon began, and the last one had been left with something.
+    Late,
 }
 
 /// What somebody waits for.
@@ -376,7 +378,7 @@ impl State {
         Some(match &self.phase {
             Phase::Making => Stage::Making,
             // A new daemon decides anew whether it is to be started again.
-            Phase::Idle | Phase::Backoff => Stage::Idle,
+            Phase::Idle | Phase::Backoff | Phase::Clearing(Cleared::Late) => Stage::Idle,
             Phase::Starting { .. } => Stage::Starting,
             Phase::Running { frozen, .. } => match frozen {
                 Frozen::No => Stage::Running,
@@ -405,7 +407,7 @@ impl State {
             Phase::Making
             | Phase::Idle
             | Phase::Running { .. }
-            | Phase::Clearing(Cleared::Ended)
+            | Phase::Clearing(Cleared::Ended | Cleared::Late)
             | Phase::Removing
             | Phase::Dead
             | Phase::Gone => false,
@@ -430,6 +432,11 @@ impl State {
     /// Whether the exit of its last run is known, if there was one.
     pub(crate) fn has_ended(&self) -> bool {
         self.ended
+    }
+
+    /// Whether it holds more than what it holds while it does not run.
+    pub(crate) fn holds_of_a_run(&self) -> bool {
+        self.held.keys().any(|resource| *resource != Resource::Directory)
     }
 
     /// Whether something is being done, whose answer will come as an event.

@@ -350,7 +350,9 @@ impl LinuxSandbox {
         self.shared.forget(&self.spec.id);
         // The kernel takes milliseconds to take mounts apart, and nobody has to wait for it.
         let mounts = std::mem::take(&mut *self.mounts());
-        drop(tokio::task::spawn_blocking(move || drop(mounts)));
+        let thread = std::thread::Builder::new().name("unmount".to_owned());
+        // Where there may be no thread they are dropped here.
+        drop(thread.spawn(move || drop(mounts)));
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -20,6 +21,13 @@ pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
         assert!(began.elapsed() < PATIENCE, "waited in vain until {what}");
         thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Whether a process runs this program, from wherever the file was mounted or linked.
+pub(crate) fn runs(pid: i32, program: &Path) -> bool {
+    let file = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    let exe = file(Path::new(&format!("/proc/{pid}/exe")));
+    exe.is_some() && exe == file(program)
 }
 
 /// Command lines of processes that have this text in theirs, or in their environment.

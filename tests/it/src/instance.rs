@@ -13,7 +13,7 @@ use std::{
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tempfile::TempDir;
 
-use crate::host::{cgroups, processes, wait_until};
+use crate::host::{cgroups, processes, runs, wait_until};
 
 /// One daemon and everything it keeps. Dropped, it takes all of it away and fails the test if
 /// something is left.
@@ -171,10 +171,8 @@ impl Instance {
 
     /// Its processes: the daemon, the fork server, and the shims.
     pub fn own_processes(&self) -> Vec<i32> {
-        let ours = |pid: &rustix::process::Pid| {
-            let exe = fs::read_link(format!("/proc/{}/exe", pid.as_raw_nonzero()));
-            exe.is_ok_and(|exe| exe == Instance::program())
-        };
+        let program = Instance::program();
+        let ours = |pid: &rustix::process::Pid| runs(pid.as_raw_nonzero().get(), &program);
         let all = pids_with(&self.text()).into_iter().filter(ours);
         all.map(|pid| pid.as_raw_nonzero().get()).collect()
     }

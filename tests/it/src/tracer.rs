@@ -8,7 +8,7 @@
 #![expect(unsafe_code, reason = "UNSAFETY: ptrace(2) and waitpid(2) with __WNOTHREAD")]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     mem::{MaybeUninit, offset_of},
     path::{Path, PathBuf},
@@ -84,7 +84,13 @@ pub enum Fault {
     Kill,
     /// The step fails.
     Fail,
+    /// Steps are only those that make a process or a thread; this one and all after it fail.
+    NoProcesses,
 }
+
+/// The system calls that make a process or a thread.
+const MAKES_PROCESS: [c_long; 4] =
+    [libc::SYS_clone, libc::SYS_clone3, libc::SYS_fork, libc::SYS_vfork];
 
 /// What came of it.
 #[derive(Debug)]
@@ -116,7 +122,7 @@ pub fn with_fault(
         fault,
         steps: 0,
         struck: None,
-        failing: None,
+        failing: BTreeMap::new(),
         letting_go: false,
         traced: BTreeSet::new(),
         seen: BTreeSet::new(),
@@ -133,8 +139,8 @@ struct Tracer {
     fault: Fault,
     steps: u64,
     struck: Option<String>,
-    /// Whose step is failing, between its begin and its end, and how.
-    failing: Option<(pid_t, c_int)>,
+    /// Whose steps are failing, between their begin and their end, and how.
+    failing: BTreeMap<pid_t, c_int>,
     letting_go: bool,
     traced: BTreeSet<pid_t>,
     seen: BTreeSet<pid_t>,
@@ -211,8 +217,7 @@ impl Tracer {
                 go_on = libc::PTRACE_LISTEN;
             }
         } else if event == libc::PTRACE_EVENT_EXEC {
-            let exe = fs::read_link(format!("/proc/{pid}/exe"));
-            if !exe.is_ok_and(|exe| exe == self.program) {
+            if !crate::host::runs(pid, &self.program) {
                 return self.release(pid, 0);
             }
         } else if event != 0 {
@@ -228,8 +233,7 @@ impl Tracer {
         } else {
             deliver = signal.unsigned_abs() as usize;
         }
-        let failing = self.failing.is_some_and(|(failing, _)| failing == pid);
-        if self.letting_go && !failing {
+        if self.letting_go && !self.failing.contains_key(&pid) {
             return self.release(pid, deliver);
         }
         // It may have been killed meanwhile; then we hear of it.
@@ -239,30 +243,36 @@ impl Tracer {
     /// At the begin or the end of a system call.
     fn at_system_call(&mut self, pid: pid_t) {
         let Some(call) = system_call(pid) else { return };
-        match (call, self.failing) {
-            (Call::Begins(step, detail), _) if self.struck.is_none() && !self.letting_go => {
-                if !self.counts(pid, step, &detail) {
+        let lasts = self.fault == Fault::NoProcesses;
+        match call {
+            Call::Begins(step, detail) => {
+                let over = self.letting_go || (self.struck.is_some() && !lasts);
+                if over || !self.counts(pid, step, &detail) {
                     return;
                 }
                 self.steps += 1;
-                if self.steps == self.nth {
+                if self.steps == self.nth || (lasts && self.steps > self.nth) {
                     self.strike(pid, step);
                 }
             }
-            (Call::Ends, Some((failing, error))) if failing == pid => {
+            Call::Ends => {
+                let Some(error) = self.failing.remove(&pid) else { return };
                 // What the kernel answers with is minus the error.
                 let answer = -i64::from(error);
                 poke(pid, offset_of!(libc::user_regs_struct, rax), answer.cast_unsigned());
-                self.failing = None;
-                self.let_go();
+                if !lasts {
+                    self.let_go();
+                }
             }
-            (Call::Begins(..) | Call::Ends, _) => {}
         }
     }
 
     /// Whether a call is a step: reading is none, nor is waking another thread.
     fn counts(&self, pid: pid_t, (number, ..): Step, arguments: &[u64; 6]) -> bool {
         const WRITES: u64 = (libc::O_CREAT | libc::O_WRONLY | libc::O_RDWR).unsigned_abs() as u64;
+        if self.fault == Fault::NoProcesses {
+            return MAKES_PROCESS.contains(&number);
+        }
         match number {
             libc::SYS_openat => arguments[2] & WRITES != 0,
             libc::SYS_write | libc::SYS_writev => {
@@ -276,7 +286,8 @@ impl Tracer {
     fn strike(&mut self, pid: pid_t, (_, name, error): Step) {
         let process = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         let group = group_of(pid);
-        self.struck = Some(format!("{name} of {} ({pid} of {group})", process.trim()));
+        let struck = format!("{name} of {} ({pid} of {group})", process.trim());
+        self.struck.get_or_insert(struck);
         match self.fault {
             Fault::Kill => {
                 let group = rustix::process::Pid::from_raw(group).expect("a process id");
@@ -284,10 +295,10 @@ impl Tracer {
                 killed.expect("it is stopped, so it is there");
                 self.let_go();
             }
-            Fault::Fail => {
+            Fault::Fail | Fault::NoProcesses => {
                 // The kernel knows no such call and does nothing; the answer is put in at its end.
                 poke(pid, offset_of!(libc::user_regs_struct, orig_rax), u64::MAX);
-                self.failing = Some((pid, error));
+                self.failing.insert(pid, error);
             }
         }
     }

@@ -177,6 +177,26 @@ impl Around {
 }
 
 #[test]
+fn without_process_ids_nothing_is_half_made() {
+    let Some(mut instance) = Instance::without_daemon() else { return };
+    let Some(around) = Around::new("pids", &instance) else { return };
+    around.start(&mut instance);
+    instance.ok(&["run", "--rm", "demo", "true"]);
+    // From none at all to enough; each start needs the most at another moment.
+    for more in 0..5 {
+        around.set("pids.max", &(around.get("pids.current") + more).to_string());
+        let ran = attempt(&instance, RUN);
+        around.set("pids.max", "max");
+        let words = ["Resource temporarily unavailable", "run out of processes"];
+        assert!(ran.code == 0 || words.iter().any(|it| ran.err.contains(it)), "{ran:?}");
+        assert!(instance.has_daemon(), "{more} more: {}", instance.daemon_log());
+        instance.wait_until_agreed("with process ids again");
+    }
+    well(&mut instance, "with process ids again");
+    around.end();
+}
+
+#[test]
 fn without_descriptors_nothing_is_half_made() {
     let Some(mut instance) = Instance::start() else { return };
     instance.ok(&["run", "--rm", "demo", "true"]);

@@ -12,6 +12,7 @@ use crate::{
     Create, EngineError, NamespaceMode, NetworkMode,
     engine::Shared,
     gather::{self, Start},
+    pool,
     spec::{self, Facts},
     step::{AskId, Effect, Event, Maybe, Resource, Run},
 };
@@ -386,7 +387,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
     doing: &'static str,
     work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
 ) -> Result<T, EngineError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(EngineError::Failed { doing }))
+    pool::run(work).await.unwrap_or(Err(EngineError::Failed { doing }))
 }
 
 /// Waits for a driver until its deadline and a little longer.

@@ -148,7 +148,7 @@ fn state_word(state: &State) -> ContainerState {
         | Phase::Idle
         | Phase::Backoff
         | Phase::Starting { .. }
-        | Phase::Clearing(Cleared::Failed(_) | Cleared::Leftover) => {
+        | Phase::Clearing(Cleared::Failed(_) | Cleared::Leftover | Cleared::Late) => {
             idle_word(state.exit.is_some())
         }
         Phase::Removing | Phase::Gone => ContainerState::Removing,

@@ -199,8 +199,7 @@ impl Next {
     pub(super) fn begin_start(&mut self) {
         self.state.error = None;
         self.state.trouble = None;
-        let left = self.state.held.keys().any(|resource| *resource != Resource::Directory);
-        if left {
+        if self.state.holds_of_a_run() {
             self.state.phase = Phase::Clearing(Cleared::Leftover);
             self.clear();
         } else {

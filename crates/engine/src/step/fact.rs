@@ -184,6 +184,9 @@ impl Next {
                 let exit = self.state.exit.as_ref();
                 if exit.is_some_and(|exit| self.state.restarts.at_daemon_start(exit)) {
                     self.begin_again();
+                } else if self.state.holds_of_a_run() {
+                    self.state.phase = Phase::Clearing(Cleared::Late);
+                    self.clear();
                 }
             }
             (
@@ -290,6 +293,8 @@ impl Next {
                 self.not_started();
             }
             (Cleared::Leftover, None) => self.begin_start(),
+            (Cleared::Late, _) if self.awaits(Question::Start) => self.begin_user_start(),
+            (Cleared::Late, _) => {}
             (Cleared::Ended, _) if self.awaits(Question::Start) => self.begin_user_start(),
             (Cleared::Ended, _) if auto_remove => self.begin_remove(),
             (Cleared::Ended, _) => {

@@ -87,7 +87,7 @@ async fn a_shim_that_does_not_answer_costs_the_container_not_the_daemon() {
 }
 
 #[tokio::test]
-async fn what_an_earlier_daemon_could_not_clear_away_is_cleared_before_the_next_start() {
+async fn what_an_earlier_daemon_could_not_clear_away_is_cleared_by_the_next() {
     let world = World::new();
     let engine = world.engine().await;
     engine.run(named("web", &["sleep"]), None, None).await.unwrap();
@@ -101,6 +101,8 @@ async fn what_an_earlier_daemon_could_not_clear_away_is_cleared_before_the_next_
     world.fake.heal();
     let engine = world.engine().await;
     assert_eq!(engine.inspect("web").unwrap().state.state, ContainerState::Exited);
+    soon("it is cleared away", || world.fake.sandboxes().is_empty()).await;
+    soon("its lease is given back", || world.networks.plugged().is_empty()).await;
     engine.start("web", None, None).await.unwrap();
     engine.remove("web", FORCE).await.unwrap();
     world.assert_clean().await;

@@ -191,5 +191,7 @@ async fn leave(connection: &Connection, by: Deadline) -> Result<(), DriverError>
 }
 
 fn no_shim(why: &str) -> DriverError {
-    DriverError::Unreachable { why: format!("the fork server gives no shim: {why}") }
+    // It cannot say why, for it talks to nobody: the kernel gave it no process.
+    let hint = "has the host run out of processes or memory?";
+    DriverError::Unreachable { why: format!("the fork server gives no shim ({hint}): {why}") }
 }
