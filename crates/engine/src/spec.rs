@@ -113,6 +113,7 @@ pub(crate) fn process(
         stdin: config.stdin,
         stdin_once: config.stdin_once,
         log: facts.log.clone(),
+        whole: false,
     })
 }
 
@@ -156,6 +157,7 @@ pub(crate) fn exec(
         // Whoever starts an exec is the only one who writes to it.
         stdin_once: true,
         log: None,
+        whole: false,
     })
 }
 

@@ -14,7 +14,7 @@ use sys::clone::Child;
 use tokio::{io::unix::AsyncFd, sync::watch, task::JoinHandle};
 use workload::{DriverError, Exit, ExitStatus, Pending, Process, Signal, TerminalSize};
 
-use crate::descriptor;
+use crate::{descriptor, tree};
 
 /// A process of a sandbox.
 #[derive(Debug)]
@@ -36,14 +36,21 @@ impl LinuxProcess {
         keeper: Keeper,
         terminal: Option<OwnedFd>,
         cgroup: Cgroup,
+        whole: bool,
     ) -> Result<Arc<LinuxProcess>, DriverError> {
         let pidfd = descriptor::watch(child.pidfd)
             .map_err(|error| DriverError::step("watch the process", &error))?;
         let (pidfd, keeper) = (Arc::new(pidfd), Arc::new(keeper));
         let (tell, exit) = watch::channel(None);
         let kills = cgroup.oom_kills().unwrap_or(0);
-        let reaper =
-            Reaper { pidfd: Arc::clone(&pidfd), keeper: Arc::clone(&keeper), cgroup, kills };
+        let session = whole.then_some(child.pid);
+        let reaper = Reaper {
+            pidfd: Arc::clone(&pidfd),
+            keeper: Arc::clone(&keeper),
+            cgroup,
+            kills,
+            session,
+        };
         let reaper = tokio::spawn(async move {
             let exit = reaper.run().await;
             // Nobody may be left who waits.
@@ -91,6 +98,8 @@ struct Reaper {
     cgroup: Cgroup,
     /// Processes killed for want of memory before this one started.
     kills: u64,
+    /// The session that it leads and that a signal ends with it.
+    session: Option<u32>,
 }
 
 impl Reaper {
@@ -105,6 +114,7 @@ impl Reaper {
     async fn status(&self) -> ExitStatus {
         loop {
             let Ok(mut ready) = self.pidfd.readable().await else { return ExitStatus::Lost };
+            self.end_session();
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
             match waitid(WaitId::PidFd(self.pidfd.as_fd()), options) {
                 Ok(Some(status)) => return exit_status(status),
@@ -112,6 +122,21 @@ impl Reaper {
                 Err(rustix::io::Errno::INTR) => {}
                 Err(_) => return ExitStatus::Lost,
             }
+        }
+    }
+}
+
+impl Reaper {
+    /// Kills what is left of its session, if a signal has ended it.
+    fn end_session(&self) {
+        let Some(leader) = self.session else { return };
+        // It stays a zombie while its session is looked at, so that its number stays its own.
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let ended = waitid(WaitId::PidFd(self.pidfd.as_fd()), look).ok().flatten();
+        if ended.is_some_and(|status| status.terminating_signal().is_some())
+            && let Err(failure) = tree::kill_session(leader)
+        {
+            tracing::warn!(error = %failure, "something that a process left goes on");
         }
     }
 }

@@ -168,7 +168,8 @@ impl LinuxSandbox {
             self.mounts().extend(mounts.map(OwnedFd::from));
         }
         let id = spec.id.clone();
-        let process = LinuxProcess::new(spec.id, child, keeper, terminal, self.cgroup.clone())?;
+        let process =
+            LinuxProcess::new(spec.id, child, keeper, terminal, self.cgroup.clone(), spec.whole)?;
         self.processes().insert(id, Entry { process: Arc::clone(&process), container });
         Ok(process as Arc<dyn Process>)
     }

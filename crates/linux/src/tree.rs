@@ -6,7 +6,10 @@
 //!
 //! Source: proc_pid_stat(5).
 
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
 
 use base::ByteSize;
 use rustix::{
@@ -15,11 +18,15 @@ use rustix::{
 };
 use workload::{CpuUsage, DriverError, MemoryUsage, Usage};
 
+/// How often the processes of a session are looked for while they go on forking.
+const ROUNDS_MAX: usize = 100;
+
 /// What `/proc/PID/stat` says of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stat {
     pid: u32,
     parent: u32,
+    session: u32,
     ended: bool,
     /// Clock ticks, those of children that were waited for included.
     user_ticks: u64,
@@ -38,13 +45,39 @@ pub(crate) fn pids() -> Vec<u32> {
 /// # Errors
 /// What the kernel says of one that is there.
 pub(crate) fn kill() -> Result<(), DriverError> {
+    kill_those(pids)
+}
+
+/// Kills what is left of the session that this process led. It must have ended and not been
+/// waited for: until then nobody else can have its number.
+///
+/// # Errors
+/// What the kernel says of one that is there.
+pub(crate) fn kill_session(leader: u32) -> Result<(), DriverError> {
+    let members = || -> Vec<u32> {
+        living().filter(|stat| stat.session == leader).map(|stat| stat.pid).collect()
+    };
+    let mut killed = BTreeSet::new();
+    for _ in 0..ROUNDS_MAX {
+        let found = members();
+        if found.iter().all(|pid| killed.contains(pid)) {
+            // What was killed cannot fork any more, and nobody else is there.
+            break;
+        }
+        kill_those(members)?;
+        killed.extend(found);
+    }
+    Ok(())
+}
+
+fn kill_those(list: impl Fn() -> Vec<u32>) -> Result<(), DriverError> {
     let open = |pid: u32| {
         let number = Pid::from_raw(i32::try_from(pid).ok()?)?;
         Some((pid, pidfd_open(number, PidfdFlags::empty()).ok()?))
     };
-    let opened: Vec<_> = pids().into_iter().filter_map(open).collect();
+    let opened: Vec<_> = list().into_iter().filter_map(open).collect();
     // Who is listed after its descriptor was opened is who was meant.
-    let still = pids();
+    let still = list();
     for (pid, process) in opened.iter().filter(|(pid, _)| still.contains(pid)) {
         match pidfd_send_signal(process, Signal::KILL) {
             Ok(()) | Err(Errno::SRCH) => {}
@@ -112,6 +145,7 @@ fn parse(text: &str) -> Option<Stat> {
     Some(Stat {
         pid: pid.parse().ok()?,
         parent: u32::try_from(number(4)?).ok()?,
+        session: u32::try_from(number(6)?).ok()?,
         ended: matches!(fields.first(), Some(&"Z" | &"X")),
         user_ticks: number(14)? + number(16)?,
         system_ticks: number(15)? + number(17)?,
@@ -132,6 +166,7 @@ mod tests {
         let expected = Stat {
             pid: 7,
             parent: 5,
+            session: 7,
             ended: false,
             user_ticks: 24,
             system_ticks: 26,

@@ -60,6 +60,10 @@ pub struct ProcessSpec {
     /// Where its output is recorded, `None` for nowhere.
     #[serde(default)]
     pub log: Option<LogSpec>,
+    /// Whether a signal that ends it ends what it has started too, as far as that stayed in its
+    /// session (setsid(2)). Otherwise what a process leaves behind goes on.
+    #[serde(default)]
+    pub whole: bool,
 }
 
 /// Descriptors that go with a [`ProcessSpec`].

@@ -152,13 +152,13 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return ExitCode::from(tell_usage(&error, &args)),
     };
-    let passes_codes = cli.command.passes_codes();
+    let codes = cli.command.codes();
     let result = cli.global.endpoint().and_then(|endpoint| command::run(cli.command, &endpoint));
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             tell(&error);
-            ExitCode::from(if passes_codes { error.run_code() } else { error.code() })
+            ExitCode::from(codes(&error))
         }
     }
 }

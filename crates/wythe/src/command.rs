@@ -189,16 +189,22 @@ pub(crate) struct Words {
 }
 
 impl Command {
-    /// Whether its exit code is a container's, so that our own failures take 125 and above.
-    pub(crate) fn passes_codes(&self) -> bool {
-        use ClientCommand::{Exec, Run};
-        matches!(self, Command::Client(Run(_) | Exec(_)))
-            || matches!(
-                self,
-                Command::Container(
-                    container::ContainerCommand::Run(_) | container::ContainerCommand::Exec(_)
-                )
-            )
+    /// Which exit code stands for which of its failures.
+    pub(crate) fn codes(&self) -> fn(&CliError) -> u8 {
+        use container::ContainerCommand as Long;
+        let of_run = matches!(
+            self,
+            Command::Client(ClientCommand::Run(_)) | Command::Container(Long::Run(_))
+        );
+        let of_exec = matches!(
+            self,
+            Command::Client(ClientCommand::Exec(_)) | Command::Container(Long::Exec(_))
+        );
+        match (of_run, of_exec) {
+            (true, _) => CliError::run_code,
+            (_, true) => CliError::exec_code,
+            (false, false) => CliError::code,
+        }
     }
 }
 

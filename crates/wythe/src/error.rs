@@ -91,7 +91,19 @@ impl CliError {
         }
     }
 
-    /// The exit code of commands that pass on a container's: 125 for our own failures, 126 and
+    /// The exit code of `exec`, which passes on a command's: 126 and 127 for one that cannot be run
+    /// or is not there, and 1 where there is no container to run it in, as with any command.
+    ///
+    /// Source: docker/cli v28, `cli/command/container/exec.go`: the daemon's errors are returned
+    /// as they are.
+    pub(crate) fn exec_code(&self) -> u8 {
+        match self.run_code() {
+            code @ (126 | 127) => code,
+            _ => self.code(),
+        }
+    }
+
+    /// The exit code of `run`, which passes on a container's: 125 for our own failures, 126 and
     /// 127 for a command that cannot be run or is not there.
     ///
     /// Source: Docker's documentation, `docker run`, "Exit status".

@@ -34,6 +34,65 @@ fn exit_codes_are_dockers() {
     assert_eq!(run(&["--isolation", "vm", "demo"]).code, 125);
     assert_eq!(instance.run(&["run", "--no-such-flag", "demo"]).code, 125);
     assert_eq!(instance.ok(&["ps", "-aq"]), "", "a run that failed leaves no container");
+
+    for words in [
+        &["exec", "nobody", "true"][..],
+        &["container", "exec", "nobody", "true"],
+        &["start", "nobody"],
+        &["start", "-a", "nobody"],
+        &["stop", "nobody"],
+        &["kill", "nobody"],
+        &["rm", "nobody"],
+        &["logs", "nobody"],
+        &["top", "nobody"],
+        &["wait", "nobody"],
+        &["attach", "nobody"],
+    ] {
+        let ran = instance.run(words);
+        let why = "Error response from daemon: No such container: nobody";
+        assert!(ran.code == 1 && ran.err.contains(why), "{words:?}: {ran:?}");
+    }
+    instance.ok(&["create", "--network", "none", "--name", "idle", "demo"]);
+    let ran = instance.run(&["exec", "idle", "true"]);
+    let why = "Error response from daemon: container idle is not running";
+    assert!(ran.code == 1 && ran.err.contains(why), "{ran:?}");
+    instance.ok(&["run", "-d", "--network", "none", "--name", "up", "demo", "sleep", "infinity"]);
+    assert_eq!(instance.run(&["exec", "up", "no-such-command"]).code, 127);
+    assert_eq!(instance.run(&["exec", "up", "/etc/passwd"]).code, 126);
+    instance.ok(&["pause", "up"]);
+    let ran = instance.run(&["exec", "up", "true"]);
+    assert!(ran.code == 1 && ran.err.contains("is paused"), "{ran:?}");
+    instance.ok(&["unpause", "up"]);
+}
+
+#[test]
+fn top_takes_the_options_of_the_hosts_ps() {
+    let Some(instance) = Instance::start() else { return };
+    let run = ["run", "-d", "--network", "none", "--name", "web", "demo", "sleep", "1000"];
+    instance.ok(&run);
+    let pid = instance.inspect("web", "{{.State.Pid}}");
+    for options in
+        [&["-eo", "pid,args"][..], &["-o", "pid,args"], &["-e", "-o", "pid", "-o", "args"]]
+    {
+        let table = instance.ok(&[&["top", "web"], options].concat());
+        let (heading, line) = table.split_once('\n').expect("a heading and a line");
+        assert!(heading.starts_with("PID") && heading.ends_with("COMMAND"), "{table}");
+        let (first, rest) = line.split_once(' ').expect("two columns");
+        assert_eq!((first, rest.trim()), (pid.as_str(), "sleep 1000"), "{table}");
+    }
+    for (options, said) in [
+        (&["-eo", "comm"][..], "PID"),
+        (&["-o", "ppid=PID"], "not allowed"),
+        (&["--no-such-option"], "ps failed"),
+    ] {
+        let ran = instance.run(&[&["top", "web"], options].concat());
+        assert!(ran.code == 1 && ran.err.contains(said), "{ran:?}");
+    }
+    let mut without = instance.command(&["top", "web", "-ef"]);
+    without.env("PATH", instance.path("nowhere"));
+    let output = without.output().expect("it runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("the host has no ps"), "{said}");
 }
 
 #[test]

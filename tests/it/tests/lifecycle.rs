@@ -110,13 +110,18 @@ fn a_check_that_takes_too_long_is_killed_and_one_can_be_turned_off() {
         "--health-timeout",
         "100ms",
         "--health-cmd",
-        "exec sleep 1000",
+        "sleep 1000 & sleep 1001",
     ];
     instance.ok(&[&all[..], &flags, &["demo", "sleep", "infinity"]].concat());
     let health = || instance.inspect("slow", "{{.State.Health.Status}}");
     wait_until("it is unhealthy", || health() == "unhealthy");
     let output = instance.inspect("slow", "{{(index .State.Health.Log 0).Output}}");
     assert!(output.starts_with("Health check exceeded timeout (100ms)"), "{output}");
+    // What a check had started went with it: three have been, and of one at most there is more
+    // than its end (two words in its shell's line, and a line for each of its children).
+    wait_until("one check's processes are there at most", || {
+        instance.ok(&["top", "slow"]).matches("sleep 100").count() <= 4
+    });
     let off = ["run", "-d", "--network", "none", "--name", "off", "--no-healthcheck", "demo"];
     instance.ok(&off);
     assert_eq!(instance.inspect("off", "{{json .Config.Healthcheck.Test}}"), "[\"NONE\"]");

@@ -132,7 +132,8 @@ impl Actor {
         let left = std::mem::replace(&mut checks.left, true);
         let exec = ExecCreate { command, ..ExecCreate::default() };
         let spec =
-            spec::exec(&self.entry.id, NAME, &self.record.config, &exec, &self.shared.host.facts());
+            spec::exec(&self.entry.id, NAME, &self.record.config, &exec, &self.shared.host.facts())
+                .map(|spec| ProcessSpec { whole: true, ..spec });
         self.tasks.spawn(async move {
             let began = clock::Timestamp::now();
             let (code, output, ended) = match probe(&*sandbox, spec, check.timeout(), left).await {

@@ -33,13 +33,13 @@ impl Engine {
         .await
     }
 
-    /// How large these containers are. One that has gone meanwhile is left out.
+    /// How large these containers are. One that is not there, or not any more, is left out.
     ///
     /// # Errors
-    /// [`EngineError::NoSuchContainer`].
+    /// [`EngineError`] if the engine closes.
     pub async fn container_sizes(&self, who: &[String]) -> Result<Vec<ContainerSize>, EngineError> {
-        let ids = who.iter().map(|who| Ok(self.find(who)?.id.clone()));
-        let ids = ids.collect::<Result<Vec<_>, EngineError>>()?;
+        let ids =
+            who.iter().filter_map(|who| Some(self.find(who).ok()?.id.clone())).collect::<Vec<_>>();
         self.with("counting what containers hold", move |shared| Ok(sizes(shared, &ids))).await
     }
 

@@ -58,6 +58,7 @@ fn process(root: ProcessRoot) -> ProcessSpec {
         stdin: false,
         stdin_once: false,
         log: None,
+        whole: false,
     }
 }
 

@@ -107,6 +107,7 @@ impl Fixture {
                 stdin: false,
                 stdin_once: false,
                 log: None,
+                whole: false,
             },
             home,
         })

@@ -155,3 +155,28 @@ fn usage_counts_processes_and_interfaces() {
         assert_eq!(sandbox.host_pids().await.unwrap().len(), 1);
     });
 }
+
+#[test]
+fn a_signal_ends_what_an_exec_started_where_that_is_wanted() {
+    let Some(fixture) = Fixture::new() else { return };
+    for whole in [true, false] {
+        with_container(&fixture, async |sandbox| {
+            let count = async || sandbox.host_pids().await.unwrap().len();
+            // One of its children is an orphan before it is killed.
+            let script = "sleep 1000 & (sleep 1000 &); while :; do sleep 1000; done";
+            let spec = ProcessSpec { whole, ..fixture.exec("probe", script) };
+            let process = sandbox.spawn(spec, Streams::default(), soon()).await.unwrap();
+            while count().await < 5 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            process.signal(workload::Signal::KILL).await.unwrap();
+            let killed = ExitStatus::Signal(workload::Signal::KILL);
+            assert_eq!(process.wait().await.status, killed);
+            let left = if whole { 1 } else { 4 };
+            while count().await > left {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            assert_eq!(count().await, left);
+        });
+    }
+}

@@ -367,5 +367,6 @@ pub(crate) fn script(root: &Path, id: &str, script: &str) -> ProcessSpec {
         stdin: false,
         stdin_once: false,
         log: Some(log),
+        whole: false,
     }
 }

@@ -1,8 +1,7 @@
 //! `ps`: the containers there are.
 
-use api::{Client, ClientError};
 use base::clock::Timestamp;
-use engine::{ContainerSize, ContainerState, Summary};
+use engine::{ContainerState, Summary};
 
 use crate::{
     connect::Endpoint,
@@ -60,7 +59,10 @@ impl Args {
             return Ok(0);
         }
         let now = Timestamp::now();
-        let sizes = if self.counts() { sizes(&mut client, &containers).await? } else { Vec::new() };
+        let sizes = match self.counts() {
+            true => client.container_sizes(ids(&containers)).await?,
+            false => Vec::new(),
+        };
         let size = |container: &Summary| sizes.iter().find(|size| size.id == container.id);
         let row = |c: &Summary| row::row(c, size(c), self.no_trunc, now);
         let rows: Vec<_> = containers.iter().map(row).collect();
@@ -103,18 +105,6 @@ impl Args {
     }
 }
 
-/// Their sizes, asked for one by one: containers may go meanwhile.
-async fn sizes(
-    client: &mut Client,
-    containers: &[Summary],
-) -> Result<Vec<ContainerSize>, CliError> {
-    let mut sizes = Vec::new();
-    for container in containers {
-        match client.container_sizes(vec![container.id.to_string()]).await {
-            Ok(size) => sizes.extend(size),
-            Err(ClientError::Refused(_)) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(sizes)
+fn ids(containers: &[Summary]) -> Vec<String> {
+    containers.iter().map(|container| container.id.to_string()).collect()
 }

@@ -1,4 +1,8 @@
 //! `top`: the processes of a container, as the host sees them.
+//!
+//! What `ps -ef` shows is read from /proc and needs no ps; other options are the host's ps's.
+
+mod ps;
 
 use std::{collections::BTreeMap, fs, time::Duration};
 
@@ -15,19 +19,18 @@ pub(crate) struct Args {
     /// Which container
     #[arg(value_name = "CONTAINER")]
     container: String,
-    /// Options of ps(1)
+    /// Options of the host's ps(1)
     #[arg(value_name = "ps OPTIONS", trailing_var_arg = true, allow_hyphen_values = true)]
     options: Vec<String>,
 }
 
 impl Args {
     pub(super) async fn run(self, to: &Endpoint) -> Result<u8, CliError> {
-        if let Some(option) = self.options.first() {
-            let why =
-                format!("'wythe top … {option}' is not built yet: top shows ps -ef's columns");
-            return Err(CliError::Unbuilt(why));
-        }
         let pids = to.connect().await?.host_pids(&self.container).await?;
+        if !self.options.is_empty() {
+            output::print(&table::align(&ps::table(&self.options, &pids)?))?;
+            return Ok(0);
+        }
         let users = users(&fs::read_to_string("/etc/passwd").unwrap_or_default());
         let host = Host::read(&users)?;
         let mut text = "UID\tPID\tPPID\tC\tSTIME\tTTY\tTIME\tCMD\n".to_owned();

@@ -156,6 +156,7 @@ fn process(id: ProcessId, root: ProcessRoot, args: Vec<String>) -> ProcessSpec {
         stdin: false,
         stdin_once: false,
         log: None,
+        whole: false,
     }
 }
 

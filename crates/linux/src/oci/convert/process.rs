@@ -59,6 +59,7 @@ pub(crate) fn process(
         stdin: true,
         stdin_once: false,
         log: None,
+        whole: false,
     })
 }
 
