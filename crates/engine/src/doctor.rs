@@ -97,7 +97,7 @@ impl Engine {
             findings.extend(new.into_iter().filter(|finding| seen.insert(finding.subject.clone())));
         }
         let of_host = Arc::clone(shared);
-        findings.extend(blocking("looking at the host", move || Ok(host(&of_host))).await?);
+        findings.extend(blocking("looking at the host", move || Ok(host(&of_host, repair))).await?);
         let mut suspects = look(shared).await?;
         if !suspects.is_empty() {
             tokio::time::sleep(MOMENT).await;
@@ -194,9 +194,9 @@ async fn clear_sandbox(
 }
 
 /// What only the engine knows of this host.
-fn host(shared: &Shared) -> Vec<Finding> {
+fn host(shared: &Shared, repair: bool) -> Vec<Finding> {
     let mut findings = shared.images.findings();
-    findings.push(shared.networks.finding());
+    findings.extend(shared.networks.findings(repair));
     findings.push(room(&shared.config.data));
     findings.push(descriptors());
     findings

@@ -1,5 +1,7 @@
 //! The default bridge: made when the first container needs it, gone when there is none.
 
+mod findings;
+mod keeper;
 mod leaving;
 
 use std::{
@@ -18,7 +20,7 @@ use std::{
 use base::ContainerId;
 use net::{
     Admission, Endpoint, Forward, Host, InterfaceName, Ipv4Net, Ipv6Net, Leases, Network,
-    NetworkError, PortRange, PublishedPort, Reservation,
+    NetworkError, PortRange, PublishedPort, Reservation, Watching,
 };
 use tracing::{debug, warn};
 use workload::Finding;
@@ -74,8 +76,9 @@ pub(crate) trait Networks: Debug + Send + Sync {
     /// [`EngineError::Network`].
     fn remove_stray(&self, cable: &InterfaceName) -> Result<(), EngineError>;
 
-    /// Whether containers can be plugged in on this host.
-    fn finding(&self) -> Finding;
+    /// Whether containers can be plugged in on this host, and whether what they are plugged into
+    /// is whole; with `repair` it is made whole first.
+    fn findings(&self, repair: bool) -> Vec<Finding>;
 
     /// What the host's own rules say of a published port that leads to `inside`.
     ///
@@ -135,7 +138,7 @@ struct State {
 impl State {
     fn set_up(&mut self, network: Network, leases: Leases) {
         self.bridges += 1;
-        self.up = Some(Up { number: self.bridges, network, leases });
+        self.up = Some(Up { number: self.bridges, network, leases, watching: None });
     }
 }
 
@@ -146,6 +149,8 @@ struct Up {
     number: u64,
     network: Network,
     leases: Leases,
+    /// Somebody keeps it whole.
+    watching: Option<Watching>,
 }
 
 #[derive(Debug)]
@@ -203,6 +208,7 @@ impl HostNetworks {
             let leases = Leases::new(network.subnet, network.gateway);
             state.left = None;
             state.set_up(network, leases);
+            self.watch_over(host, &mut state);
         }
         let up = state.up.as_mut().expect("it was put there above");
         let (address, network) = (up.leases.allocate()?, up.network.clone());
@@ -224,7 +230,7 @@ impl HostNetworks {
         let attachment = match host.attach(network, &endpoint) {
             // Somebody removed our bridge; it is made anew.
             Err(NetworkError::NotABridge(_)) => {
-                host.ensure_network(network)?;
+                keeper::mend(host, &self.lock())?;
                 host.attach(network, &endpoint)?
             }
             other => other?,
@@ -329,6 +335,7 @@ impl Networks for HostNetworks {
             state.plugged.insert(id.clone(), Plugged { address, ports });
         }
         state.set_up(network, leases);
+        self.watch_over(host, &mut state);
         publish(host, &state)?;
         drop(state);
         // What the last daemon did not come to take away.
@@ -362,19 +369,8 @@ impl Networks for HostNetworks {
         Ok(self.host()?.remove_cable(cable)?)
     }
 
-    fn finding(&self) -> Finding {
-        let tried = self.host().and_then(|host| Ok(host.try_rules()?));
-        let subject = "network".to_owned();
-        match tried {
-            Ok(()) => {
-                let detail = format!("nftables takes our rules; the bridge is {}", self.bridge);
-                Finding { subject, works: true, detail, mend: None }
-            }
-            Err(failure) => {
-                let mend = "run as root on a kernel with nf_tables and nft_nat".to_owned();
-                Finding { subject, works: false, detail: chain(&failure), mend: Some(mend) }
-            }
-        }
+    fn findings(&self, repair: bool) -> Vec<Finding> {
+        findings::all(self, repair)
     }
 
     fn remove_unused(&self) -> Result<(), EngineError> {
@@ -395,6 +391,12 @@ impl Networks for HostNetworks {
 }
 
 impl HostNetworks {
+    fn watch_over(&self, host: &Arc<Host>, state: &mut State) {
+        if let Some(up) = &mut state.up {
+            up.watching = keeper::keep(host, &self.state, up);
+        }
+    }
+
     fn network_of(&self, view: &NetworkView) -> Option<Network> {
         let subnet = Ipv4Net::containing(view.address?, view.prefix)?;
         let gateway = view.gateway?;
@@ -424,16 +426,18 @@ fn claim(
 /// Writes the whole wanted state.
 fn publish(host: &Host, state: &State) -> Result<(), EngineError> {
     let Some(up) = &state.up else { return Ok(()) };
-    let forwards: Vec<Forward> = state
-        .plugged
-        .values()
-        .flat_map(|plugged| {
-            let address6 = up.network.ipv6_of(plugged.address);
-            plugged.ports.iter().filter_map(move |port| port.forward(plugged.address, address6))
-        })
-        .collect();
-    host.publish(&[&up.network], &forwards)?;
+    host.publish(&[&up.network], &forwards(state))?;
     Ok(())
+}
+
+/// The ways from published ports to containers.
+fn forwards(state: &State) -> Vec<Forward> {
+    let of = |plugged: &Plugged| {
+        let (address, ports) = (plugged.address, plugged.ports.iter());
+        let address6 = state.up.as_ref().and_then(|up| up.network.ipv6_of(address));
+        ports.filter_map(|port| port.forward(address, address6)).collect::<Vec<_>>()
+    };
+    state.plugged.values().flat_map(of).collect()
 }
 
 fn published(port: &PortRequest) -> PublishedPort {

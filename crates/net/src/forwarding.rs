@@ -81,6 +81,11 @@ pub(crate) fn turn_on(ipv6: bool) -> io::Result<Changed> {
     Ok(changed)
 }
 
+/// Whether it is on.
+pub(crate) fn is_on(ipv6: bool) -> io::Result<bool> {
+    Ok(read(IPV4)? != "0" && (!ipv6 || read(IPV6)? != "0"))
+}
+
 /// Puts back what was changed. Interfaces that are gone meanwhile do not matter.
 pub(crate) fn put_back(changed: &Changed) -> io::Result<()> {
     if changed.ipv4 {

@@ -115,7 +115,12 @@ impl Host {
         };
         let ((links, removals), table, families, ipv6) =
             run_in(namespace.as_ref(), open).map_err(NetworkError::Open)?;
-        let table = Mutex::new(Table { name: table_name.to_owned(), socket: table, says: None });
+        let table = Mutex::new(Table {
+            name: table_name.to_owned(),
+            socket: table,
+            says: None,
+            doubted: false,
+        });
         let (links, removals) = (Mutex::new(links), Mutex::new(removals));
         let spare = Mutex::default();
         Ok(Host { namespace, links, removals, table, spare, families, ipv6, outside: None })

@@ -8,6 +8,7 @@
 //! port lease subnet interface files   pure: what was asked for, what is taken, what it is called
 //! link nft table                      pure: what to say to the kernel
 //! host spare publish quiet forwarding reserve conntrack  says it
+//! watch whole                        hears what others did to it, and mends it
 //! ```
 //!
 //! Knows no containers, no images and no drivers: an endpoint is an id, an address and the
@@ -33,6 +34,8 @@ mod spare;
 mod subnet;
 mod subnet6;
 mod table;
+mod watch;
+mod whole;
 mod why;
 
 pub use error::NetworkError;
@@ -45,4 +48,6 @@ pub use port::{Forward, PortError, PortRange, Protocol, PublishedPort, parse_pub
 pub use reserve::{Outside, Reservation, ReserveError};
 pub use subnet::{Ipv4Net, SubnetError};
 pub use subnet6::Ipv6Net;
+pub use watch::{Heard, Watch, Watching};
+pub use whole::Fault;
 pub use why::Admission;

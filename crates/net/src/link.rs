@@ -140,6 +140,15 @@ pub(crate) fn add_cable(batch: &mut Batch, cable: &Cable<'_>) {
     });
 }
 
+/// Plugs a cable into a bridge that came after it.
+pub(crate) fn plug_in(batch: &mut Batch, name: &InterfaceName, bridge: u32, families: Families) {
+    batch.message(RTM_NEWLINK, 0, &link_header(0, 0), |a| {
+        a.put_text(IFLA_IFNAME, name.as_str());
+        a.put(IFLA_MASTER, &bridge.to_ne_bytes());
+    });
+    bring_cable_up(batch, name, families);
+}
+
 /// Brings the host's end of a cable up.
 ///
 /// Hairpin mode lets a frame leave by the port it came from, which a container's connection to
@@ -329,6 +338,7 @@ pub(crate) struct Link {
     /// The index of the bridge that it is a port of.
     pub(crate) master: Option<u32>,
     pub(crate) is_bridge: bool,
+    pub(crate) is_up: bool,
     /// What [`set_note`] wrote on it.
     pub(crate) note: Option<String>,
 }
@@ -337,8 +347,9 @@ impl Link {
     /// Reads the body of an `RTM_NEWLINK`.
     pub(crate) fn read(body: &[u8]) -> Option<Link> {
         let index = u32_at(body, 4)?;
+        let is_up = u32_at(body, 8)? & IFF_UP != 0;
         let mut link =
-            Link { index, name: String::new(), master: None, is_bridge: false, note: None };
+            Link { index, name: String::new(), master: None, is_bridge: false, is_up, note: None };
         for (kind, value) in attributes(body.get(16..)?) {
             match kind {
                 IFLA_IFNAME => link.name = text(value),

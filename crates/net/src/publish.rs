@@ -24,6 +24,8 @@ pub(crate) struct Table {
     pub(crate) socket: Socket,
     /// What they say; none if another process wrote them last.
     pub(crate) says: Option<Contents>,
+    /// Somebody else has been at them: they are to be written anew, whatever they said.
+    pub(crate) doubted: bool,
 }
 
 /// Most ports whose flows are asked for one by one.
@@ -176,16 +178,19 @@ impl Table {
         want: &Contents,
     ) -> Result<BTreeSet<Entry>, NetlinkError> {
         let said = self.says.take();
-        let amended = said.as_ref().is_some_and(|said| {
-            // Where this fails, somebody else has changed the tables or removed them.
-            said == want
-                || table::amend(&self.name, said, want)
-                    .is_some_and(|transaction| self.socket.execute(transaction.finish()).is_ok())
-        });
+        let amended = !self.doubted
+            && said.as_ref().is_some_and(|said| {
+                // Where this fails, somebody else has changed the tables or removed them.
+                said == want
+                    || table::amend(&self.name, said, want).is_some_and(|transaction| {
+                        self.socket.execute(transaction.finish()).is_ok()
+                    })
+            });
         if !amended {
             self.socket.execute(table::rewrite(&self.name, known, want).finish())?;
         }
         self.says = Some(want.clone());
+        self.doubted = false;
         Ok(said.map(|said| said.entries).unwrap_or_default())
     }
 }
@@ -225,7 +230,7 @@ pub(crate) fn gate_of(table: &str) -> Gate {
 }
 
 /// The names of the gate's links: what is sent into the one comes out of the other.
-fn gate_names(table: &str) -> [InterfaceName; 2] {
+pub(crate) fn gate_names(table: &str) -> [InterfaceName; 2] {
     /// Longest part of the table's name that leaves room for what follows.
     const STEM_MAX: usize = 11;
     let stem: String = table.chars().take(STEM_MAX).collect();

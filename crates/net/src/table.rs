@@ -32,6 +32,8 @@
 //! its say. On a host whose own forward policy is "drop", its administrator must let the bridges
 //! through.
 
+mod shape;
+
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
@@ -39,6 +41,8 @@ use crate::{
     Forward, InterfaceName, Ipv4Net, Ipv6Net, Network,
     nft::{Chain, DataType, Family, Hook, Register, Set, SetElement, Step, Transaction},
 };
+
+pub(crate) use shape::{Shape, shapes};
 
 /// The name of our tables where nobody says otherwise.
 pub(crate) const TABLE: &str = "wythe";

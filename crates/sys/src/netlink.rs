@@ -11,16 +11,20 @@
 
 #![expect(unsafe_code, reason = "UNSAFETY: netlink socket options, which rustix lacks")]
 
+mod listener;
+
 use std::{fmt, os::fd::AsRawFd, os::fd::OwnedFd};
 
 use rustix::{
     io::Errno,
     net::{
-        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind,
+        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, getsockname,
         netlink::{NETFILTER, SocketAddrNetlink},
         recv, send, socket_with, sockopt,
     },
 };
+
+pub use listener::Listener;
 
 /// Bytes of a message header: length, kind, flags, sequence, port.
 const HEADER: usize = 16;
@@ -242,17 +246,19 @@ impl Socket {
     /// # Errors
     /// What socket(2), bind(2) and setsockopt(2) say.
     pub fn open(family: Family) -> Result<Socket, Errno> {
-        let protocol = match family {
-            Family::Route => None, // NETLINK_ROUTE is 0, a socket's default
-            Family::Netfilter => Some(NETFILTER),
-        };
-        let flags = SocketFlags::CLOEXEC;
-        let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
-        bind(&fd, &SocketAddrNetlink::new(0, 0))?;
+        let fd = open(family)?;
         set_option(&fd, libc::NETLINK_CAP_ACK)?;
         set_option(&fd, libc::NETLINK_EXT_ACK)?;
         let buffer = vec![0; DATAGRAM_MAX].into_boxed_slice();
         Ok(Socket { fd, sequence: 1, buffer })
+    }
+
+    /// The number that the kernel knows it by in its namespace: what it changes bears this number.
+    ///
+    /// # Errors
+    /// What getsockname(2) says.
+    pub fn port(&self) -> Result<u32, Errno> {
+        Ok(SocketAddrNetlink::try_from(getsockname(&self.fd)?)?.pid())
     }
 
     /// Sends a batch and takes its acknowledgement. An empty batch is done at once.
@@ -396,6 +402,16 @@ fn explanation(reply: &Reply<'_>) -> Option<Box<str>> {
     let (_, text) = attributes(reply.body.get(4 + echoed..)?).find(|a| a.0 == NLMSGERR_ATTR_MSG)?;
     let text = text.strip_suffix(&[0]).unwrap_or(text);
     Some(String::from_utf8_lossy(text).into())
+}
+
+fn open(family: Family) -> Result<OwnedFd, Errno> {
+    let protocol = match family {
+        Family::Route => None, // NETLINK_ROUTE is 0, a socket's default
+        Family::Netfilter => Some(NETFILTER),
+    };
+    let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
+    bind(&fd, &SocketAddrNetlink::new(0, 0))?;
+    Ok(fd)
 }
 
 fn set_option(fd: &OwnedFd, option: libc::c_int) -> Result<(), Errno> {

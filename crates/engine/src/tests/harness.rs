@@ -308,9 +308,9 @@ impl Networks for FakeNetworks {
         Ok(net::Admission::default())
     }
 
-    fn finding(&self) -> Finding {
+    fn findings(&self, _: bool) -> Vec<Finding> {
         let (subject, detail) = ("network".to_owned(), "it is in memory".to_owned());
-        Finding { subject, works: true, detail, mend: None }
+        vec![Finding { subject, works: true, detail, mend: None }]
     }
 
     fn remove_unused(&self) -> Result<(), EngineError> {

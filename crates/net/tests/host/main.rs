@@ -4,6 +4,7 @@
 
 mod admission;
 mod spare;
+mod watch;
 mod world;
 
 use std::{

@@ -1,0 +1,91 @@
+//! The default network among others who change the host's rules, links and settings.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Shutdown, TcpStream},
+    process::Command,
+    time::Duration,
+};
+
+use it::{Instance, wait_until};
+
+/// What an HTTP server answers, asked from the host.
+fn fetch(instance: &Instance, address: &str) -> std::io::Result<String> {
+    let address = address.parse().expect("an address");
+    instance.on_network(move || {
+        let mut socket = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+        socket.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+        socket.shutdown(Shutdown::Write)?;
+        let mut text = String::new();
+        socket.read_to_string(&mut text)?;
+        Ok(text)
+    })
+}
+
+fn answers(instance: &Instance, address: &str) -> bool {
+    fetch(instance, address).is_ok_and(|text| text.contains("200 OK"))
+}
+
+/// Runs a command line on the instance's network.
+fn sh(instance: &Instance, line: &str) -> String {
+    let out =
+        instance.on_network(|| Command::new("sh").args(["-c", line]).output().expect("sh runs"));
+    assert!(out.status.success(), "{line}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+#[test]
+fn a_flushed_rule_set_and_a_removed_bridge_come_back_without_a_command() {
+    let Some(instance) = Instance::start() else { return };
+    instance.ok(&["run", "-d", "--name", "web", "-p", "8080:80", "demo", "httpd"]);
+    wait_until("the server answers", || answers(&instance, "127.0.0.1:8080"));
+    let links = instance.links();
+    let bridge = links.iter().find(|link| link.starts_with("wy-")).expect("a bridge").clone();
+    let web = instance.inspect("web", "{{.NetworkSettings.IPAddress}}");
+
+    let rules = instance.rules();
+    sh(&instance, "nft flush ruleset");
+    wait_until("the rules are back", || instance.rules() == rules);
+    wait_until("the port answers again", || answers(&instance, "127.0.0.1:8080"));
+
+    sh(&instance, &format!("ip link del {bridge}"));
+    wait_until("the bridge is back", || instance.links().contains(&bridge));
+    wait_until("the port answers again", || answers(&instance, "127.0.0.1:8080"));
+    let ask = format!("echo 'GET / HTTP/1.0' | nc {web} 80");
+    let asked = instance.ok(&["run", "--rm", "demo", "sh", "-c", &ask]);
+    assert!(asked.contains("200 OK"), "{asked}");
+
+    // Nobody tells of a setting; doctor does.
+    sh(&instance, "echo 0 > /proc/sys/net/ipv4/ip_forward");
+    let text = instance.run(&["doctor"]).out;
+    assert!(text.contains("forwarding is off") && text.contains("doctor --repair"), "{text}");
+    let text = instance.run(&["doctor", "--repair"]).out;
+    assert!(text.contains("mended: forwarding is off"), "{text}");
+    assert_eq!(sh(&instance, "cat /proc/sys/net/ipv4/ip_forward").trim(), "1");
+    instance.remove_all();
+    wait_until("links and rules are gone", || {
+        instance.links() == ["lo"] && instance.rules().is_empty()
+    });
+}
+
+#[test]
+fn a_host_without_ipv6_has_a_network_of_ipv4_alone() {
+    let Some(mut instance) = Instance::without_daemon() else { return };
+    for which in ["all", "default"] {
+        sh(&instance, &format!("echo 1 > /proc/sys/net/ipv6/conf/{which}/disable_ipv6"));
+    }
+    instance.start_daemon();
+    instance.ok(&["run", "-d", "--name", "web", "-p", "8080:80", "demo", "httpd"]);
+    wait_until("the server answers", || answers(&instance, "127.0.0.1:8080"));
+    let six = instance.inspect("web", "{{.NetworkSettings.GlobalIPv6Address}}");
+    assert_eq!(six, "");
+    assert_eq!(instance.ok(&["port", "web"]), "80/tcp -> 0.0.0.0:8080");
+    let inside = instance.ok(&["run", "--rm", "demo", "ip"]);
+    assert!(!inside.contains("fd"), "{inside}");
+    let refused = instance.run(&["run", "--rm", "-p", "[::]:81:80", "demo", "true"]);
+    assert!(refused.err.contains("the container has no IPv6 address"), "{refused:?}");
+    let text = instance.run(&["doctor"]).out;
+    let line = text.lines().find(|line| line.contains("IPv6 ")).expect("a finding");
+    assert!(line.starts_with("none") && line.contains("IPv4 alone"), "{text}");
+}
