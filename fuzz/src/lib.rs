@@ -24,7 +24,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "tar", run: image::tar },
     Target { name: "layer", run: image::layer },
     Target { name: "erofs", run: image::erofs },
@@ -33,6 +33,7 @@ pub const TARGETS: [Target; 13] = [
     Target { name: "oci-config", run: text::oci_config },
     Target { name: "seccomp", run: text::seccomp },
     Target { name: "frame", run: text::frame },
+    Target { name: "ethernet", run: usernet::fuzzing::frame },
     Target { name: "journal", run: text::journal },
     Target { name: "record", run: text::record },
     Target { name: "command-line", run: cli::command_line },

@@ -7,7 +7,7 @@
 //! ```text
 //! port lease subnet interface files   pure: what was asked for, what is taken, what it is called
 //! link nft table                      pure: what to say to the kernel
-//! host spare publish quiet forwarding reserve conntrack  says it
+//! host spare publish quiet forwarding reserve conntrack uplink  says it
 //! watch whole                        hears what others did to it, and mends it
 //! ```
 //!
@@ -34,6 +34,7 @@ mod spare;
 mod subnet;
 mod subnet6;
 mod table;
+mod uplink;
 mod watch;
 mod whole;
 mod why;
@@ -48,6 +49,7 @@ pub use port::{Forward, PortError, PortRange, Protocol, PublishedPort, parse_pub
 pub use reserve::{Outside, Reservation, ReserveError};
 pub use subnet::{Ipv4Net, SubnetError};
 pub use subnet6::Ipv6Net;
+pub use uplink::{Uplink, raise_uplink};
 pub use watch::{Heard, Watch, Watching};
 pub use whole::Fault;
 pub use why::Admission;

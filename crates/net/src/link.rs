@@ -106,6 +106,16 @@ pub(crate) fn bring_bridge_up(batch: &mut Batch, index: u32, mtu: Option<u32>, f
     });
 }
 
+/// Brings a link up that leads out, for IPv4 alone.
+pub(crate) fn bring_uplink_up(batch: &mut Batch, index: u32, mtu: u32, families: Families) {
+    // Addresses first: see `add_gate`.
+    batch.message(RTM_NEWLINK, 0, &link_header(index, 0), |a| {
+        put_mtu(a, Some(mtu));
+        a.nest(IFLA_AF_SPEC, |a| no_ipv6_addresses(a, families));
+    });
+    bring_up(batch, index);
+}
+
 /// A cable between a bridge and the inside of a namespace.
 pub(crate) struct Cable<'a> {
     /// The end on the host.

@@ -17,4 +17,5 @@ pub mod netns;
 pub mod process;
 pub mod seccomp;
 pub mod signal;
+pub mod tap;
 pub mod userns;
