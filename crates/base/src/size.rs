@@ -58,7 +58,8 @@ fn scaled(number: &str, unit: u128) -> Option<u64> {
     u64::try_from(u128::from(whole) * unit + parts * unit / scale).ok()
 }
 
-/// Writes three significant digits in powers of 1024, as `docker stats` does: `1.5GiB`.
+/// Writes at most three significant digits in powers of 1024, cut and not rounded, for messages:
+/// `1.50GiB`, `256MiB`, `15.9EiB`. Tables that look like Docker's have their own way (`1.5GiB`).
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];

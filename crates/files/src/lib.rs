@@ -22,7 +22,7 @@ mod tests;
 
 pub use changes::{Change, ChangeKind, changes};
 pub use layer::{export, layer};
-pub use mount::{Layers, overlay};
+pub use mount::{Layers, overlay, overlay_of};
 pub use pack::pack;
 pub use stat::{stat, stat_local};
 pub use stream::Stream;

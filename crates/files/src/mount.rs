@@ -17,7 +17,7 @@ use rustix::{
     io::{Errno, Result},
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_fd,
-        fsconfig_set_string, fsmount, fsopen,
+        fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
     },
 };
 
@@ -38,8 +38,7 @@ pub struct Layers<'a> {
 /// # Errors
 /// Whatever the kernel says; `EINVAL` for a single layer and nothing to write to.
 pub fn overlay(layers: Layers<'_>) -> Result<OwnedFd> {
-    let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&context, c"source", c"overlay")?;
+    let context = new_overlay()?;
     match layers.lower.iter().try_for_each(|layer| set_path(&context, "lowerdir+", layer)) {
         // Before Linux 6.5 all layers are one string.
         Err(Errno::INVAL) => {
@@ -51,8 +50,42 @@ pub fn overlay(layers: Layers<'_>) -> Result<OwnedFd> {
         set_path(&context, "upperdir", upper)?;
         set_path(&context, "workdir", work)?;
     }
-    fsconfig_create(&context)?;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+    finish(&context)
+}
+
+/// As [`overlay`], of directories that are open: mounts that are nowhere, for instance, which may
+/// be let go of then. The last two are what takes writes, and the scratch directory.
+///
+/// # Errors
+/// Whatever the kernel says; `EINVAL` before Linux 6.13.
+pub fn overlay_of(lower: &[OwnedFd], upper: &OwnedFd, work: &OwnedFd) -> Result<OwnedFd> {
+    let context = new_overlay()?;
+    for layer in lower {
+        fsconfig_set_fd(&context, c"lowerdir+", layer.as_fd())?;
+    }
+    fsconfig_set_fd(&context, c"upperdir", upper.as_fd())?;
+    fsconfig_set_fd(&context, c"workdir", work.as_fd())?;
+    finish(&context)
+}
+
+/// Whatever the kernel was built for, an upper directory holds whole files and no directory that
+/// stands for one of another name: otherwise what a container changed could not be told from its
+/// upper directory alone. Nor is such a note followed that somebody put into a layer.
+fn new_overlay() -> Result<OwnedFd> {
+    let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, c"source", c"overlay")?;
+    fsconfig_set_string(&context, c"redirect_dir", c"nofollow")?;
+    fsconfig_set_string(&context, c"metacopy", c"off")?;
+    if sys::userns::is_confined() {
+        // Only root of the host may set what overlayfs otherwise keeps its notes in. Linux 5.11.
+        fsconfig_set_flag(&context, c"userxattr")?;
+    }
+    Ok(context)
+}
+
+fn finish(context: &OwnedFd) -> Result<OwnedFd> {
+    fsconfig_create(context)?;
+    fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
 
 /// By name, or by descriptor where the name is too long for fsconfig(2).

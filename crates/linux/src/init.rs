@@ -12,7 +12,7 @@
 mod command;
 mod device;
 mod hook;
-mod mount;
+pub(crate) mod mount;
 mod privilege;
 mod root;
 mod terminal;

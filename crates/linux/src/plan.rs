@@ -24,7 +24,7 @@ pub(crate) use self::{
     exec::{Joined, join},
 };
 use crate::{
-    op::{Command, Hook, Op, Slot},
+    op::{Command, Hook, NewMount, Op, Slot},
     sysctl::Parameter,
 };
 
@@ -49,6 +49,8 @@ pub(crate) enum Source {
     Init,
     /// The root file system's mount.
     Root(RootFs),
+    /// A tmpfs that begins with what the root has at its place.
+    CopyUp { target: CString, mount: NewMount },
     /// A detached copy of a mount of the host's.
     Bind { path: PathBuf, recursive: bool, change: Change, travel: Change, idmap: Option<UserMap> },
 }

@@ -4,6 +4,7 @@
 //! fails. The parent makes those for which the child may lack privileges: the root, and binds of
 //! the host's files, with their id maps.
 
+mod copy_up;
 mod root;
 
 use std::{
@@ -63,6 +64,7 @@ fn one(source: &Source, given: &Given) -> std::result::Result<OwnedFd, DriverErr
                 file.map_err(|e| DriverError::step(format!("open {}", path.display()), &e))?;
             Ok(file.into())
         }
+        Source::CopyUp { target, mount } => copy_up::mount(given.root.as_ref(), target, mount),
         Source::Bind { path, recursive, change, travel, idmap } => {
             bind(path, *recursive, *change, *travel, idmap.as_ref())
         }

@@ -178,6 +178,7 @@ fn tmpfs_option(
         "noatime" => flags.noatime = true,
         "nodiratime" => flags.nodiratime = true,
         "strictatime" => flags.strictatime = true,
+        "tmpcopyup" => tmpfs.options.push(option.to_owned()),
         _ => match option.split_once('=') {
             Some(("size", size)) if size.ends_with('%') => tmpfs.options.push(option.to_owned()),
             Some(("size", size)) => tmpfs.size = Some(size.parse().map_err(|_| bad())?),

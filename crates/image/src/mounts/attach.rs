@@ -77,6 +77,12 @@ fn mount(source: &str) -> io::Result<OwnedFd> {
 pub(super) fn overlay(lower: &[PathBuf], source: &str) -> io::Result<OwnedFd> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(context.as_fd(), "source", source)?;
+    // Notes of overlayfs's that somebody put into a layer are not followed, as in containers.
+    fsconfig_set_string(context.as_fd(), "redirect_dir", "nofollow")?;
+    fsconfig_set_string(context.as_fd(), "metacopy", "off")?;
+    if sys::userns::is_confined() {
+        fsconfig_set_flag(context.as_fd(), "userxattr")?;
+    }
     for layer in lower {
         if layer.as_os_str().len() <= FSCONFIG_STRING_MAX {
             fsconfig_set_string(context.as_fd(), "lowerdir+", layer)?;

@@ -39,7 +39,7 @@ pub(super) fn copy_of(at: BorrowedFd<'_>, path: &CStr, recursive: bool) -> Resul
 }
 
 /// A detached mount of a file system of the kernel's.
-fn detached(mount: &NewMount) -> Result<OwnedFd> {
+pub(crate) fn detached(mount: &NewMount) -> Result<OwnedFd> {
     let context = fsopen(mount.fstype.as_c_str(), FsOpenFlags::FSOPEN_CLOEXEC)?;
     if let Some(source) = &mount.source {
         fsconfig_set_string(&context, c"source", source.as_c_str())?;

@@ -10,13 +10,15 @@ use workload::{
     MountSource, Propagation, PropagationKind, Tmpfs,
 };
 
-use super::{Input, Planned, Source, Table, c_path, c_string, invalid};
+use super::{Input, Planned, Source, Table, c_path, c_string, invalid, unsupported};
 use crate::op::{NewMount, Node, Op};
 
 /// Most mounts of one container.
 const MOUNTS_MAX: usize = 4096;
 /// The group that terminals belong to, by custom of every distribution.
 const TTY_GROUP: u32 = 5;
+/// The option that is ours and not the kernel's: begin with what the image has there.
+const COPY_UP: &str = "tmpcopyup";
 /// What the kernel makes where it is asked to: name, major, minor.
 ///
 /// Source: OCI runtime-spec, config-linux.md, "Default Devices".
@@ -81,6 +83,14 @@ fn one(
             or_bind: instead(input, *kind).map(|path| c_string("mount", path)).transpose()?,
             ..kernel(input, *kind, new)?
         },
+        MountSource::Tmpfs(tmpfs) if tmpfs.options.iter().any(|option| option == COPY_UP) => {
+            if input.sandbox.user.is_some() {
+                return Err(unsupported("tmpcopyup", "a user namespace owns other files"));
+            }
+            let mount = new("tmpfs", Some("tmpfs"), tmpfs_parameters(tmpfs)?)?;
+            let source = Source::CopyUp { target: target.clone(), mount };
+            return Ok(vec![Op::Attach { target, mount: table.add(source) }]);
+        }
         MountSource::Tmpfs(tmpfs) => new("tmpfs", Some("tmpfs"), tmpfs_parameters(tmpfs)?)?,
         MountSource::Other { fstype, source, options } => {
             let source = (!source.is_empty()).then_some(source.as_str());
@@ -141,7 +151,7 @@ fn tmpfs_parameters(tmpfs: &Tmpfs) -> Planned<Vec<(CString, Option<CString>)>> {
     if let Some(mode) = tmpfs.mode {
         options.push(format!("mode={mode:o}"));
     }
-    options.extend(tmpfs.options.iter().cloned());
+    options.extend(tmpfs.options.iter().filter(|option| *option != COPY_UP).cloned());
     parameters(&options)
 }
 

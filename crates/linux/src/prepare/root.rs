@@ -1,24 +1,13 @@
 //! The root file system's mount.
-//!
-//! Source: overlayfs(5) in the kernel's Documentation/filesystems/overlayfs.rst; `lowerdir+`
-//! since Linux 6.5, layers by descriptor since 6.13.
 
 use std::{
-    ffi::OsStr,
-    os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::ffi::OsStrExt,
-    },
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
 use rustix::{
     fs::{Mode, OFlags},
     io::{Errno, Result},
-    mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_fd,
-        fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
-    },
 };
 use sys::mount::{Change, propagation, set_attributes};
 use workload::{DriverError, IdMap, RootFs, UserMap};
@@ -28,8 +17,6 @@ use crate::idmap;
 
 /// Most layers that overlayfs stacks (`OVL_MAX_STACK`).
 const LAYERS_MAX: usize = 500;
-/// Longest string that fsconfig(2) takes, with its zero.
-const STRING_BYTES_MAX: usize = 256;
 
 /// A detached mount of a container's root. With `map` its files are seen through that id map.
 pub(crate) fn root(
@@ -49,7 +36,8 @@ pub(crate) fn root(
             }
             let layers = Layers { lower, upper, work };
             match namespace {
-                None => overlay(&layers).map_err(|error| layers.step(error)),
+                None => files::overlay(files::Layers { lower, upper: Some((upper, work)) })
+                    .map_err(|error| layers.step(error)),
                 Some(namespace) => as_root_inside(map, || shifted(&layers, namespace)),
             }
         }
@@ -87,62 +75,6 @@ impl Layers<'_> {
     }
 }
 
-fn overlay(layers: &Layers<'_>) -> Result<OwnedFd> {
-    let context = new_overlay()?;
-    match lower(&context, layers) {
-        // Before Linux 6.5 all layers are one string.
-        Err(Errno::INVAL) => fsconfig_set_string(&context, c"lowerdir", joined(layers).as_bytes())?,
-        other => other?,
-    }
-    set_path(&context, "upperdir", layers.upper)?;
-    set_path(&context, "workdir", layers.work)?;
-    finish(&context)
-}
-
-fn new_overlay() -> Result<OwnedFd> {
-    let context = fsopen(c"overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&context, c"source", c"overlay")?;
-    if sys::userns::is_confined() {
-        // Only root of the host may set what overlayfs otherwise keeps its notes in. Linux 5.11.
-        fsconfig_set_flag(&context, c"userxattr")?;
-    }
-    Ok(context)
-}
-
-fn lower(context: &OwnedFd, layers: &Layers<'_>) -> Result<()> {
-    layers.lower.iter().try_for_each(|layer| set_path(context, "lowerdir+", layer))
-}
-
-/// By name, or by descriptor where the name is too long for fsconfig(2).
-fn set_path(context: &OwnedFd, key: &str, path: &Path) -> Result<()> {
-    if path.as_os_str().len() < STRING_BYTES_MAX {
-        return fsconfig_set_string(context, key, path);
-    }
-    let directory = open(rustix::fs::CWD, path)?;
-    fsconfig_set_fd(context, key, directory.as_fd())
-}
-
-fn joined(layers: &Layers<'_>) -> std::ffi::OsString {
-    let mut all = Vec::new();
-    for layer in layers.lower {
-        if !all.is_empty() {
-            all.push(b':');
-        }
-        for byte in layer.as_os_str().as_bytes() {
-            if matches!(byte, b':' | b'\\') {
-                all.push(b'\\');
-            }
-            all.push(*byte);
-        }
-    }
-    OsStr::from_bytes(&all).to_owned()
-}
-
-fn finish(context: &OwnedFd) -> Result<OwnedFd> {
-    fsconfig_create(context)?;
-    fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
-}
-
 /// An overlay whose layers are all seen through an id map: on disk everything belongs to whom it
 /// would belong without one, so that layers can be shared and committed.
 fn shifted(
@@ -164,17 +96,12 @@ fn shifted(
         Ok(mount)
     };
     let make = || {
-        let context = new_overlay()?;
         // Held until the overlay is made: a detached mount dissolves with its last descriptor.
         let lower = layers.lower.iter().map(|layer| mapped(layer)).collect::<Result<Vec<_>>>()?;
-        for layer in &lower {
-            fsconfig_set_fd(&context, c"lowerdir+", layer.as_fd())?;
-        }
         // Both must be on one mount.
         let home = mapped(home)?;
-        fsconfig_set_fd(&context, c"upperdir", open(home.as_fd(), upper)?.as_fd())?;
-        fsconfig_set_fd(&context, c"workdir", open(home.as_fd(), work)?.as_fd())?;
-        finish(&context)
+        let (upper, work) = (open(home.as_fd(), upper)?, open(home.as_fd(), work)?);
+        files::overlay_of(&lower, &upper, &work)
     };
     make().map_err(|error| match error {
         Errno::INVAL => DriverError::Unsupported {

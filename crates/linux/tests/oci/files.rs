@@ -92,6 +92,50 @@ fn options_are_what_the_kernel_shows() {
 }
 
 #[test]
+fn a_tmpfs_can_begin_with_the_images_files() {
+    let script = "cd /x; cat dir/file; stat -c '%a %u %Y' dir/file; readlink link; stat -c %a .; \
+                  echo more >> dir/file; true > /y/new 2>/dev/null || echo kept";
+    let Some(bundle) = Bundle::new(script) else { return };
+    for at in ["x", "y"] {
+        fs::create_dir_all(bundle.path(&format!("rootfs/{at}/dir"))).unwrap();
+    }
+    let file = bundle.path("rootfs/x/dir/file");
+    fs::write(&file, "of the image\n").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    std::os::unix::fs::chown(&file, Some(33), None).unwrap();
+    let then = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+    fs::File::options().write(true).open(&file).unwrap().set_modified(then).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", bundle.path("rootfs/x/link")).unwrap();
+    fs::set_permissions(bundle.path("rootfs/x"), fs::Permissions::from_mode(0o750)).unwrap();
+    let tmpfs = |at: &str, options: &[&str]| json!({"destination": at, "type": "tmpfs", "source": "tmpfs", "options": options});
+    let mounts = |options: &[&str]| {
+        let read_only = [options, &["ro"]].concat();
+        [tmpfs("/x", options), tmpfs("/y", &read_only), tmpfs("/not/there", options)]
+    };
+    let plain = fs::read(bundle.path("config.json")).unwrap();
+    for (options, mode) in [(&["tmpcopyup"][..], "750"), (&["mode=711", "tmpcopyup"], "711")] {
+        fs::write(bundle.path("config.json"), &plain).unwrap();
+        bundle.change(|config| {
+            config["root"]["readonly"] = false.into();
+            config["mounts"].as_array_mut().unwrap().extend(mounts(options));
+        });
+        let ran = bundle.oci(["run", "box"]);
+        let want = format!("of the image\n640 33 1000000\n/etc/passwd\n{mode}\nkept\n");
+        assert_eq!(ran.stdout, want, "{ran:?}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "of the image\n");
+    }
+    // More than the tmpfs holds: said, and nothing runs.
+    fs::write(bundle.path("rootfs/x/large"), vec![0; 1 << 20]).unwrap();
+    fs::write(bundle.path("config.json"), &plain).unwrap();
+    bundle.change(|config| {
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.push(tmpfs("/x", &["tmpcopyup", "size=64k"]));
+    });
+    let ran = bundle.oci(["run", "box"]);
+    assert!(ran.code != Some(0) && ran.stderr.contains("copy up /x"), "{ran:?}");
+}
+
+#[test]
 fn options_are_taken_back_by_their_opposites() {
     let pairs = [
         ["ro", "rw"],

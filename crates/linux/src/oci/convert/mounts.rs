@@ -146,7 +146,7 @@ fn options<'a>(
             // What the driver does anyway, or what changes nothing on the file systems it makes.
             "defaults" | "async" | "relatime" | "norelatime" | "nolazytime" | "nomand" | "loud"
             | "silent" | "noiversion" => {}
-            "mand" | "remount" | "iversion" | "tmpcopyup" => {
+            "mand" | "remount" | "iversion" => {
                 return Err(ConvertError::unsupported(format!("{property}: option {word}")));
             }
             _ => match propagation(word) {
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn options_that_are_not_carried_out_are_named() {
-        for option in ["sync", "tmpcopyup", "rnosuid"] {
+        for option in ["sync", "remount", "rnosuid"] {
             let json = format!(
                 r#"{{"destination": "/x", "type": "bind", "source": "/y", "options": ["bind", "{option}"]}}"#
             );
