@@ -8,6 +8,7 @@ use std::{
 };
 
 use rustix::{
+    buffer::spare_capacity,
     fs::{Mode, OFlags},
     io::Errno,
     pipe::{PipeFlags, pipe_with},
@@ -102,19 +103,22 @@ impl Output {
         Output { stream, fd }
     }
 
-    /// Reads what there is; nothing at the end. A terminal ends with `EIO`, when nobody has it
-    /// open any more.
+    /// Reads what there is, in place of what is in the buffer and as far as it has room; nothing
+    /// at the end. A terminal ends with `EIO`, when nobody has it open any more.
     pub(super) fn poll_read(
         &self,
         cx: &mut Context<'_>,
-        buffer: &mut [u8],
+        buffer: &mut Vec<u8>,
     ) -> Poll<io::Result<usize>> {
-        poll_read_with(&self.fd, cx, |fd| rustix::io::read(fd, &mut *buffer))
+        buffer.clear();
+        poll_read_with(&self.fd, cx, |fd| rustix::io::read(fd, spare_capacity(buffer)))
     }
 
     /// Reads without waiting; nothing if there is nothing at the moment, or no more.
-    pub(super) fn read_now(&self, buffer: &mut [u8]) -> usize {
-        rustix::io::retry_on_intr(|| rustix::io::read(self.fd.as_fd(), &mut *buffer)).unwrap_or(0)
+    pub(super) fn read_now(&self, buffer: &mut Vec<u8>) -> usize {
+        buffer.clear();
+        let read = || rustix::io::read(self.fd.as_fd(), spare_capacity(buffer));
+        rustix::io::retry_on_intr(read).unwrap_or(0)
     }
 
     /// The most bytes that can be waiting in it.

@@ -52,6 +52,8 @@ pub(super) struct Task {
     /// Whether anybody ever was.
     was_attached: bool,
     log: Option<Sink>,
+    /// Room for output. Memory that was never written to is not there, and most containers are
+    /// silent most of the time.
     buffer: Vec<u8>,
     finished: bool,
 }
@@ -71,7 +73,7 @@ impl Task {
             attached: Vec::new(),
             was_attached: false,
             log,
-            buffer: vec![0; OUTPUT_BYTES],
+            buffer: Vec::with_capacity(OUTPUT_BYTES),
             finished: false,
         };
         if spec.terminal {
@@ -242,8 +244,8 @@ impl Task {
             let stream = output.stream;
             match output.poll_read(cx, &mut buffer) {
                 Poll::Pending => index += 1,
-                Poll::Ready(Ok(count @ 1..)) => {
-                    self.deliver(stream, buffer.get(..count).unwrap_or_default());
+                Poll::Ready(Ok(1..)) => {
+                    self.deliver(stream, &buffer);
                     progress = true;
                     index += 1;
                 }
@@ -295,7 +297,7 @@ impl Task {
                 if count == 0 {
                     break;
                 }
-                self.deliver(output.stream, buffer.get(..count).unwrap_or_default());
+                self.deliver(output.stream, &buffer);
                 left = left.saturating_sub(count);
             }
         }
