@@ -1,26 +1,23 @@
 //! The default bridge: made when the first container needs it, gone when there is none.
 
+mod claim;
 mod findings;
 mod keeper;
 mod leaving;
+mod passage;
 
 use std::{
     collections::BTreeMap,
     fmt::Debug,
-    io,
     net::Ipv4Addr,
-    os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        linux::net::SocketAddrExt as _,
-        unix::net::{SocketAddr, UnixListener},
-    },
+    os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use base::ContainerId;
 use net::{
     Admission, Endpoint, Forward, Host, InterfaceName, Ipv4Net, Ipv6Net, Leases, Network,
-    NetworkError, PortRange, PublishedPort, Reservation, Watching,
+    NetworkError, Passage, PortRange, PublishedPort, Reservation, Watching,
 };
 use tracing::{debug, warn};
 use workload::Finding;
@@ -30,6 +27,7 @@ use crate::{
     error::chain,
 };
 
+use claim::Claim;
 use leaving::{Leaving, Seat};
 
 /// A container's place on the default bridge.
@@ -91,6 +89,9 @@ pub(crate) trait Networks: Debug + Send + Sync {
         inside: u16,
     ) -> Result<Admission, EngineError>;
 
+    /// What in the host's own rules keeps containers' packets from arriving, for whoever makes one.
+    fn warnings(&self, publishes: bool) -> Vec<String>;
+
     /// Leaves the host as it was, if nothing is plugged in.
     ///
     /// # Errors
@@ -117,17 +118,15 @@ pub(crate) struct HostNetworks {
 #[derive(Debug)]
 struct Opened {
     host: Arc<Host>,
-    _claim: UnixListener,
+    /// Without one where the network is this daemon's alone.
+    _claim: Option<Claim>,
 }
-
-/// Beginning of the name of an abstract socket that the one daemon holds that manages a bridge and
-/// its table. Such names are the network namespace's, and go with their holder, however it ends:
-/// unix(7), network_namespaces(7).
-const CLAIM: &str = "wythe/networks/";
 
 #[derive(Debug, Default)]
 struct State {
     up: Option<Up>,
+    /// How often others have changed the host's rules since the network is watched.
+    changes: u64,
     /// How many bridges there have been.
     bridges: u64,
     /// One that is not up, of which something may be on the host.
@@ -138,7 +137,7 @@ struct State {
 impl State {
     fn set_up(&mut self, network: Network, leases: Leases) {
         self.bridges += 1;
-        self.up = Some(Up { number: self.bridges, network, leases, watching: None });
+        self.up = Some(Up { number: self.bridges, network, leases, watching: None, passage: None });
     }
 }
 
@@ -151,6 +150,8 @@ struct Up {
     leases: Leases,
     /// Somebody keeps it whole.
     watching: Option<Watching>,
+    /// What the host's own rules were last seen to let through, until others change them.
+    passage: Option<Passage>,
 }
 
 #[derive(Debug)]
@@ -185,7 +186,15 @@ impl HostNetworks {
             other => Host::open_with_table(namespace, other)?,
         };
         let host = Arc::new(host.with_outside(self.outside.clone()));
-        let opened = Opened { _claim: claim(&self.bridge, namespace)?, host };
+        let claim = match self.outside {
+            Some(_) => None,
+            None => {
+                let claim = Claim::take(&self.bridge, namespace).map_err(NetworkError::Open)?;
+                let claimed = || EngineError::NetworkClaimed(self.bridge.clone());
+                Some(claim.ok_or_else(claimed)?)
+            }
+        };
+        let opened = Opened { _claim: claim, host };
         Ok(&self.opened.get_or_init(|| opened).host)
     }
 
@@ -362,7 +371,7 @@ impl Networks for HostNetworks {
         port: u16,
         inside: u16,
     ) -> Result<Admission, EngineError> {
-        Ok(self.host()?.admission(to_net(protocol), port, inside)?)
+        Ok(self.host()?.admission(to_net(protocol), port, inside, &self.bridge)?)
     }
 
     fn remove_stray(&self, cable: &InterfaceName) -> Result<(), EngineError> {
@@ -371,6 +380,10 @@ impl Networks for HostNetworks {
 
     fn findings(&self, repair: bool) -> Vec<Finding> {
         findings::all(self, repair)
+    }
+
+    fn warnings(&self, publishes: bool) -> Vec<String> {
+        passage::warnings(self, publishes)
     }
 
     fn remove_unused(&self) -> Result<(), EngineError> {
@@ -405,22 +418,12 @@ impl HostNetworks {
     }
 }
 
-/// Claims a bridge for this daemon.
-fn claim(
-    bridge: &InterfaceName,
-    namespace: Option<BorrowedFd<'_>>,
-) -> Result<UnixListener, EngineError> {
-    let name = format!("{CLAIM}{bridge}");
-    let bind = || UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?);
-    let claimed = match namespace {
-        Some(namespace) => sys::netns::run(namespace, bind),
-        None => bind(),
-    };
-    let bridge = bridge.clone();
-    claimed.map_err(|error| {
-        let taken = error.kind() == io::ErrorKind::AddrInUse;
-        if taken { EngineError::NetworkClaimed(bridge) } else { NetworkError::Open(error).into() }
-    })
+impl Drop for HostNetworks {
+    /// What is not this daemon's any more is not watched over.
+    fn drop(&mut self) {
+        let mut state = self.lock();
+        state.up.iter_mut().for_each(|up| up.watching = None);
+    }
 }
 
 /// Writes the whole wanted state.

@@ -28,6 +28,12 @@ pub enum NetworkError {
     /// There is no such link, or one of another kind.
     #[error("there is no bridge {0}")]
     NotABridge(InterfaceName),
+    /// The kernel has no room for one more port on a bridge (`BR_MAX_PORTS`).
+    #[error(
+        "network {0} is full: a bridge of the kernel has 1,023 ports, one for each container; remove \
+         containers that are not needed, or give this one --network none, host or container:NAME"
+    )]
+    Full(InterfaceName),
     /// A network namespace could not be made.
     #[error("cannot make a network namespace")]
     Namespace(#[source] io::Error),
@@ -59,7 +65,7 @@ impl NetworkError {
         match self {
             NetworkError::Unusable { .. } => ErrorKind::InvalidInput,
             NetworkError::NotABridge(_) => ErrorKind::NotFound,
-            NetworkError::NoSubnet => ErrorKind::Exhausted,
+            NetworkError::NoSubnet | NetworkError::Full(_) => ErrorKind::Exhausted,
             NetworkError::Link { source, .. } | NetworkError::Table(source) => {
                 kind_of(source.errno)
             }

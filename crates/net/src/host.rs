@@ -273,7 +273,10 @@ impl Host {
             link::add_cable(&mut batch, &ends);
             self.links().execute(batch)
         };
-        self.instead(cable, lay).map_err(wrong("lay cable", cable.as_str()))?;
+        self.instead(cable, lay).map_err(|error| match error.errno {
+            Errno::XFULL => NetworkError::Full(network.bridge.clone()),
+            _ => wrong("lay cable", cable.as_str())(error),
+        })?;
         Ok(Plug { namespace, inside })
     }
 

@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use read::{Elements, RawChain, RawRule, get_chains, get_elements, get_rules};
-pub(crate) use rule::{Asked, Facts};
+pub(crate) use rule::{Asked, Facts, State};
 use rule::{Effect, Reading};
 
 /// Most chains that one may jump through. Source: `NFT_JUMP_STACK_SIZE`.
@@ -72,8 +72,13 @@ pub(crate) struct Rules {
 
 impl Rules {
     /// The chains that hook in here, what each does with a packet of which this is known.
-    pub(crate) fn judge(&self, hook: Hook, asked: Asked) -> Vec<ChainPolicy> {
-        let here = self.chains.iter().filter(|chain| chain.hook == Some(hook.number()));
+    pub(crate) fn judge<'r>(&'r self, hook: Hook, asked: Asked<'r>) -> Vec<ChainPolicy> {
+        let meets = |chain: &&RawChain| {
+            let both = chain.family == FAMILY_BOTH;
+            let family = asked.family.is_none_or(|asked| both || asked == chain.family);
+            chain.hook == Some(hook.number()) && family
+        };
+        let here = self.chains.iter().filter(meets);
         here.map(|chain| {
             let mut walk = Walk { rules: self, asked, judgements: Vec::new() };
             if !walk.chain(chain, &chain.name, &[], 0) {
@@ -82,7 +87,7 @@ impl Rules {
                 walk.judgements.push(Judgement { accept, conditions: Vec::new(), by });
             }
             ChainPolicy {
-                family: family(chain.family).to_owned(),
+                family: family_name(chain.family).to_owned(),
                 table: chain.table.clone(),
                 chain: chain.name.clone(),
                 hook: hook.name().to_owned(),
@@ -119,7 +124,7 @@ impl Hook {
 
 struct Walk<'r> {
     rules: &'r Rules,
-    asked: Asked,
+    asked: Asked<'r>,
     judgements: Vec<Judgement>,
 }
 
@@ -175,8 +180,11 @@ impl Walk<'_> {
     }
 }
 
+/// `NFPROTO_INET`: the table sees packets of both families.
+const FAMILY_BOTH: u8 = 1;
+
 /// The name of an address family. Source: `NFPROTO_` in linux/netfilter.h.
-fn family(number: u8) -> &'static str {
+pub(crate) fn family_name(number: u8) -> &'static str {
     match number {
         1 => "inet",
         2 => "ip",

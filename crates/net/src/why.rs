@@ -6,11 +6,13 @@ use serde::{Deserialize, Serialize};
 use sys::netlink::Batch;
 
 use crate::{
-    Host, NetworkError, Protocol,
+    Barrier, Host, InterfaceName, NetworkError, Protocol,
+    passage::barriers,
     policy::{
-        Asked, ChainPolicy, Elements, Hook, RawChain, RawRule, Rules, get_chains, get_elements,
-        get_rules,
+        Asked, ChainPolicy, Elements, Hook, RawChain, RawRule, Rules, State, get_chains,
+        get_elements, get_rules,
     },
+    publish::gate_of,
 };
 
 /// Tables of iptables' own kind, which netlink does not tell of. Source: iptables-legacy(8).
@@ -25,12 +27,16 @@ pub struct Admission {
     pub input: Vec<ChainPolicy>,
     /// What every chain at `forward` does with it on its way to the container's port.
     pub forward: Vec<ChainPolicy>,
+    /// Those at `forward` that let nobody pass, and what would make them.
+    #[serde(default)]
+    pub barriers: Vec<Barrier>,
     /// Tables of iptables-legacy, which have a say too and cannot be read here.
     pub unread: Vec<String>,
 }
 
 impl Host {
-    /// What the host's own rules say of new connections to a port that leads to `inside`.
+    /// What the host's own rules say of new connections to a port that leads to `inside` by a
+    /// bridge.
     ///
     /// # Errors
     /// If the kernel does not tell of its rules.
@@ -39,21 +45,44 @@ impl Host {
         protocol: Protocol,
         port: u16,
         inside: u16,
+        bridge: &InterfaceName,
     ) -> Result<Admission, NetworkError> {
         let rules = self.rules().map_err(NetworkError::Table)?;
         let protocol = match protocol {
             Protocol::Tcp => 6,
             Protocol::Udp => 17,
         };
+        let gate = gate_of(self.table().name());
+        let arriving = Asked {
+            protocol,
+            port: Some(port),
+            arrives_by: None,
+            leaves_by: None,
+            family: None,
+            state: State::New,
+        };
+        let forwarded = Asked {
+            port: Some(inside),
+            arrives_by: Some(gate.out_of.as_str()),
+            leaves_by: Some(bridge.as_str()),
+            state: State::Published,
+            ..arriving
+        };
         Ok(Admission {
-            input: rules.judge(Hook::Input, Asked { protocol, port }),
-            forward: rules.judge(Hook::Forward, Asked { protocol, port: inside }),
-            unread: self.run(|| Ok(legacy())).map_err(NetworkError::Open)?,
+            input: rules.judge(Hook::Input, arriving),
+            forward: rules.judge(Hook::Forward, forwarded),
+            barriers: barriers(&rules, bridge, forwarded),
+            unread: self.legacy()?,
         })
     }
 
+    /// Tables of iptables-legacy that are in force.
+    pub(crate) fn legacy(&self) -> Result<Vec<String>, NetworkError> {
+        self.run(|| Ok(legacy())).map_err(NetworkError::Open)
+    }
+
     /// All chains and rules but ours, and the sets they look into.
-    fn rules(&self) -> Result<Rules, sys::netlink::NetlinkError> {
+    pub(crate) fn rules(&self) -> Result<Rules, sys::netlink::NetlinkError> {
         let mut table = self.table();
         let ours = table.name().to_owned();
         let mut rules = Rules::default();

@@ -29,6 +29,7 @@ mod kill;
 mod load;
 mod logs;
 mod man;
+mod network;
 mod pause;
 mod port;
 mod prune;
@@ -166,6 +167,9 @@ pub(crate) enum ClientCommand {
     /// Manage Wythe
     #[command(subcommand, arg_required_else_help = true)]
     System(system::SystemCommand),
+    /// Manage networks
+    #[command(subcommand, arg_required_else_help = true)]
+    Network(network::NetworkCommand),
     /// Manage volumes
     #[command(subcommand, arg_required_else_help = true)]
     Volume(volume::VolumeCommand),
@@ -290,6 +294,7 @@ impl ClientCommand {
             ClientCommand::PruneContainers(args) => args.run(to).await,
             ClientCommand::Image(command) => command.run(to).await,
             ClientCommand::Events(args) => args.run(to).await,
+            ClientCommand::Network(command) => command.run(to).await,
             ClientCommand::Volume(command) => command.run(to).await,
             ClientCommand::Info(args) => args.run(to).await,
             ClientCommand::Bench(command) => command.run(to).await,

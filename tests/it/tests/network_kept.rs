@@ -89,3 +89,78 @@ fn a_host_without_ipv6_has_a_network_of_ipv4_alone() {
     let line = text.lines().find(|line| line.contains("IPv6 ")).expect("a finding");
     assert!(line.starts_with("none") && line.contains("IPv4 alone"), "{text}");
 }
+
+#[test]
+fn a_host_that_does_not_forward_is_warned_of_and_told_how_to() {
+    let Some(instance) = Instance::start() else { return };
+    instance.ok(&["run", "-d", "--name", "web", "-p", "8080:80", "demo", "httpd"]);
+    let quiet = instance.run(&["run", "--rm", "demo", "true"]);
+    assert_eq!(quiet.err, "", "{quiet:?}");
+    sh(&instance, "nft add table inet fw");
+    sh(
+        &instance,
+        "nft 'add chain inet fw forward { type filter hook forward priority 0 ; policy drop ; }'",
+    );
+    let warned = |what: &[&str]| {
+        let mut err = String::new();
+        wait_until("the change is heard of", || {
+            err = instance.run(what).err;
+            !err.is_empty()
+        });
+        err
+    };
+    let err = warned(&["run", "--rm", "demo", "true"]);
+    assert!(err.starts_with("WARNING: containers do not reach other hosts"), "{err}");
+    assert!(err.contains("chain forward of table inet fw") && err.lines().count() == 1, "{err}");
+    assert_eq!(instance.run(&["run", "--rm", "--network", "none", "demo", "true"]).err, "");
+    let why = instance.ok(&["port", "why", "8080"]);
+    assert!(why.contains("to let it through: nft insert rule inet fw forward"), "{why}");
+    let doctor = instance.run(&["doctor", "--format", "json"]);
+    let told: serde_json::Value = serde_json::from_str(&doctor.out).expect("JSON");
+    let found = told["findings"].as_array().expect("a list").iter();
+    let found = found.filter(|one| one["subject"] == "forwarding policy").collect::<Vec<_>>();
+    assert_eq!((doctor.code, &found[0]["works"]), (1, &serde_json::Value::Bool(false)));
+    let mend = found[0]["mend"].as_str().expect("what mends it");
+    sh(&instance, mend);
+    wait_until("nothing is left to warn of", || {
+        instance.run(&["run", "--rm", "-p", "8081:80", "demo", "true"]).err.is_empty()
+    });
+    assert!(!instance.run(&["doctor"]).out.contains("packets of containers are dropped"));
+}
+
+#[test]
+fn a_container_on_the_hosts_network_cannot_take_the_daemons_place() {
+    let Some(mut instance) = Instance::start() else { return };
+    instance.ok(&["run", "-d", "--name", "web", "-p", "8080:80", "demo", "httpd"]);
+    let links = instance.links();
+    let bridge = links.iter().find(|link| link.starts_with("wy-")).expect("a bridge").clone();
+    instance.kill_daemon();
+    // What a container with the host's network can do: any name of its namespace.
+    let name = format!("wythe/networks/{bridge}");
+    let _squatter = instance.on_network(|| {
+        use std::os::{linux::net::SocketAddrExt as _, unix::net};
+        let name = net::SocketAddr::from_abstract_name(name).expect("a name");
+        net::UnixListener::bind_addr(&name).expect("nobody has it")
+    });
+    instance.start_daemon();
+    wait_until("the server answers", || answers(&instance, "127.0.0.1:8080"));
+    instance.ok(&["run", "--rm", "-p", "8081:80", "demo", "true"]);
+}
+
+#[test]
+fn there_is_no_network_to_prune() {
+    let Some(instance) = Instance::start() else { return };
+    instance.ok(&["run", "-d", "demo", "sleep", "100"]);
+    for prune in
+        [&["network", "prune", "-f"][..], &["network", "prune", "-f", "--filter", "until=1h"]]
+    {
+        let ran = instance.run(prune);
+        assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, "", ""), "{ran:?}");
+    }
+    let asked = instance.run_with(&["network", "prune"], b"n\n");
+    assert!(asked.out.starts_with("WARNING! This will remove all custom networks"), "{asked:?}");
+    let bad = instance.run(&["network", "prune", "-f", "--filter", "color=red"]);
+    assert_ne!(bad.code, 0, "{bad:?}");
+    let later = instance.run(&["network", "create", "mine"]);
+    assert!(later.err.contains("'wythe network create' is not built yet"), "{later:?}");
+}

@@ -300,6 +300,17 @@ impl Engine {
         }
     }
 
+    /// What keeps packets of such a container from arriving, by the host's own rules.
+    async fn network_warnings(&self, config: &Create) -> Vec<String> {
+        if config.network != NetworkMode::Bridge {
+            return Vec::new();
+        }
+        let networks = Arc::clone(&self.inner.shared.networks);
+        let publishes = !config.ports.is_empty() || config.publish_all;
+        let look = move || Ok(networks.warnings(publishes));
+        blocking("looking at the host's rules", look).await.unwrap_or_default()
+    }
+
     /// Enters a new container, with its task, and nothing of it made yet.
     async fn enter(&self, mut create: Create) -> Result<(Arc<Entry>, Created, bool), EngineError> {
         let shared = &self.inner.shared;
@@ -316,6 +327,7 @@ impl Engine {
         let foreign = platforms::warning(&create, &image, &image::Platform::host());
         let Plan { mut config, mut warnings } = plan::plan(create, &image.config)?;
         warnings.extend(foreign);
+        warnings.extend(self.network_warnings(&config).await);
         let layers = layers(&image)?;
         let id = ContainerId::from_random(random()?);
         if config.user_map.is_some() {

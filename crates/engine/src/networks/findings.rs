@@ -12,6 +12,7 @@ pub(super) fn all(networks: &HostNetworks, repair: bool) -> Vec<Finding> {
         all.push(found);
     }
     all.extend(ipv6(networks));
+    all.extend(super::passage::finding(networks));
     all
 }
 

@@ -41,6 +41,11 @@ pub(super) fn keep(host: &Arc<Host>, state: &Arc<Mutex<State>>, up: &Up) -> Opti
 fn work(mut watch: Watch, host: &Host, state: &Mutex<State>, number: u64) {
     let (mut pause, mut last) = (PAUSE, None::<Instant>);
     while let Some(heard) = watch.wait() {
+        if heard.rules {
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.changes += 1;
+            state.up.iter_mut().for_each(|up| up.passage = None);
+        }
         if !heard.loss {
             continue;
         }
@@ -49,7 +54,8 @@ fn work(mut watch: Watch, host: &Host, state: &Mutex<State>, number: u64) {
             return;
         }
         let state = state.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(up) = state.up.as_ref().filter(|up| up.number == number) else { return };
+        let ours = |up: &&Up| up.number == number && up.watching.is_some();
+        let Some(up) = state.up.as_ref().filter(ours) else { return };
         let mended = mend(host, &state);
         // What was mended is watched from here on; a bridge that is gone again is told of.
         let heeded = host.heed(&watch, &up.network);

@@ -130,7 +130,6 @@ fn a_bridge_that_somebody_removed_is_made_anew() {
     let vandal = Host::open(Some(stage.host.as_fd())).unwrap();
     let network = networks.network_of(&one.view).unwrap();
     vandal.remove_everything(&[&network]).unwrap();
-    assert_eq!(stage.links(), ["lo"]);
     let two = networks.attach(&id(2), &[]).unwrap();
     assert_eq!(one.view.gateway, two.view.gateway);
     assert!(stage.links().contains(&"wythe0".to_owned()));

@@ -308,6 +308,10 @@ impl Networks for FakeNetworks {
         Ok(net::Admission::default())
     }
 
+    fn warnings(&self, _: bool) -> Vec<String> {
+        Vec::new()
+    }
+
     fn findings(&self, _: bool) -> Vec<Finding> {
         let (subject, detail) = ("network".to_owned(), "it is in memory".to_owned());
         vec![Finding { subject, works: true, detail, mend: None }]

@@ -9,12 +9,49 @@ use sys::netlink::attributes;
 
 use super::read::{Elements, number_of, text};
 
-/// What is known of the packet: the first of a connection.
+/// What is known of the packet; what is not may be anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Asked {
+pub(crate) struct Asked<'a> {
     /// 6 or 17.
     pub(crate) protocol: u8,
-    pub(crate) port: u16,
+    pub(crate) port: Option<u16>,
+    /// The links by which it comes and goes.
+    pub(crate) arrives_by: Option<&'a str>,
+    pub(crate) leaves_by: Option<&'a str>,
+    /// 2 or 10: IPv4 or IPv6.
+    pub(crate) family: Option<u8>,
+    pub(crate) state: State,
+}
+
+/// What connection it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// A new one.
+    New,
+    /// A new one to a published port, which is translated already.
+    Published,
+    /// One that is known.
+    Established,
+}
+
+impl State {
+    /// Its bits, as `ct state` of nft and `--ctstate` of iptables have them.
+    /// Source: `NF_CT_STATE_BIT`, `XT_CONNTRACK_STATE_DNAT`.
+    const fn bits(self) -> u32 {
+        match self {
+            State::New | State::Published => 8,
+            State::Established => 2,
+        }
+    }
+
+    /// Whether its destination was translated; not known where it is known otherwise.
+    const fn translated(self) -> Option<bool> {
+        match self {
+            State::New => Some(false),
+            State::Published => Some(true),
+            State::Established => None,
+        }
+    }
 }
 
 /// What a rule's expressions refer to.
@@ -52,7 +89,12 @@ enum Loaded {
     State {
         mask: u32,
     },
-    Interface,
+    /// The bits of `ct status`, of which these are looked at.
+    Status {
+        mask: u32,
+    },
+    /// `iifname` or `oifname`.
+    Interface(&'static str),
     /// `ip saddr` and the like, and a mask.
     Address {
         what: &'static str,
@@ -69,13 +111,13 @@ enum Holds {
     If(String),
 }
 
-/// Connection states. Source: `NF_CT_STATE_BIT`, linux/netfilter/nf_conntrack_common.h.
-const STATE_NEW: u32 = 8;
+/// Source: `IPS_DST_NAT`, linux/netfilter/nf_conntrack_common.h.
+const STATUS_TRANSLATED: u32 = 1 << 5;
 
 /// Reads a rule; `None` if it cannot match.
 pub(super) fn read(
     expressions: &[(String, Vec<u8>)],
-    asked: Asked,
+    asked: Asked<'_>,
     facts: Facts<'_>,
 ) -> Option<Reading> {
     let mut registers: BTreeMap<u32, Loaded> = BTreeMap::new();
@@ -138,10 +180,12 @@ fn load(name: &str, data: Data<'_>, family: u8) -> Loaded {
     let key = data.number(2).unwrap_or(u32::MAX);
     let (offset, length) = (data.number(3), data.number(4));
     match (name, key) {
-        ("meta", 6) => Loaded::Interface,
+        ("meta", 6) => Loaded::Interface(ARRIVES_BY),
+        ("meta", 7) => Loaded::Interface(LEAVES_BY),
         ("meta", 15) => Loaded::Family,
         ("meta", 16) => Loaded::Protocol,
         ("ct", 0) => Loaded::State { mask: u32::MAX },
+        ("ct", 2) => Loaded::Status { mask: u32::MAX },
         ("payload", 1) => match (family, offset, length) {
             (2 | 1, Some(9), Some(1)) => Loaded::Protocol,
             (10 | 1, Some(6), Some(1)) => Loaded::Protocol,
@@ -165,6 +209,10 @@ fn mask(loaded: Option<&Loaded>, mask: Option<&[u8]>) -> Loaded {
             let bits = mask.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
             Loaded::State { mask: bits.unwrap_or(u32::MAX) }
         }
+        (Some(Loaded::Status { .. }), Some(mask)) => {
+            let bits = mask.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
+            Loaded::Status { mask: bits.unwrap_or(u32::MAX) }
+        }
         (Some(Loaded::Address { what, .. }), Some(mask)) => {
             Loaded::Address { what, mask: Some(mask.to_vec()) }
         }
@@ -178,7 +226,8 @@ fn named(loaded: &Loaded) -> String {
         Loaded::Protocol => "the protocol".to_owned(),
         Loaded::Port => "the port".to_owned(),
         Loaded::State { .. } => "the connection's state".to_owned(),
-        Loaded::Interface => "the interface".to_owned(),
+        Loaded::Status { .. } => "the connection's status".to_owned(),
+        Loaded::Interface(what) => (*what).to_owned(),
         Loaded::Address { what, .. } => (*what).to_owned(),
         Loaded::Family => "the address family".to_owned(),
         Loaded::Unknown(what) => what.clone(),
@@ -186,7 +235,7 @@ fn named(loaded: &Loaded) -> String {
 }
 
 /// `enum nft_cmp_ops`: equal, not equal, less, at most, greater, at least.
-fn compare(loaded: Option<&Loaded>, how: u32, value: &[u8], asked: Asked) -> Holds {
+fn compare(loaded: Option<&Loaded>, how: u32, value: &[u8], asked: Asked<'_>) -> Holds {
     let decide = |have: u64, want: u64| match how {
         0 => yes(have == want),
         1 => yes(have != want),
@@ -199,13 +248,32 @@ fn compare(loaded: Option<&Loaded>, how: u32, value: &[u8], asked: Asked) -> Hol
     let not = if how == 1 { "is not " } else { "" };
     match loaded {
         Some(Loaded::Protocol) => decide(asked.protocol.into(), number),
-        Some(Loaded::Port) => decide(asked.port.into(), number),
-        Some(Loaded::State { mask }) => decide((mask & STATE_NEW).into(), state(value)),
-        Some(Loaded::Interface) => Holds::If(format!("iifname {not}\"{}\"", text(value))),
+        Some(Loaded::Port) => match asked.port {
+            Some(port) => decide(port.into(), number),
+            None => Holds::If(format!("the port is {}{number}", words_of(how))),
+        },
+        Some(Loaded::State { mask }) => decide((mask & asked.state.bits()).into(), state(value)),
+        Some(Loaded::Status { mask: STATUS_TRANSLATED }) => match asked.state.translated() {
+            Some(translated) => {
+                let have = if translated { STATUS_TRANSLATED } else { 0 };
+                decide(have.into(), state(value))
+            }
+            None => Holds::If("the connection's status is as the rule asks".to_owned()),
+        },
+        Some(Loaded::Status { .. }) => {
+            Holds::If("the connection's status is as the rule asks".to_owned())
+        }
+        Some(Loaded::Interface(what)) => match asked.interface(what) {
+            Some(name) => yes(is_name(name, value) != (how == 1)),
+            None => Holds::If(format!("{what} {not}\"{}\"", text(value))),
+        },
         Some(Loaded::Address { what, mask }) => {
             Holds::If(format!("{what} {not}{}", network(what, value, mask.as_deref())))
         }
         Some(Loaded::Family) => match value.first() {
+            Some(family) if asked.family.is_some() => {
+                yes((asked.family == Some(*family)) != (how == 1))
+            }
             Some(2) => Holds::If(format!("{not}over IPv4")),
             Some(10) => Holds::If(format!("{not}over IPv6")),
             _ => Holds::No,
@@ -215,30 +283,75 @@ fn compare(loaded: Option<&Loaded>, how: u32, value: &[u8], asked: Asked) -> Hol
     }
 }
 
+/// `iifname` and `oifname` of nft.
+const ARRIVES_BY: &str = "iifname";
+const LEAVES_BY: &str = "oifname";
+
+impl Asked<'_> {
+    fn interface(&self, what: &str) -> Option<&str> {
+        if what == ARRIVES_BY { self.arrives_by } else { self.leaves_by }
+    }
+}
+
+/// Names are compared with the zero that ends them, beginnings of names (`"eth*"`) without.
+fn is_name(name: &str, value: &[u8]) -> bool {
+    let mut padded = [0; NAME_BYTES];
+    padded.iter_mut().zip(name.bytes()).for_each(|(place, byte)| *place = byte);
+    padded.get(..value.len()) == Some(value)
+}
+
+/// `IFNAMSIZ`.
+const NAME_BYTES: usize = 16;
+
+fn words_of(how: u32) -> &'static str {
+    match how {
+        0 => "",
+        1 => "not ",
+        2 => "below ",
+        3 => "at most ",
+        4 => "above ",
+        _ => "at least ",
+    }
+}
+
 /// Connection states are the host's own numbers.
 fn state(value: &[u8]) -> u64 {
     value.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes)).into()
 }
 
-fn within(loaded: Option<&Loaded>, data: Data<'_>, asked: Asked) -> Holds {
+fn within(loaded: Option<&Loaded>, data: Data<'_>, asked: Asked<'_>) -> Holds {
     let port = |kind| data.value(kind)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes));
     let inverted = data.number(2) == Some(1);
     match (loaded, port(3), port(4)) {
-        (Some(Loaded::Port), Some(from), Some(to)) => {
-            yes((from..=to).contains(&asked.port) != inverted)
-        }
+        (Some(Loaded::Port), Some(from), Some(to)) => match asked.port {
+            Some(port) => yes((from..=to).contains(&port) != inverted),
+            None => Holds::If(format!("the port is {from}-{to}")),
+        },
         (Some(loaded), ..) => Holds::If(format!("{} is in the rule's range", named(loaded))),
         (None, ..) => Holds::If("what the rule asks".to_owned()),
     }
 }
 
-fn looked_up(loaded: Option<&Loaded>, data: Data<'_>, asked: Asked, facts: Facts<'_>) -> Holds {
+fn looked_up(loaded: Option<&Loaded>, data: Data<'_>, asked: Asked<'_>, facts: Facts<'_>) -> Holds {
     let set = data.text(1);
     let inverted = data.number(5).is_some_and(|flags| flags & 1 != 0);
     let key = (facts.family, facts.table.to_owned(), set.clone());
+    let interface = match loaded {
+        Some(Loaded::Interface(what)) => asked.interface(what),
+        _ => None,
+    };
     match (loaded, facts.sets.get(&key)) {
-        (Some(Loaded::Port), Some(elements)) => {
-            yes(elements.has(&asked.port.to_be_bytes()) != inverted)
+        (Some(Loaded::Port), Some(elements)) if asked.port.is_some() => {
+            let port = asked.port.unwrap_or_default();
+            yes(elements.has(&port.to_be_bytes()) != inverted)
+        }
+        (Some(Loaded::Interface(_)), Some(elements)) if interface.is_some() => {
+            let has = |(key, _): &(Vec<u8>, bool)| is_name(interface.unwrap_or_default(), key);
+            match elements.0.iter().any(|(_, ends)| *ends) {
+                // Beginnings of names are kept as ranges, in a byte order of their own.
+                true => Holds::If(format!("the interface is in set {set}")),
+                false => yes(elements.0.iter().any(has) != inverted),
+            }
         }
         (Some(Loaded::Protocol), Some(elements)) => {
             yes(elements.has(&[asked.protocol]) != inverted)
@@ -253,17 +366,43 @@ fn looked_up(loaded: Option<&Loaded>, data: Data<'_>, asked: Asked, facts: Facts
 
 /// Matches of iptables. Source: `struct xt_tcp`, `struct xt_udp`: source ports, destination ports,
 /// both from and to, in the host's order.
-fn matched(data: Data<'_>, asked: Asked) -> Holds {
+fn matched(data: Data<'_>, asked: Asked<'_>) -> Holds {
     let name = data.text(1);
     let info = data.raw(3).unwrap_or_default();
     let port =
         |at: usize| info.get(at..at + 2)?.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes));
     match (name.as_str(), port(0), port(2), port(4), port(6)) {
-        ("tcp" | "udp", Some(0), Some(u16::MAX), Some(from), Some(to)) => {
-            yes((from..=to).contains(&asked.port))
+        ("tcp" | "udp", Some(0), Some(u16::MAX), Some(0), Some(u16::MAX)) | ("comment", ..) => {
+            Holds::Yes
         }
+        ("tcp" | "udp", Some(0), Some(u16::MAX), Some(from), Some(to)) => match asked.port {
+            Some(asked) => yes((from..=to).contains(&asked)),
+            None => Holds::If(format!("the port is {from}-{to}")),
+        },
+        ("conntrack", ..) => match tracked(info) {
+            Some((states, inverted)) => {
+                let translated = asked.state.translated() == Some(true);
+                let dnat = if translated { CONNTRACK_TRANSLATED } else { 0 };
+                yes((states & (asked.state.bits() | dnat) != 0) != inverted)
+            }
+            None => Holds::If("the iptables match \"conntrack\" holds".to_owned()),
+        },
         _ => Holds::If(format!("the iptables match \"{name}\" holds")),
     }
+}
+
+/// The bit of `--ctstate DNAT`.
+const CONNTRACK_TRANSLATED: u32 = 1 << 7;
+
+/// The states that the match `conntrack` asks for, if it asks for nothing else, and whether for
+/// others than these. Source: `struct xt_conntrack_mtinfo3`: eight addresses, two numbers, five
+/// ports, then flags, inverted flags and states of 16 bits each.
+fn tracked(info: &[u8]) -> Option<(u32, bool)> {
+    const FLAGS: usize = 8 * 16 + 2 * 4 + 5 * 2;
+    const BY_STATE: u16 = 1;
+    let half = |at: usize| info.get(at..)?.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes));
+    let (flags, inverted, states) = (half(FLAGS)?, half(FLAGS + 2)?, half(FLAGS + 4)?);
+    (flags == BY_STATE).then_some((states.into(), inverted & BY_STATE != 0))
 }
 
 fn target(name: &str) -> Effect {

@@ -1,11 +1,21 @@
 //! Rules as the kernel tells of them, and what is said about them.
 
 use super::{
-    Asked, Hook, Rules,
+    Asked, Hook, Rules, State,
     read::{Elements, RawChain, RawRule},
 };
 
-const WEB: Asked = Asked { protocol: 6, port: 80 };
+const WEB: Asked<'_> = Asked {
+    protocol: 6,
+    port: Some(80),
+    arrives_by: None,
+    leaves_by: None,
+    family: None,
+    state: State::New,
+};
+
+/// What leaves a bridge for anywhere.
+const OUTWARD: Asked<'_> = Asked { port: None, arrives_by: Some("wythe0"), family: Some(2), ..WEB };
 
 /// An attribute. Source: netlink(7), `struct nlattr`.
 fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
@@ -246,4 +256,85 @@ fn iptables_matches_of_ports_are_read() {
         false,
     );
     assert_eq!(said(&rules), ["accept [] by rule 2 of chain input"]);
+}
+
+fn interface(key: u32, name: &[u8]) -> Vec<(String, Vec<u8>)> {
+    vec![
+        expression("meta", &[number(2, key), number(1, 1)]),
+        expression("cmp", &[number(1, 1), number(2, 0), value(3, name)]),
+    ]
+}
+
+/// `-m conntrack --ctstate …`
+fn tracked(states: u16) -> Vec<(String, Vec<u8>)> {
+    let mut info = vec![0; 146];
+    for half in [1, 0, states, 0] {
+        info.extend_from_slice(&u16::to_ne_bytes(half));
+    }
+    vec![expression("match", &[attribute(1, b"conntrack\0"), number(2, 3), attribute(3, &info)])]
+}
+
+#[test]
+fn a_known_interface_and_state_decide() {
+    let arrives = |name: &[u8]| interface(6, name);
+    let comment = || vec![expression("match", &[attribute(1, b"comment\0"), number(2, 0)])];
+    let rules = with(
+        vec![
+            rule("input", 1, &[arrives(b"docker0\0"), verdict(ACCEPT, "")]),
+            rule("input", 2, &[interface(7, b"wythe0\0"), verdict(ACCEPT, "")]),
+            rule("input", 3, &[tracked(2 | 4), verdict(ACCEPT, "")]),
+            rule("input", 4, &[arrives(b"wythe0\0"), comment(), verdict(JUMP, "web")]),
+            rule("web", 5, &[port_is(443), verdict(ACCEPT, "")]),
+        ],
+        false,
+    );
+    let of = |asked: Asked<'_>| {
+        let policies = rules.judge(Hook::Input, asked);
+        policies[0]
+            .judgements
+            .iter()
+            .map(|j| (j.accept, j.conditions.join(", ")))
+            .collect::<Vec<_>>()
+    };
+    let (drop, accept) = ((Some(false), String::new()), (Some(true), String::new()));
+    let leaving = (Some(true), "oifname \"wythe0\"".to_owned());
+    let port = (Some(true), "the port is 443".to_owned());
+    assert_eq!(of(OUTWARD), [leaving.clone(), port, drop.clone()]);
+    let to_lan = Asked { leaves_by: Some("eth0"), port: Some(80), ..OUTWARD };
+    assert_eq!(of(to_lan), [drop]);
+    let known = of(Asked { state: State::Established, ..to_lan });
+    assert_eq!(known, std::slice::from_ref(&accept));
+    let answer = Asked { leaves_by: Some("wythe0"), arrives_by: None, ..OUTWARD };
+    assert_eq!(of(answer).last(), Some(&accept));
+    // `iifname "wy*"` is compared without the zero that ends a name.
+    let wide = with(vec![rule("input", 1, &[arrives(b"wy"), verdict(ACCEPT, "")])], false);
+    assert!(wide.judge(Hook::Input, OUTWARD)[0].lets_everybody());
+    assert!(
+        wide.judge(Hook::Input, Asked { arrives_by: Some("eth0"), ..OUTWARD })[0].lets_nobody()
+    );
+}
+
+#[test]
+fn a_chain_of_the_other_family_has_no_say() {
+    let mut rules = with(Vec::new(), false);
+    rules.chains[0].family = 10;
+    assert!(rules.judge(Hook::Input, OUTWARD).is_empty());
+    assert_eq!(rules.judge(Hook::Input, Asked { family: Some(10), ..OUTWARD }).len(), 1);
+}
+
+#[test]
+fn what_a_published_connection_is_known_by_is_read() {
+    let dnat = |bits: u32| {
+        vec![
+            expression("ct", &[number(2, 2), number(1, 1)]),
+            expression(
+                "bitwise",
+                &[number(1, 1), number(2, 1), value(4, &bits.to_ne_bytes()), value(5, &[0; 4])],
+            ),
+            expression("cmp", &[number(1, 1), number(2, 1), value(3, &[0; 4])]),
+        ]
+    };
+    let rules = with(vec![rule("input", 1, &[dnat(1 << 5), verdict(ACCEPT, "")])], false);
+    assert!(rules.judge(Hook::Input, Asked { state: State::Published, ..WEB })[0].lets_everybody());
+    assert!(rules.judge(Hook::Input, WEB)[0].lets_nobody());
 }

@@ -125,7 +125,8 @@ fn a_rule_of_the_host_for_one_source_holds_for_a_published_port() {
 #[test]
 fn who_can_reach_a_port_is_told_from_the_hosts_rules() {
     let Some(world) = World::new() else { return };
-    let admission = |port| world.net.admission(net::Protocol::Tcp, port, 80).unwrap();
+    let bridge = &world.network.bridge;
+    let admission = |port| world.net.admission(net::Protocol::Tcp, port, 80, bridge).unwrap();
     assert_eq!(admission(8080), net::Admission::default(), "ours are not among them");
     sh(&world.host, DEFAULT_DROP);
     sh(&world.host, "nft add rule inet fw input ip saddr 198.51.100.64/26 tcp dport 8080 accept");
@@ -232,4 +233,79 @@ fn forwarding_is_put_back_by_whoever_turned_it_on() {
     world.net.ensure_network(&world.network).unwrap();
     world.net.remove_everything(&[&world.network]).unwrap();
     assert_eq!(read(), "1\n1\n2\n");
+}
+
+/// A host that forwards nothing it does not know.
+const FORWARD_DROP: &str = "nft -f - <<'END'
+table inet fw {
+    chain forward {
+        type filter hook forward priority filter; policy drop;
+        ct state established,related accept
+        iifname { \"lan0\", \"lan1\" } accept
+        oifname \"lan0\" tcp dport 22 accept
+        meta l4proto icmp accept
+    }
+}
+END";
+
+#[test]
+fn a_host_that_does_not_forward_is_seen_and_what_is_said_mends_it() {
+    let Some(world) = World::new() else { return };
+    let a = world.container("a");
+    serve_tcp(&a.namespace, 80);
+    serve_tcp(&world.outside, 81);
+    let _held = publish(&world, &a, &["8080:80"]);
+    sh(&world.host, &format!("ip route add default via {OUTSIDE}"));
+    let passage = || world.net.passage(&world.network.bridge, true).unwrap();
+    assert_eq!(passage().barriers().count(), 0);
+    let reached = || {
+        let waits = |from, to: IpAddr, port| !refused_tcp(from, to, port);
+        let all = [(HOST.into(), OUTSIDE.into()), (HOST6.into(), OUTSIDE6.into())];
+        all.map(|(host, outside)| {
+            (waits(&world.outside, host, 8080), waits(&a.namespace, outside, 81))
+        })
+    };
+    let mut hosts = vec![(FORWARD_DROP, "inet fw", "nft delete table inet fw")];
+    if testkit::need::tool("iptables-nft").is_some() {
+        let docker = "for t in iptables ip6tables; do $t-nft -w -P FORWARD DROP; \
+            $t-nft -w -A FORWARD -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT; \
+            $t-nft -w -A FORWARD -i docker0 -m comment --comment out -j ACCEPT; done";
+        hosts.push((docker, "ip filter", "true"));
+    }
+    for (setting, table, undone) in hosts {
+        sh(&world.host, setting);
+        assert_eq!(reached(), [(false, false); 2], "{table}");
+        let passage = passage();
+        assert!(!passage.out.is_empty() && !passage.published.is_empty(), "{passage:?}");
+        let named = |barrier: &net::Barrier| format!("{} {}", barrier.family, barrier.table);
+        assert!(passage.barriers().any(|barrier| named(barrier) == table), "{passage:?}");
+        let told = world.net.admission(net::Protocol::Tcp, 8080, 80, &world.network.bridge);
+        let told = told.unwrap();
+        assert!(told.forward.iter().any(net::ChainPolicy::lets_nobody), "{told:?}");
+        assert!(!told.barriers.is_empty());
+        for line in passage.barriers().flat_map(|barrier| &barrier.mend) {
+            sh(&world.host, &line.replace("tables -I", "tables-nft -w -I"));
+        }
+        assert_eq!(reached(), [(true, true); 2], "{table}");
+        let mended = world.net.passage(&world.network.bridge, true).unwrap();
+        // Docker's own kind of chain lets answers pass for its own bridges only.
+        assert_eq!(mended.barriers().count(), 0, "{mended:?}");
+        sh(&world.host, undone);
+    }
+}
+
+#[test]
+fn a_full_bridge_is_called_by_that_name() {
+    let Some(world) = World::new() else { return };
+    // `BR_MAX_PORTS` is 1,024, and port 0 is nobody's.
+    let lines = "for n in $(seq 512); do
+        echo link add a$n type veth peer name b$n
+        echo link set a$n master wythe0
+        test $n = 512 || echo link set b$n master wythe0
+    done | ip -batch -";
+    sh(&world.host, lines);
+    let endpoint = net::Endpoint { id: "one-more", address: Ipv4Addr::new(172, 27, 0, 9) };
+    let error = world.net.attach(&world.network, &endpoint).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Exhausted);
+    assert!(error.to_string().contains("network wythe0 is full"), "{error}");
 }

@@ -14,7 +14,6 @@ pub(crate) const UNBUILT: &[(&str, &str)] = &[
     ("login", "registries"),
     ("logout", "registries"),
     ("manifest", "registries"),
-    ("network", "networks of one's own"),
     ("node", "Swarm, which Wythe leaves to Kubernetes"),
     ("plugin", "plug-ins"),
     ("pull", "registries; use `wythe load` or `wythe import`"),

@@ -102,6 +102,9 @@ fn text(published: &Published) -> String {
         let _ = writeln!(text, "    {hook}: chain {chain} of table {family} {table}");
         policy.judgements.iter().for_each(|judgement| tell(&mut text, judgement));
     }
+    for line in admission.barriers.iter().flat_map(|barrier| &barrier.mend) {
+        let _ = writeln!(text, "    to let it through: {line}");
+    }
     for table in &admission.unread {
         let _ = writeln!(text, "    table {table} of iptables-legacy: see iptables-legacy -S");
     }
