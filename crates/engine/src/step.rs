@@ -38,6 +38,11 @@ use crate::{
 /// How long a killed process may take to end before its sandbox is destroyed around it.
 pub(crate) const KILL_WAIT: Duration = Duration::from_secs(10);
 
+/// How long after it could not be given back something is tried again, the first time.
+const CLEAR_AGAIN: Duration = Duration::from_secs(1);
+/// The longest such time; it doubles until then.
+const CLEAR_AGAIN_MAX: Duration = Duration::from_secs(60);
+
 /// Something that a container holds of the host. Each is acquired and given back exactly once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Resource {
@@ -184,6 +189,8 @@ pub(crate) struct State {
     stuck: BTreeSet<Resource>,
     /// Why something would not, the last time.
     trouble: Option<EngineError>,
+    /// For how long the next attempt at what would not be given back is put off.
+    put_off: Option<Duration>,
     pub(crate) run: Run,
     /// Whether the process is being started although the container is on its way out.
     spawning: bool,
@@ -251,7 +258,7 @@ pub(crate) enum Cleared {
     Failed(EngineError),
     /// An earlier attempt left something, and it is to be started.
     Leftover,
-    /// It had ended when this daemon began, and the last one had been left with something.
+    /// It has ended, and something was left that would not go: another attempt.
     Late,
 }
 
@@ -310,6 +317,7 @@ impl State {
             held: BTreeMap::new(),
             stuck: BTreeSet::new(),
             trouble: None,
+            put_off: None,
             run: Run(0),
             spawning: false,
             ended: true,

@@ -119,6 +119,7 @@ impl Child<'_> {
                 Err(End::Failed(self.execute(state)))
             }
             op @ (Op::DieWithParent(_)
+            | Op::StayWithParent
             | Op::DefaultSignals
             | Op::Session
             | Op::JoinCgroup(_)
@@ -173,6 +174,10 @@ impl Child<'_> {
     fn scene(&self, state: &State, op: &Op) -> Result<()> {
         match op {
             Op::DieWithParent(die) => errno(process::die_with_parent(*die)),
+            Op::StayWithParent => {
+                errno(process::die_with_parent(true))?;
+                report::still_heard(self.channel)
+            }
             Op::DefaultSignals => errno(process::default_signals()),
             Op::Session => rustix::process::setsid().map(|_| ()),
             Op::JoinCgroup(slot) => write_all(self.fd(*slot)?, b"0"),

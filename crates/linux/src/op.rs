@@ -85,6 +85,8 @@ pub(crate) enum Stage {
 pub(crate) enum Op {
     /// Die with the parent, or not any more.
     DieWithParent(bool),
+    /// Be killed when the parent ends, through execve(2) too, and go no further if it has ended.
+    StayWithParent,
     /// Default signal actions, none blocked.
     DefaultSignals,
     /// A session of its own.
@@ -209,6 +211,7 @@ impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Op::DieWithParent(true) => write!(f, "die with the parent"),
+            Op::StayWithParent => write!(f, "stay with the parent"),
             Op::DieWithParent(false) => write!(f, "outlive the parent"),
             Op::DefaultSignals => write!(f, "reset signals"),
             Op::Session => write!(f, "begin a session"),

@@ -130,6 +130,8 @@ pub(crate) struct Extras {
     pub(crate) personality: Option<u32>,
     /// The working directory must exist.
     pub(crate) no_make_cwd: bool,
+    /// The process goes on when its maker has ended.
+    pub(crate) outlive: bool,
 }
 
 /// Everything that a plan is made of.

@@ -15,6 +15,7 @@ use std::{
 };
 
 use rustix::{
+    event::{PollFd, PollFlags, Timespec},
     io::{Errno, Result},
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -118,6 +119,18 @@ pub(crate) fn await_go(channel: BorrowedFd<'_>) -> Result<()> {
             Err(other) => return Err(other),
         }
     }
+}
+
+/// Whether the parent is still there to hear. Child-safe; true only in a child that has closed its
+/// copy of the parent's end.
+///
+/// # Errors
+/// `EPIPE` if it is not.
+pub(crate) fn still_heard(channel: BorrowedFd<'_>) -> Result<()> {
+    let mut polled = [PollFd::new(&channel, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    rustix::event::poll(&mut polled, Some(&now))?;
+    if polled[0].revents().contains(PollFlags::HUP) { Err(Errno::PIPE) } else { Ok(()) }
 }
 
 /// Lets the child go on.

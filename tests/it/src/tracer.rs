@@ -84,6 +84,8 @@ pub enum Fault {
     Kill,
     /// The step fails.
     Fail,
+    /// Steps are only those of a process on its way into a container: everybody else is killed.
+    Orphan,
     /// Steps are only those that make a process or a thread; this one and all after it fail.
     NoProcesses,
 }
@@ -273,6 +275,9 @@ impl Tracer {
         if self.fault == Fault::NoProcesses {
             return MAKES_PROCESS.contains(&number);
         }
+        if self.fault == Fault::Orphan && !is_child_of_shim(pid) {
+            return false;
+        }
         match number {
             libc::SYS_openat => arguments[2] & WRITES != 0,
             libc::SYS_write | libc::SYS_writev => {
@@ -293,6 +298,15 @@ impl Tracer {
                 let group = rustix::process::Pid::from_raw(group).expect("a process id");
                 let killed = rustix::process::kill_process(group, rustix::process::Signal::KILL);
                 killed.expect("it is stopped, so it is there");
+                self.let_go();
+            }
+            Fault::Orphan => {
+                let groups: BTreeSet<_> = self.traced.iter().map(|pid| group_of(*pid)).collect();
+                for other in groups.into_iter().filter(|other| *other != group) {
+                    let Some(other) = rustix::process::Pid::from_raw(other) else { continue };
+                    // It may have ended meanwhile.
+                    let _ = rustix::process::kill_process(other, rustix::process::Signal::KILL);
+                }
                 self.let_go();
             }
             Fault::Fail | Fault::NoProcesses => {
@@ -348,9 +362,18 @@ fn poke(pid: pid_t, register: usize, value: u64) {
 }
 
 fn group_of(pid: pid_t) -> pid_t {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let group = status.lines().find_map(|line| line.strip_prefix("Tgid:\t")?.parse().ok());
-    group.unwrap_or(pid)
+    status_of(pid, "Tgid:\t").unwrap_or(pid)
+}
+
+fn status_of(pid: pid_t, field: &str) -> Option<pid_t> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix(field)?.parse().ok())
+}
+
+fn is_child_of_shim(pid: pid_t) -> bool {
+    let parent = status_of(pid, "PPid:\t").unwrap_or_default();
+    let name = fs::read_to_string(format!("/proc/{parent}/comm")).unwrap_or_default();
+    name.trim() == "wythe-shim"
 }
 
 /// Starts a child of this thread, for [`wait`] to hear of.

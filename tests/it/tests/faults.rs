@@ -9,7 +9,7 @@
 
 use std::{collections::BTreeSet, fs, fs::File, process};
 
-use it::{Fault, Instance, Traced, wait_until, with_fault};
+use it::{Fault, Instance, Traced, processes, wait_until, with_fault};
 
 /// How many steps are tried where not all are.
 const SOME: u64 = 6;
@@ -21,7 +21,12 @@ struct Operation {
     before: &'static [&'static [&'static str]],
     /// The operation; nothing is the start of a daemon.
     does: &'static [&'static str],
+    /// What goes wrong.
+    faults: &'static [Fault],
 }
+
+/// What can go wrong anywhere.
+const ANY: &[Fault] = &[Fault::Kill, Fault::Fail, Fault::NoProcesses];
 
 const CREATE: &[&str] = &[
     "create",
@@ -31,6 +36,8 @@ const CREATE: &[&str] = &[
     "18080:80",
     "-v",
     "things:/v",
+    "-e",
+    "OF=HERE",
     "demo",
     "sleep",
     "infinity",
@@ -40,35 +47,41 @@ const START: &[&str] = &["start", "victim"];
 
 #[test]
 fn create() {
-    attack(&Operation { name: "create", before: &[], does: CREATE });
+    attack(&Operation { name: "create", before: &[], does: CREATE, faults: ANY });
 }
 
 #[test]
 fn start() {
-    attack(&Operation { name: "start", before: &[CREATE], does: START });
+    attack(&Operation { name: "start", before: &[CREATE], does: START, faults: ANY });
+}
+
+#[test]
+fn start_without_parent() {
+    let faults = &[Fault::Orphan];
+    attack(&Operation { name: "start without parent", before: &[CREATE], does: START, faults });
 }
 
 #[test]
 fn stop() {
     let does = &["stop", "-t", "0", "victim"];
-    attack(&Operation { name: "stop", before: &[CREATE, START], does });
+    attack(&Operation { name: "stop", before: &[CREATE, START], does, faults: ANY });
 }
 
 #[test]
 fn remove() {
     let does = &["rm", "-f", "victim"];
-    attack(&Operation { name: "remove", before: &[CREATE, START], does });
+    attack(&Operation { name: "remove", before: &[CREATE, START], does, faults: ANY });
 }
 
 #[test]
 fn import() {
-    attack(&Operation { name: "import", before: &[], does: IMPORT });
+    attack(&Operation { name: "import", before: &[], does: IMPORT, faults: ANY });
 }
 
 #[test]
 fn garbage_collection() {
     let does = &["rmi", "small:1"];
-    attack(&Operation { name: "garbage collection", before: &[IMPORT], does });
+    attack(&Operation { name: "garbage collection", before: &[IMPORT], does, faults: ANY });
 }
 
 #[test]
@@ -77,7 +90,7 @@ fn recovery() {
     const NEVER: &[&str] = &["create", "--name", "never", "demo", "true"];
     const LEFT: &[&str] = &["run", "-d", "--rm", "--name", "left", "demo", "sleep", "infinity"];
     let before = &[CREATE, START, NEVER, LEFT];
-    attack(&Operation { name: "recovery", before, does: &[] });
+    attack(&Operation { name: "recovery", before, does: &[], faults: ANY });
 }
 
 /// Tries the operation with every fault.
@@ -93,27 +106,32 @@ fn attack(operation: &Operation) {
     instance.ok(&["run", "--rm", "demo", "true"]);
     let usual = broken(&instance.diagnosis());
 
-    for fault in [Fault::Kill, Fault::Fail, Fault::NoProcesses] {
+    for &fault in operation.faults {
         let wanted = wanted();
-        if let Wanted::This(this, nth) = wanted {
-            if this == fault {
+        let from = match wanted {
+            Wanted::This(this, nth) if this == fault => {
                 round(&mut instance, operation, nth, fault, &usual);
+                continue;
             }
-            continue;
-        }
+            Wanted::From(this, nth) if this == fault => nth,
+            Wanted::This(..) | Wanted::From(..) => continue,
+            Wanted::Some | Wanted::All => 1,
+        };
         let whole = round(&mut instance, operation, u64::MAX, fault, &usual);
         assert!(whole.struck.is_none());
         assert_eq!(whole.code, 0, "{} is traced and works", operation.name);
         let many = fault != Fault::NoProcesses;
         assert!(!many || whole.steps > 5, "{} has steps", operation.name);
-        let stride = if wanted == Wanted::All { 1 } else { whole.steps.div_ceil(SOME).max(1) };
+        let some = wanted == Wanted::Some;
+        let stride = if some { whole.steps.div_ceil(SOME).max(1) } else { 1 };
         let mut tried = 0;
-        // The number of steps varies a little: on until none is met.
-        for nth in (0..).map(|n| 1 + n * stride) {
-            if round(&mut instance, operation, nth, fault, &usual).struck.is_none() {
-                break;
+        // The number of steps varies a little: on until none is met where there was none before.
+        for nth in (0..).map(|n| from + n * stride) {
+            match round(&mut instance, operation, nth, fault, &usual).struck {
+                Some(_) => tried += 1,
+                None if nth > whole.steps => break,
+                None => {}
             }
-            tried += 1;
         }
         println!("{}: {fault:?} at {tried} of {} steps", operation.name, whole.steps);
         assert!(!many || tried > 3, "{}: the faults strike", operation.name);
@@ -126,17 +144,26 @@ enum Wanted {
     Some,
     All,
     This(Fault, u64),
+    From(Fault, u64),
 }
 
-/// `WYTHE_FAULTS` is `all`, or one to look at again, such as `kill 12`, `fail 7` or `pids 3`.
+/// `WYTHE_FAULTS` is `all`, one to look at again, such as `kill 12`, `fail 7` or `pids 3`, or all
+/// of a kind from one on: `fail 79..`.
 fn wanted() -> Wanted {
     let text = std::env::var("WYTHE_FAULTS").unwrap_or_default();
-    match text.split_once(' ') {
-        Some(("kill", nth)) => Wanted::This(Fault::Kill, nth.parse().expect("a number")),
-        Some(("pids", nth)) => Wanted::This(Fault::NoProcesses, nth.parse().expect("a number")),
-        Some(("fail", nth)) => Wanted::This(Fault::Fail, nth.parse().expect("a number")),
-        None if text == "all" => Wanted::All,
-        _ => Wanted::Some,
+    let Some((kind, nth)) = text.split_once(' ') else {
+        return if text == "all" { Wanted::All } else { Wanted::Some };
+    };
+    let fault = match kind {
+        "kill" => Fault::Kill,
+        "fail" => Fault::Fail,
+        "pids" => Fault::NoProcesses,
+        "orphan" => Fault::Orphan,
+        other => panic!("{other:?} is no fault"),
+    };
+    match nth.strip_suffix("..") {
+        Some(from) => Wanted::From(fault, from.parse().expect("a number")),
+        None => Wanted::This(fault, nth.parse().expect("a number")),
     }
 }
 
@@ -149,8 +176,10 @@ fn round(
     usual: &BTreeSet<String>,
 ) -> Traced {
     let tar = instance.path("rootfs.tar").display().to_string();
+    let here = instance.path("").display().to_string();
     let words = |args: &[&'static str]| -> Vec<String> {
-        args.iter().map(|arg| arg.replace("ROOTFS", &tar)).collect()
+        let words = args.iter();
+        words.map(|arg| arg.replace("ROOTFS", &tar).replace("HERE", &here)).collect()
     };
     for args in operation.before {
         let args = words(args);
@@ -187,14 +216,20 @@ fn round(
         assert_eq!((next.code, next.err.as_str()), (0, ""), "{what}");
     } else {
         let log = instance.daemon_log();
-        assert!(fault == Fault::Kill || recovery, "the daemon is gone: {what}\n{log}");
+        let killed = [Fault::Kill, Fault::Orphan].contains(&fault);
+        assert!(killed || recovery, "the daemon is gone: {what}\n{log}");
     }
     instance.kill_daemon();
+    if fault == Fault::Orphan && traced.struck.is_some() {
+        // Without anybody's help.
+        let here = here.trim_end_matches('/');
+        wait_until(&format!("nobody outlives it: {what}"), || processes(here).is_empty());
+    }
     instance.start_daemon();
     instance.wait_until_agreed(&what);
     let diagnosis = instance.diagnosis();
     assert_eq!(diagnosis["leftovers"], serde_json::json!([]), "{what}");
-    assert_eq!(&broken(&diagnosis), usual, "{what}");
+    assert_eq!(&broken(&diagnosis), usual, "{what}: {diagnosis}");
     sweep(instance, &what);
     traced
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use workload::{Exit, ExitStatus, Signal};
 
 use super::{
-    Answer, AskId, Cleared, Effect, Found, Frozen, Hold, KILL_WAIT, Maybe, Next, Phase, Question,
-    Refusal, Resource, Run, Starting, Stopping,
+    Answer, AskId, CLEAR_AGAIN, CLEAR_AGAIN_MAX, Cleared, Effect, Found, Frozen, Hold, KILL_WAIT,
+    Maybe, Next, Phase, Question, Refusal, Resource, Run, Starting, Stopping,
 };
 use crate::EngineError;
 
@@ -140,8 +140,10 @@ impl Next {
 
     pub(super) fn time_up(&mut self) {
         if matches!(self.state.phase, Phase::Backoff) {
-            self.begin_again();
-            return;
+            return self.begin_again();
+        }
+        if matches!(self.state.phase, Phase::Idle) {
+            return self.clear_late();
         }
         let Phase::Running { stopping: Some(stopping), .. } = &mut self.state.phase else {
             return;
@@ -184,9 +186,8 @@ impl Next {
                 let exit = self.state.exit.as_ref();
                 if exit.is_some_and(|exit| self.state.restarts.at_daemon_start(exit)) {
                     self.begin_again();
-                } else if self.state.holds_of_a_run() {
-                    self.state.phase = Phase::Clearing(Cleared::Late);
-                    self.clear();
+                } else {
+                    self.clear_late();
                 }
             }
             (
@@ -306,6 +307,25 @@ impl Next {
                 self.back_off(next);
             }
         }
+        self.put_off();
+    }
+
+    /// What it still holds of a run is given back, now that it does not run.
+    fn clear_late(&mut self) {
+        if self.state.holds_of_a_run() {
+            self.state.phase = Phase::Clearing(Cleared::Late);
+            self.clear();
+        }
+    }
+
+    /// If it is at rest and something would not go, that is tried again later.
+    fn put_off(&mut self) {
+        let at_rest = matches!(self.state.phase, Phase::Idle);
+        self.state.put_off = (at_rest && self.state.holds_of_a_run()).then(|| {
+            let last = self.state.put_off.unwrap_or(CLEAR_AGAIN / 2);
+            (last * 2).min(CLEAR_AGAIN_MAX)
+        });
+        self.effects.extend(self.state.put_off.map(Effect::Timer));
     }
 
     /// A start came to nothing: one that was not the user's is tried again.

@@ -109,6 +109,20 @@ async fn what_an_earlier_daemon_could_not_clear_away_is_cleared_by_the_next() {
 }
 
 #[tokio::test]
+async fn what_would_not_go_is_tried_again_by_the_same_daemon() {
+    let world = World::new();
+    let engine = world.engine().await;
+    engine.run(named("web", &["sleep"]), None, None).await.unwrap();
+    let failure = DriverError::Step { step: "test".to_owned(), errno: 28 };
+    world.fake.inject(Point::Destroy, Fault::FailOnce(failure));
+    engine.stop("web", Stop::default()).await.unwrap();
+    assert_eq!(world.fake.sandboxes().len(), 1);
+    soon("it is cleared away", || world.fake.sandboxes().is_empty()).await;
+    engine.remove("web", Remove::default()).await.unwrap();
+    world.assert_clean().await;
+}
+
+#[tokio::test]
 async fn a_paused_container_stays_paused() {
     let world = World::new();
     let engine = world.engine().await;

@@ -11,14 +11,27 @@ use crate::layer::{self, Limits};
 /// that its file system is tried and not another.
 pub(crate) fn probe(scratch: &Path) -> (Form, Vec<Finding>) {
     let mut findings = Vec::new();
+    let path = scratch.join("probe.erofs");
+    if let Err(error) = write(&path) {
+        // A full disk says nothing of the kernel; and who takes it for a no keeps layers in
+        // another form from now on.
+        return (untried(), vec![untried_finding(&error)]);
+    }
     for how in [Attach::File, Attach::Loop] {
-        let outcome = attempt(how, scratch);
+        let outcome = attach::open(how, &path).map(drop);
         findings.push(finding(how, &outcome));
         if outcome.is_ok() {
+            remove(&path);
             return (Form::Erofs(how), findings);
         }
     }
+    remove(&path);
     (Form::Directory(marks()), findings)
+}
+
+/// What is most likely where nothing can be tried.
+fn untried() -> Form {
+    if sys::userns::is_confined() { Form::Directory(marks()) } else { Form::Erofs(Attach::File) }
 }
 
 /// Whose marks a layer of ours can have.
@@ -26,17 +39,26 @@ fn marks() -> Marks {
     if sys::userns::is_confined() { Marks::User } else { Marks::Trusted }
 }
 
-/// Mounts the EROFS image of an empty layer, for a moment and nowhere.
-fn attempt(how: Attach, scratch: &Path) -> io::Result<()> {
-    let path = scratch.join("probe.erofs");
-    let written = File::create(&path).and_then(|file| {
-        let empty: &[u8] = &[0; 1024];
-        layer::write_erofs(empty, &file, &Limits::default(), &mut |_| {}).map_err(io::Error::other)
-    });
-    let mounted = written.and_then(|_| attach::open(how, &path).map(drop));
+/// Writes the EROFS image of an empty layer.
+fn write(path: &Path) -> io::Result<()> {
+    let file = File::create(path)?;
+    let empty: &[u8] = &[0; 1024];
+    let written = layer::write_erofs(empty, &file, &Limits::default(), &mut |_| {});
+    written.map(drop).map_err(io::Error::other)
+}
+
+fn remove(path: &Path) {
     // The scratch directory is emptied at the next opening in any case.
-    let _ = std::fs::remove_file(&path);
-    mounted
+    let _ = std::fs::remove_file(path);
+}
+
+fn untried_finding(error: &io::Error) -> Finding {
+    Finding {
+        subject: "image layers: EROFS".to_owned(),
+        works: false,
+        detail: format!("it cannot be tried whether EROFS files can be mounted: {error}"),
+        mend: Some("make room, then start the daemon again".to_owned()),
+    }
 }
 
 fn finding(how: Attach, outcome: &io::Result<()>) -> Finding {

@@ -65,7 +65,7 @@ impl Store {
         let kept: std::collections::BTreeSet<_> =
             kept.chain(self.mounts.owned()).chain(self.exposed.layers()).collect();
         for path in collect::files(&self.disk.layers())? {
-            let digest = collect::digest_in(&path).filter(|d| self.layer_path(d) == path);
+            let digest = collect::digest_in(&path).filter(|d| self.is_layer(d, &path));
             let needed = digest.is_some_and(|d| needs.layers.remove(&d) || kept.contains(&d));
             audit.count(&path, needed)?;
         }

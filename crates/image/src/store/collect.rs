@@ -86,11 +86,11 @@ impl Store {
         }
         for path in files(&self.disk.layers())? {
             let digest = digest_in(&path);
-            let right = digest.filter(|digest| self.layer_path(digest) == path);
+            let right = digest.filter(|digest| self.is_layer(digest, &path));
             if right.is_some_and(|digest| needs.layers.contains(&digest)) {
                 continue;
             }
-            if let Some(digest) = right {
+            if let Some(digest) = right.filter(|digest| self.layer_path(digest) == path) {
                 self.mounts.forget(&digest);
             }
             collected.bytes += disk::bytes_of(&path)?;
@@ -100,6 +100,13 @@ impl Store {
         // The state stays locked until here.
         drop(state);
         Ok(unnamed)
+    }
+
+    /// Whether this file is what there is of a layer: in this store's form, or, as long as it was
+    /// not made in that, in another.
+    pub(super) fn is_layer(&self, digest: &Digest, path: &Path) -> bool {
+        let right = self.layer_path(digest);
+        right == path || !right.exists()
     }
 }
 

@@ -112,6 +112,7 @@ fn extras(wishes: &Wishes<'_>, record: &Record) -> Result<Extras, OciError> {
         start_hooks,
         preserve: wishes.preserve,
         inherit_streams: true,
+        outlive: true,
         no_pivot: wishes.no_pivot,
         no_new_keyring: wishes.no_new_keyring,
         ..Extras::default()
@@ -148,6 +149,7 @@ pub(super) fn join(
     let extras = Extras {
         preserve: place.preserve,
         inherit_streams: true,
+        outlive: true,
         personality: converted.personality,
         ..Extras::default()
     };

@@ -61,7 +61,9 @@ pub(super) fn become_command(input: Input<'_>, hold: Vec<Op>, sibling: bool) -> 
     // Nobody outlives its maker with the maker's descriptors, locks among them.
     ops.push(Op::CloseOthers);
     if !sibling {
-        ops.push(Op::DieWithParent(false));
+        // Once more: who changed its ids does not die with its parent any more, nor does who was
+        // cloned by one that ended before it could ask. A sibling dies with the container.
+        ops.push(if input.extras.outlive { Op::DieWithParent(false) } else { Op::StayWithParent });
     }
     ops.extend(hold);
     let filter = input
