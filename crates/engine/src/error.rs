@@ -292,8 +292,8 @@ pub enum OpenError {
     #[error("cannot open the volumes: {0}")]
     Volumes(String),
     /// A bug: opening panicked.
-    #[error("opening the engine failed")]
-    Failed,
+    #[error("opening the engine failed; the log says where: {0}")]
+    Failed(String),
     /// A directory or file of the engine could not be made.
     #[error("cannot {step} {}", path.display())]
     Files {
@@ -315,7 +315,7 @@ impl OpenError {
             OpenError::Files { .. }
             | OpenError::Images(_)
             | OpenError::Volumes(_)
-            | OpenError::Failed => ErrorKind::Internal,
+            | OpenError::Failed(_) => ErrorKind::Internal,
         }
     }
 }

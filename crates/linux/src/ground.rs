@@ -43,7 +43,7 @@ pub(crate) fn make() -> io::Result<OwnedFd> {
             .and_then(|()| clear());
         let code = u8::from(made.is_err());
         if made.is_ok() && report::go(theirs.as_fd()).is_ok() {
-            // Until its namespace has been opened from outside.
+            // Until its namespace has been opened from outside, and it is killed.
             let _ = report::await_go(theirs.as_fd());
         }
         code
@@ -53,8 +53,9 @@ pub(crate) fn make() -> io::Result<OwnedFd> {
     let made = report::await_go(ours.as_fd())
         .map_err(io::Error::from)
         .and_then(|()| File::open(format!("/proc/{}/ns/mnt", child.pid)));
-    // Nobody hears it if nothing could be made.
-    let _ = report::go(ours.as_fd());
+    // It has ended if nothing could be made. A word to it might not arrive, and it would be waited
+    // for without end.
+    let _ = sys::process::signal(child.pidfd.as_fd(), 9);
     launch::reap(&child);
     made.map(OwnedFd::from)
 }

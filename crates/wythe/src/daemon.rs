@@ -89,8 +89,9 @@ fn start(args: Args, endpoint: &Endpoint) -> Result<(), CliError> {
         // Fails for the leader of a process group, which one started in the background is not.
         let _ = rustix::process::setsid();
     }
-    log::begin(args.background.then(|| roots.log()).as_deref(), endpoint.debug)?;
-    end_on_panic();
+    let log = args.background.then(|| roots.log());
+    log::begin(log.as_deref(), endpoint.debug)?;
+    end_on_panic(log);
     let shims = drivers::shim_directory(&roots);
     let (joined, user) = match ordinary {
         true => rootless::enter(&roots, &shims).map(|entered| (entered.joined, Some(entered)))?,
@@ -148,14 +149,24 @@ async fn serve(
 /// A panic of the thread that serves ends the daemon at once, as a kill would, which the next one
 /// recovers from. Unwinding could wait for ever for what it cannot stop, behind a socket that
 /// still listens. Tasks are another matter: who waits for one is told.
-fn end_on_panic() {
+///
+/// Whoever waits for a daemon in the background to serve is told here; nobody reads that later.
+fn end_on_panic(log: Option<std::path::PathBuf>) {
     let tell = std::panic::take_hook();
     let serving = std::thread::current().id();
     std::panic::set_hook(Box::new(move |panic| {
         tell(panic);
-        if std::thread::current().id() == serving {
-            std::process::abort();
+        if std::thread::current().id() != serving {
+            return;
         }
+        if let Some(log) = &log {
+            let payload = panic.payload();
+            let text = payload.downcast_ref::<&str>().copied();
+            let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+            let text = text.unwrap_or("without a word");
+            let _ = crate::output::line(&format!("it panicked: {text}; see {}", log.display()));
+        }
+        std::process::abort();
     }));
 }
 

@@ -197,6 +197,45 @@ fn without_process_ids_nothing_is_half_made() {
 }
 
 #[test]
+fn a_daemon_that_panics_at_its_start_is_not_waited_for() {
+    let Some(instance) = Instance::without_daemon() else { return };
+    let Some(around) = Around::new("pids", &instance) else { return };
+    let procs = around.0.join("cgroup.procs").display().to_string();
+    // One for the client, one for the daemon, and none or few for the threads that it needs: what
+    // makes them panics.
+    let mut panics = 0;
+    for most in 2..6 {
+        around.set("pids.max", &most.to_string());
+        let script = "echo $$ > \"$1\"; exec timeout 20 \"$0\" ps";
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).arg(Instance::program()).arg(&procs);
+        command.env("WYTHE_DATA", instance.path("data")).env("WYTHE_RUN", instance.path("run"));
+        let output = instance.on_network(|| command.output()).expect("sh runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let log = instance.path("data/daemon.log").display().to_string();
+        assert_ne!(output.status.code(), Some(124), "it is waited for: {said}");
+        if said.contains("it panicked: ") {
+            let told = ["could not be started", "Resource temporarily unavailable", &log];
+            assert!(told.iter().all(|told| said.contains(told)), "{said}");
+            panics += 1;
+        }
+    }
+    assert!(panics > 0, "no daemon panicked");
+    around.set("pids.max", "max");
+    let start = || instance.command(&["ps"]).output();
+    let output = instance.on_network(start).expect("it runs");
+    assert!(output.status.success(), "{output:?}");
+    wait_until("the daemon has been ended", || {
+        let processes = instance.own_processes();
+        for pid in processes.iter().filter_map(|pid| rustix::process::Pid::from_raw(*pid)) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        processes.is_empty()
+    });
+    around.end();
+}
+
+#[test]
 fn without_descriptors_nothing_is_half_made() {
     let Some(mut instance) = Instance::start() else { return };
     instance.ok(&["run", "--rm", "demo", "true"]);

@@ -59,7 +59,8 @@ impl Engine {
         parts: impl FnOnce(&Config) -> Result<Parts, OpenError> + Send + 'static,
     ) -> Result<Engine, OpenError> {
         let opened = tokio::task::spawn_blocking(move || open_blocking(config, drivers, parts));
-        let (shared, records) = opened.await.map_err(|_| OpenError::Failed)??;
+        let failed = |error: tokio::task::JoinError| OpenError::Failed(error.to_string());
+        let (shared, records) = opened.await.map_err(failed)??;
         let actors = Mutex::new(JoinSet::new());
         shared.tell_daemon("start");
         let engine = Engine { inner: Arc::new(Inner { shared: Arc::new(shared), actors }) };
