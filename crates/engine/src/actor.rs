@@ -370,6 +370,9 @@ impl Actor {
     /// The next state, recorded, shown, and its effects begun. Answers with the effects that are
     /// left when the container is gone.
     fn apply(&mut self, event: Event, asked: bool) -> Result<Option<Vec<Effect>>, EngineError> {
+        // An end can be brought about on a disk that takes nothing any more: the next daemon finds
+        // the container ended, whatever the records say.
+        let ends = matches!(&event, Event::Ask(_, Ask::Stop(_) | Ask::Kill { .. }));
         let (next, effects) = step::step(&self.state, event, clock::Timestamp::now())
             .map_err(|refusal| refusal.about(&self.record.name))?;
         let ran = self.state.runs();
@@ -380,7 +383,7 @@ impl Actor {
             return Ok(Some(effects));
         };
         if record != self.record {
-            match asked {
+            match asked && !ends {
                 // Without a record nothing is done: the state stays as it is.
                 true => drop(self.shared.records.put(&record)?),
                 false => self.note(&record),

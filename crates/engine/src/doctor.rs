@@ -197,6 +197,7 @@ async fn clear_sandbox(
 fn host(shared: &Shared, repair: bool) -> Vec<Finding> {
     let mut findings = shared.images.findings();
     findings.extend(shared.networks.findings(repair));
+    findings.push(shared.records.finding());
     findings.push(room(&shared.config.data));
     findings.push(descriptors());
     findings
@@ -206,6 +207,12 @@ fn room(data: &std::path::Path) -> Finding {
     let subject = "room for data".to_owned();
     match rustix::fs::statvfs(data) {
         Ok(disk) => {
+            if disk.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
+                let detail = format!("{} is read-only", data.display());
+                let mend = "see why in the kernel's log (dmesg), check the file system, mount it \
+                            writable and start the daemon again";
+                return Finding { subject, works: false, detail, mend: Some(mend.to_owned()) };
+            }
             let free = disk.f_bavail.saturating_mul(disk.f_frsize);
             // Some file systems have no fixed number of files, and say 0.
             let files = disk.f_files == 0 || disk.f_favail > 1000;

@@ -8,6 +8,7 @@
 //!
 //! See `docs/adr/2026-11-21-records.md`.
 
+mod sound;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -22,13 +23,15 @@ use std::{
 
 use base::{ContainerId, ErrorKind, clock};
 use tokio::sync::watch;
-use tracing::{error, info};
+use tracing::{error, info, warn};
+use workload::Finding;
 
 use crate::{
     error::chain,
     journal::{Change, Journal},
     record::{FORMAT, Record},
 };
+use sound::Sound;
 use store::Store;
 
 /// Longest time between a change and its way into the store.
@@ -62,6 +65,19 @@ pub enum RecordsError {
         /// What the store said.
         source: Arc<redb::Error>,
     },
+    /// The store is not what was written to it.
+    #[error(
+        "the records in {} are damaged ({why}). Nothing has been changed, and what runs goes on. \
+         Put an older copy of the file in its place if there is one; or move it away: no container \
+         is known then, and `wythe doctor --repair` clears away what is left of them",
+        path.display()
+    )]
+    Damaged {
+        /// The store.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A file cannot be made, read or written.
     #[error("cannot {step} {}", path.display())]
     File {
@@ -90,7 +106,7 @@ impl RecordsError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             RecordsError::Newer { .. } => ErrorKind::Unsupported,
-            RecordsError::Record { .. } => ErrorKind::Corrupt,
+            RecordsError::Record { .. } | RecordsError::Damaged { .. } => ErrorKind::Corrupt,
             RecordsError::Store { .. } | RecordsError::File { .. } => ErrorKind::Internal,
             RecordsError::NotDurable(_) => ErrorKind::Unavailable,
         }
@@ -106,6 +122,8 @@ pub(crate) struct Mark(u64);
 pub(crate) struct Records {
     shared: Arc<Shared>,
     written: watch::Receiver<Written>,
+    /// How the store was found.
+    sound: Sound,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -149,7 +167,10 @@ enum Ending {
 impl Records {
     /// Opens the store in this directory, or makes one, and reads every record.
     pub(crate) fn open(dir: &Path) -> Result<(Records, Vec<Record>), RecordsError> {
-        let (mut store, applied) = Store::open(dir)?;
+        let (mut store, applied, sound) = Store::open(dir)?;
+        if sound == Sound::Torn {
+            warn!("the last change of the records was not written to its end before a power cut");
+        }
         let (a, mut changes) = open_journal(&dir.join("records.journal.a"))?;
         let (b, more) = open_journal(&dir.join("records.journal.b"))?;
         changes.extend(more);
@@ -185,7 +206,8 @@ impl Records {
                 path: dir.to_owned(),
                 source: Arc::new(source),
             })?;
-        Ok((Records { shared, written, writer: Mutex::new(Some(writer)) }, records))
+        let records_of = Records { shared, written, sound, writer: Mutex::new(Some(writer)) };
+        Ok((records_of, records))
     }
 
     /// Records an intent. When this returns, a killed daemon would find it again; if it fails
@@ -209,6 +231,27 @@ impl Records {
     /// The last change so far.
     pub(crate) fn latest(&self) -> Mark {
         Mark(self.shared.lock().sequence)
+    }
+
+    /// How the records are.
+    pub(crate) fn finding(&self) -> Finding {
+        let failed = self.written.borrow().failed.clone();
+        let (works, detail, mend) = match (failed, self.sound) {
+            (Some((_, why)), _) => (
+                false,
+                format!("changes are not safe from a power cut: {why}"),
+                Some("make room on the disk, or see to it; they are written again by then"),
+            ),
+            (None, Sound::Torn) => (
+                false,
+                "the last change before this daemon began was not written to its end".to_owned(),
+                Some(
+                    "wythe doctor --repair clears away what is left of it; then restart the daemon",
+                ),
+            ),
+            (None, Sound::Whole) => (true, "they are whole".to_owned(), None),
+        };
+        Finding { subject: "records".to_owned(), works, detail, mend: mend.map(str::to_owned) }
     }
 
     /// Waits until this change would survive a power cut.

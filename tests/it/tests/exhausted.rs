@@ -119,6 +119,95 @@ fn a_read_only_data_root_is_said_and_got_over() {
 }
 
 #[test]
+fn a_data_root_that_becomes_read_only_stops_what_is_new_and_no_more() {
+    let Some(mut instance) = on_a_small_disk() else { return };
+    let runs = instance.ok(RUN);
+    let pid = instance.inspect(&runs, "{{.State.Pid}}");
+    // What ext4 does when the disk under it fails. Source: ext4(5), `abort`.
+    let script = "exec nsenter -m -t \"$1\" mount -o remount,abort \"$2\"";
+    let data = instance.path("data").display().to_string();
+    shell(script, &[&instance.daemon_pid().to_string(), &data]);
+    for _ in 0..3 {
+        let ran = attempt(&instance, RUN);
+        assert!(ran.code != 0 && ran.err.contains("Read-only file system"), "{ran:?}");
+    }
+    assert_eq!(instance.ok(&["ps", "-q", "--no-trunc"]), runs);
+    let findings = instance.diagnosis()["findings"].to_string();
+    assert!(findings.contains("changes are not safe from a power cut"), "{findings}");
+    assert!(findings.contains("Read-only file system"), "{findings}");
+    // It is stopped all the same, though nobody can write that down.
+    instance.ok(&["stop", "-t", "0", &runs]);
+    assert!(!Path::new(&format!("/proc/{pid}/exe")).exists(), "it runs on");
+    assert!(instance.has_daemon(), "{}", instance.daemon_log());
+    // Only a new mount makes it writable: this one ends with those who use it.
+    instance.kill_daemon();
+    end_all(&instance);
+}
+
+#[test]
+fn damaged_records_are_said_kept_and_got_over() {
+    let Some(mut instance) = Instance::start() else { return };
+    let runs = instance.ok(RUN);
+    let pid = instance.inspect(&runs, "{{.State.Pid}}");
+    instance.ok(&["create", "demo", "true"]);
+    let all = instance.ok(&["ps", "-aq", "--no-trunc"]);
+    instance.kill_daemon();
+    instance.start_daemon();
+    instance.kill_daemon();
+    let path = instance.path("data/records.redb");
+    let whole = fs::read(&path).expect("it is there");
+    let damages: [fn(&mut Vec<u8>); 3] = [
+        |bytes| bytes.truncate(0),
+        |bytes| bytes.truncate(bytes.len() / 3),
+        |bytes| bytes.iter_mut().skip(300).for_each(|byte| *byte = 0),
+    ];
+    for damage in damages {
+        let mut damaged = whole.clone();
+        damage(&mut damaged);
+        fs::write(&path, &damaged).expect("there is room");
+        // Both the one who would start a daemon and the doctor say it.
+        for asks in [&["ps"][..], &["doctor"]] {
+            let command = || instance.command(asks).output();
+            let output = instance.on_network(command).expect("it runs");
+            let said = [output.stdout, output.stderr].concat();
+            let said = String::from_utf8_lossy(&said);
+            assert!(!output.status.success(), "{said}");
+            let told = ["records", "are damaged", "Nothing has been changed", "move it away"];
+            assert!(told.iter().all(|told| said.contains(told)), "{said}");
+        }
+        assert_eq!(fs::read(&path).expect("it is there"), damaged, "it is as it was");
+        assert!(Path::new(&format!("/proc/{pid}/exe")).exists(), "it runs on");
+    }
+    fs::write(&path, &whole).expect("there is room");
+    instance.start_daemon();
+    assert_eq!(instance.ok(&["ps", "-aq", "--no-trunc"]), all);
+    assert_eq!(instance.ok(&["ps", "-q", "--no-trunc"]), runs);
+    // Without the records what they spoke of is found and cleared away.
+    instance.kill_daemon();
+    fs::remove_file(&path).expect("it is there");
+    for journal in ["data/records.journal.a", "data/records.journal.b"] {
+        fs::remove_file(instance.path(journal)).expect("it is there");
+    }
+    instance.start_daemon();
+    assert_eq!(instance.ok(&["ps", "-aq"]), "");
+    assert_ne!(instance.diagnosis()["leftovers"], serde_json::json!([]));
+    instance.run(&["doctor", "--repair"]);
+    assert!(!Path::new(&format!("/proc/{pid}/exe")).exists(), "it is still there");
+    well(&mut instance, "without the records");
+}
+
+/// Ends every process of an instance without a daemon.
+fn end_all(instance: &Instance) {
+    wait_until("its processes have been ended", || {
+        let processes = instance.own_processes();
+        for pid in processes.iter().filter_map(|pid| rustix::process::Pid::from_raw(*pid)) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        processes.is_empty()
+    });
+}
+
+#[test]
 fn a_write_that_was_torn_by_the_end_is_passed_over() {
     let Some(mut instance) = Instance::start() else { return };
     let runs = instance.ok(RUN);
@@ -225,13 +314,7 @@ fn a_daemon_that_panics_at_its_start_is_not_waited_for() {
     let start = || instance.command(&["ps"]).output();
     let output = instance.on_network(start).expect("it runs");
     assert!(output.status.success(), "{output:?}");
-    wait_until("the daemon has been ended", || {
-        let processes = instance.own_processes();
-        for pid in processes.iter().filter_map(|pid| rustix::process::Pid::from_raw(*pid)) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
-        processes.is_empty()
-    });
+    end_all(&instance);
     around.end();
 }
 

@@ -8,7 +8,10 @@ use std::{
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
-use super::RecordsError;
+use super::{
+    RecordsError,
+    sound::{self, Sound},
+};
 use crate::record::{FORMAT, Record};
 
 /// What redb may cache, in bytes: every record is in memory anyway.
@@ -28,11 +31,12 @@ pub(super) struct Store {
 
 impl Store {
     /// Opens the store of this directory, or makes one; answers with the last change in it too.
-    pub(super) fn open(dir: &Path) -> Result<(Store, u64), RecordsError> {
+    pub(super) fn open(dir: &Path) -> Result<(Store, u64, Sound), RecordsError> {
         let path = dir.join("records.redb");
-        let store = Store { database: Some(open_database(&path)?), path };
+        let (database, sound) = open_database(&path)?;
+        let store = Store { database: Some(database), path };
         let applied = store.check_format()?;
-        Ok((store, applied))
+        Ok((store, applied, sound))
     }
 
     fn database(&self) -> &Database {
@@ -128,22 +132,35 @@ impl Store {
 
     /// Every record.
     pub(super) fn read(&self) -> Result<Vec<Record>, RecordsError> {
-        let transaction = self.database().begin_read().map_err(self.wrong("read"))?;
-        let table = transaction.open_table(CONTAINERS).map_err(self.wrong("read"))?;
         let mut records = Vec::new();
-        for entry in table.iter().map_err(self.wrong("read"))? {
-            let (key, value) = entry.map_err(self.wrong("read"))?;
-            records.push(serde_json::from_slice(value.value()).map_err(|source| {
-                RecordsError::Record { key: key.value().to_owned(), source: source.into() }
-            })?);
+        for (key, value) in read_all(self.database()).map_err(self.wrong("read"))? {
+            let record = serde_json::from_slice(&value);
+            records.push(
+                record.map_err(|source| RecordsError::Record { key, source: source.into() })?,
+            );
         }
         Ok(records)
     }
 }
 
+/// Every record as it is stored; none where the store has just been made.
+pub(super) fn read_all(database: &Database) -> Result<Vec<(String, Vec<u8>)>, redb::Error> {
+    let transaction = database.begin_read()?;
+    let table = match transaction.open_table(CONTAINERS) {
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        table => table?,
+    };
+    let mut all = Vec::new();
+    for entry in table.iter()? {
+        let (key, value) = entry?;
+        all.push((key.value().to_owned(), value.value().to_vec()));
+    }
+    Ok(all)
+}
+
 /// Opens the store; a new one is made beside and moved in place, so that a half-made one is never
 /// met.
-fn open_database(path: &Path) -> Result<Database, RecordsError> {
+fn open_database(path: &Path) -> Result<(Database, Sound), RecordsError> {
     let file = |step| {
         move |source| RecordsError::File { step, path: path.to_owned(), source: Arc::new(source) }
     };
@@ -158,7 +175,9 @@ fn open_database(path: &Path) -> Result<Database, RecordsError> {
         drop(Database::create(&fresh).map_err(store("make", path))?);
         std::fs::rename(&fresh, path).map_err(file("make"))?;
     }
-    open_existing(path)
+    let sound =
+        sound::look(path).map_err(|why| RecordsError::Damaged { path: path.to_owned(), why })?;
+    Ok((open_existing(path)?, sound))
 }
 
 fn open_existing(path: &Path) -> Result<Database, RecordsError> {

@@ -169,3 +169,66 @@ fn records_cost() {
     }
     eprintln!("one change made durable: {:?}", durable / 20);
 }
+
+/// How a page can be wrong after the disk lost part of a write.
+fn damages() -> Vec<fn(&mut [u8])> {
+    vec![
+        |page| page.fill(0),
+        |page| page.iter_mut().skip(2048).for_each(|byte| *byte = 0xa5),
+        |page| page.reverse(),
+    ]
+}
+
+#[test]
+fn a_damaged_store_is_told_from_a_whole_one_wherever_it_is_damaged() {
+    for killed in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let (records, _) = Records::open(dir.path()).unwrap();
+        for n in 1..30 {
+            records.put(&record(n, &format!("c{n}"))).unwrap();
+            if n % 10 == 0 {
+                records.close();
+            }
+        }
+        if !killed {
+            records.close();
+        }
+        drop(records);
+        // Everything is in the store, nothing in the journals.
+        let (records, all) = Records::open(dir.path()).unwrap();
+        let kept = killed.then(|| std::fs::read(dir.path().join("records.redb")).unwrap());
+        records.close();
+        drop(records);
+        let path = dir.path().join("records.redb");
+        let whole = kept.unwrap_or_else(|| std::fs::read(&path).unwrap());
+        let mut said = 0;
+        for at in (0..whole.len()).step_by(4096) {
+            for damage in damages() {
+                let mut damaged = whole.clone();
+                let end = (at + 4096).min(whole.len());
+                damage(&mut damaged[at..end]);
+                said += u32::from(is_said_or_harmless(dir.path(), &damaged, &all));
+            }
+            said += u32::from(is_said_or_harmless(dir.path(), &whole[..at], &all));
+        }
+        assert!(said > 10, "{said}");
+    }
+}
+
+/// Whether this store is refused. If it is not, nothing of it is lost without a word.
+fn is_said_or_harmless(dir: &Path, bytes: &[u8], all: &[Record]) -> bool {
+    let path = dir.join("records.redb");
+    std::fs::write(&path, bytes).unwrap();
+    match Records::open(dir) {
+        Ok((records, found)) => {
+            assert!(found == all || !records.finding().works, "{} of {}", found.len(), all.len());
+            records.close();
+            false
+        }
+        Err(RecordsError::Damaged { .. }) => {
+            assert_eq!(std::fs::read(&path).unwrap(), bytes, "it is as it was");
+            true
+        }
+        Err(other) => panic!("{other}"),
+    }
+}
