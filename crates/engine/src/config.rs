@@ -23,6 +23,8 @@ pub struct Config {
     pub embedded: BTreeMap<String, Embedded>,
     /// What an ordinary user's engine has around it; none for root's.
     pub user: Option<OrdinaryUser>,
+    /// Whoever carries what arrives at ports of `::1`.
+    pub loopback: Option<Arc<dyn net::Outside>>,
 }
 
 /// The surroundings of an engine that an ordinary user runs, in namespaces of its own.
@@ -108,6 +110,7 @@ impl Config {
             ipv6: Ipv6::Auto,
             embedded: BTreeMap::new(),
             user: None,
+            loopback: None,
         }
     }
 }

@@ -108,6 +108,8 @@ pub(crate) struct HostNetworks {
     namespace: Option<OwnedFd>,
     /// Whoever has the ports, where that network is not the host's own.
     outside: Option<Arc<dyn net::Outside>>,
+    /// Whoever carries ports of `::1`.
+    loopback: Option<Arc<dyn net::Outside>>,
     opened: OnceLock<Opened>,
     state: Arc<Mutex<State>>,
     /// Those whose cables have not been seen to be gone.
@@ -168,7 +170,13 @@ impl HostNetworks {
         outside: Option<Arc<dyn net::Outside>>,
     ) -> HostNetworks {
         let (opened, state, leaving) = (OnceLock::new(), Arc::default(), Leaving::default());
-        HostNetworks { bridge, ipv6, namespace, outside, opened, state, leaving }
+        let loopback = None;
+        HostNetworks { bridge, ipv6, namespace, outside, loopback, opened, state, leaving }
+    }
+
+    pub(crate) fn with_loopback(mut self, loopback: Option<Arc<dyn net::Outside>>) -> HostNetworks {
+        self.loopback = loopback;
+        self
     }
 
     fn host(&self) -> Result<&Arc<Host>, EngineError> {
@@ -185,7 +193,8 @@ impl HostNetworks {
             BRIDGE => Host::open(namespace)?,
             other => Host::open_with_table(namespace, other)?,
         };
-        let host = Arc::new(host.with_outside(self.outside.clone()));
+        let host =
+            Arc::new(host.with_outside(self.outside.clone()).with_loopback(self.loopback.clone()));
         let claim = match self.outside {
             Some(_) => None,
             None => {
@@ -419,9 +428,12 @@ impl HostNetworks {
 }
 
 impl Drop for HostNetworks {
-    /// What is not this daemon's any more is not watched over.
+    /// What is not this daemon's any more is not watched over, and containers keep the ports that
+    /// others carry for them.
     fn drop(&mut self) {
         let mut state = self.lock();
+        let all = state.plugged.values_mut();
+        all.flat_map(|plugged| plugged.ports.drain(..)).for_each(Reservation::leave);
         state.up.iter_mut().for_each(|up| up.watching = None);
     }
 }

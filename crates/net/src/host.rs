@@ -21,7 +21,7 @@ use crate::{
     link::{self, Cable, Families, Link},
     nft,
     publish::Table,
-    reserve,
+    reserve::{self, Carriers},
     spare::{Plug, Spare},
     subnet, table,
 };
@@ -44,6 +44,8 @@ pub struct Host {
     ipv6: bool,
     /// Whoever has the ports, where they are not this stack's.
     pub(crate) outside: Option<Arc<dyn Outside>>,
+    /// Whoever carries the ports of `::1`, where they are.
+    pub(crate) loopback: Option<Arc<dyn Outside>>,
 }
 
 /// What is to be plugged into a network.
@@ -123,13 +125,30 @@ impl Host {
         });
         let (links, removals) = (Mutex::new(links), Mutex::new(removals));
         let spare = Mutex::default();
-        Ok(Host { namespace, links, removals, table, spare, families, ipv6, outside: None })
+        Ok(Host {
+            namespace,
+            links,
+            removals,
+            table,
+            spare,
+            families,
+            ipv6,
+            outside: None,
+            loopback: None,
+        })
     }
 
     /// The same for a stack that has another around it, where published ports are reached.
     #[must_use]
     pub fn with_outside(self, outside: Option<Arc<dyn Outside>>) -> Host {
         Host { outside, ..self }
+    }
+
+    /// The same with somebody who carries what arrives at ports of `::1`, which no kernel leads to
+    /// another interface.
+    #[must_use]
+    pub fn with_loopback(self, loopback: Option<Arc<dyn Outside>>) -> Host {
+        Host { loopback, ..self }
     }
 
     /// A subnet for a new network, clear of every network that the host has a route to.
@@ -381,8 +400,9 @@ impl Host {
         asked: &[PublishedPort],
         ipv6: bool,
     ) -> Result<Vec<Reservation>, ReserveError> {
-        let outside = self.outside.as_ref();
-        let all = || asked.iter().map(|one| reserve::reserve(one, ipv6, outside)).collect();
+        let (outside, loopback) = (self.outside.as_ref(), self.loopback.as_ref());
+        let carriers = Carriers { outside, loopback };
+        let all = || asked.iter().map(|one| reserve::reserve(one, ipv6, carriers)).collect();
         let held: Result<Vec<Vec<_>>, _> = self.run(|| Ok(all())).map_err(ReserveError::Enter)?;
         Ok(held?.into_iter().flatten().collect())
     }

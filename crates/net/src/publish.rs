@@ -14,6 +14,7 @@ use crate::{
     host::gone,
     link,
     nft::{Family, Transaction},
+    reserve::is_carried,
     table::{self, Contents, Entry, Gate},
 };
 
@@ -42,21 +43,25 @@ impl Host {
     /// # Errors
     /// [`NetworkError::Table`] with what the kernel refused; the tables are as they were then.
     pub fn publish(&self, networks: &[&Network], forwards: &[Forward]) -> Result<(), NetworkError> {
+        let is_carried = |forward: &&Forward| is_carried(forward.host.ip());
+        let carried: Vec<_> = forwards.iter().filter(is_carried).copied().collect();
+        let led: Vec<_> = forwards.iter().filter(|f| !is_carried(f)).copied().collect();
         let mut table = self.table();
-        let gate = match (forwards, table.says.as_ref().and_then(|says| says.gate.as_ref())) {
+        let gate = match (led.as_slice(), table.says.as_ref().and_then(|says| says.gate.as_ref())) {
             ([], gate) => gate.cloned(),
             (_, gate) => Some(self.ensure_gate(&table.name, gate)?),
         };
-        let want = Contents { entries: table::wanted(networks, forwards), gate };
+        let want = Contents { entries: table::wanted(networks, &led), gate };
         let known = self.known_families();
         let said = table.write(&known, &want).map_err(NetworkError::Table)?;
         if let Err(error) = self.forget_flows(&mut table.socket, &said, &want.entries) {
             tracing::warn!(%error, "UDP flows that were open before may miss a published port");
         }
         drop(table);
-        match &self.outside {
-            Some(outside) => outside.lead(forwards).map_err(NetworkError::Outside),
-            None => Ok(()),
+        match (&self.outside, &self.loopback) {
+            (Some(outside), _) => outside.lead(forwards).map_err(NetworkError::Outside),
+            (None, Some(loopback)) => loopback.lead(&carried).map_err(NetworkError::Outside),
+            (None, None) => Ok(()),
         }
     }
 

@@ -68,7 +68,7 @@ impl Drop for Hold {
 /// A host's port held for a container's; others can have it when this is dropped.
 #[derive(Debug)]
 pub struct Reservation {
-    _hold: Hold,
+    hold: Hold,
     host: SocketAddr,
     protocol: Protocol,
     container_port: u16,
@@ -136,6 +136,15 @@ impl Reservation {
         self.host
     }
 
+    /// Leaves it to whoever carries it outside: whoever holds it here ends, and its container goes
+    /// on. What a socket here holds is let go.
+    pub fn leave(self) {
+        match self.hold {
+            hold @ Hold::Outside { .. } => std::mem::forget(hold),
+            Hold::Socket { .. } => {}
+        }
+    }
+
     /// The protocol.
     pub fn protocol(&self) -> Protocol {
         self.protocol
@@ -150,6 +159,8 @@ impl Reservation {
     pub fn forward(&self, v4: Ipv4Addr, v6: Option<Ipv6Addr>) -> Option<Forward> {
         let container = match self.host {
             SocketAddr::V4(_) => IpAddr::V4(v4),
+            // What is carried by sockets may go on in the family that all have.
+            SocketAddr::V6(host) if is_carried(IpAddr::V6(*host.ip())) => IpAddr::V4(v4),
             SocketAddr::V6(_) => IpAddr::V6(v6?),
         };
         Some(Forward {
@@ -158,6 +169,28 @@ impl Reservation {
             container: SocketAddr::new(container, self.container_port),
         })
     }
+}
+
+/// Who carries what arrives at ports that the kernel cannot lead.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Carriers<'a> {
+    /// All ports.
+    pub(crate) outside: Option<&'a Arc<dyn Outside>>,
+    /// Those of `::1`.
+    pub(crate) loopback: Option<&'a Arc<dyn Outside>>,
+}
+
+impl<'a> Carriers<'a> {
+    fn of(self, address: IpAddr) -> Option<&'a Arc<dyn Outside>> {
+        let loopback = self.loopback.filter(|_| is_carried(address));
+        self.outside.or(loopback)
+    }
+}
+
+/// Whether the kernel cannot lead packets from this address to a container: IPv6 has no
+/// `route_localnet`.
+pub(crate) fn is_carried(address: IpAddr) -> bool {
+    address == IpAddr::V6(Ipv6Addr::LOCALHOST)
 }
 
 /// How often a free port is sought that is free in both families.
@@ -169,13 +202,16 @@ const BOTH_TRIES: usize = 64;
 pub(crate) fn reserve(
     asked: &PublishedPort,
     ipv6: bool,
-    outside: Option<&Arc<dyn Outside>>,
+    carriers: Carriers<'_>,
 ) -> Result<Vec<Reservation>, ReserveError> {
-    let ipv6 = ipv6 && outside.is_none();
+    let ipv6 = ipv6 && carriers.outside.is_none();
     let addresses: &[IpAddr] = match asked.host_ip {
         None if ipv6 => &[IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)],
         None => &[IpAddr::V4(Ipv4Addr::UNSPECIFIED)],
-        Some(IpAddr::V6(Ipv6Addr::LOCALHOST)) => return Err(ReserveError::Loopback6),
+        Some(IpAddr::V6(Ipv6Addr::LOCALHOST)) => match carriers.loopback.or(carriers.outside) {
+            Some(_) => &[IpAddr::V6(Ipv6Addr::LOCALHOST)],
+            None => return Err(ReserveError::Loopback6),
+        },
         Some(address @ IpAddr::V6(_)) if !ipv6 => return Err(ReserveError::Ipv6(address)),
         Some(address) => &[address],
     };
@@ -185,7 +221,7 @@ pub(crate) fn reserve(
     };
     let mut taken = None;
     for port in tries {
-        match hold_all(addresses, port, asked, outside) {
+        match hold_all(addresses, port, asked, carriers) {
             Err((address, Errno::ADDRINUSE)) => taken = Some(address),
             Err((address, errno)) => return Err(refused(address, port, errno)),
             Ok(reservations) => return Ok(reservations),
@@ -204,11 +240,11 @@ fn hold_all(
     addresses: &[IpAddr],
     port: u16,
     asked: &PublishedPort,
-    outside: Option<&Arc<dyn Outside>>,
+    carriers: Carriers<'_>,
 ) -> Result<Vec<Reservation>, (IpAddr, Errno)> {
-    let hold = |address| match outside {
+    let hold = |address: SocketAddr| match carriers.of(address.ip()) {
         None => hold(address, asked),
-        Some(outside) => hold_outside(outside, address, asked),
+        Some(carrier) => hold_outside(carrier, address, asked),
     };
     let mut held: Vec<Reservation> = Vec::with_capacity(addresses.len());
     for address in addresses {
@@ -239,7 +275,7 @@ fn hold(host: SocketAddr, asked: &PublishedPort) -> Result<Reservation, Errno> {
     let host = SocketAddr::try_from(getsockname(&socket)?).map_err(|_| Errno::AFNOSUPPORT)?;
     let PublishedPort { protocol, container_port, .. } = *asked;
     let hold = Hold::Socket { _socket: socket };
-    Ok(Reservation { _hold: hold, host, protocol, container_port })
+    Ok(Reservation { hold, host, protocol, container_port })
 }
 
 fn hold_outside(
@@ -252,7 +288,7 @@ fn hold_outside(
         .hold(protocol, host)
         .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     let hold = Hold::Outside { outside: Arc::clone(outside), protocol, address: host };
-    Ok(Reservation { _hold: hold, host, protocol, container_port })
+    Ok(Reservation { hold, host, protocol, container_port })
 }
 
 /// A socket that does not listen is enough to keep a port, and answers strays with a reset. One

@@ -26,6 +26,7 @@ mod instance;
 mod listener;
 mod lock;
 mod log;
+mod loopback;
 mod namespace;
 mod ready;
 mod rootless;
@@ -106,6 +107,10 @@ fn start(args: Args, endpoint: &Endpoint) -> Result<(), CliError> {
     let mut config =
         engine::Config::new(roots.data.clone(), roots.run.clone(), build_version().to_owned());
     config.bridge = bridge;
+    if user.is_none() {
+        let loopback = loopback::Loopback::new(roots.run.clone(), shims);
+        config.loopback = Some(std::sync::Arc::new(loopback));
+    }
     config.user = user;
     config.ipv6 = args.ipv6_subnet;
     config.embedded = embedded::images();

@@ -164,3 +164,43 @@ fn there_is_no_network_to_prune() {
     let later = instance.run(&["network", "create", "mine"]);
     assert!(later.err.contains("'wythe network create' is not built yet"), "{later:?}");
 }
+
+#[test]
+fn a_port_of_the_ipv6_loopback_outlives_the_daemon() {
+    let Some(mut instance) = Instance::start() else { return };
+    instance.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "web",
+        "-p",
+        "[::1]:8080:80",
+        "-p",
+        "127.0.0.1:8080:80",
+        "demo",
+        "httpd",
+    ]);
+    let served = |instance: &Instance| answers(instance, "[::1]:8080");
+    wait_until("the server answers", || served(&instance));
+    assert!(answers(&instance, "127.0.0.1:8080"));
+    let ports = instance.ok(&["port", "web"]);
+    assert!(ports.contains("80/tcp -> [::1]:8080"), "{ports}");
+    let twice = instance.run(&["run", "--rm", "-p", "[::1]:8080:80", "demo", "true"]);
+    assert!(twice.err.contains("port is already allocated"), "{twice:?}");
+
+    instance.kill_daemon();
+    assert!(served(&instance), "the daemon was killed");
+    instance.start_daemon();
+    assert!(served(&instance), "another daemon has it");
+    let pid = i32::try_from(instance.daemon_pid()).expect("a process id");
+    let pid = rustix::process::Pid::from_raw(pid).expect("a process id");
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+    wait_until("the daemon has ended", || !instance.has_daemon());
+    assert!(served(&instance), "the daemon was stopped");
+    instance.start_daemon();
+    assert!(served(&instance), "the next one has it");
+
+    instance.ok(&["rm", "-f", "web"]);
+    assert!(fetch(&instance, "[::1]:8080").is_err());
+    instance.ok(&["run", "--rm", "-p", "[::1]:8080:80", "demo", "true"]);
+}

@@ -46,8 +46,8 @@ impl Engine {
         let parts = |config: &Config| {
             let images = Arc::new(StoreImages::open(&config.data, &config.run)?);
             let ports = config.user.as_ref().map(|user| Arc::clone(&user.ports));
-            let networks =
-                Arc::new(HostNetworks::new(config.bridge.clone(), config.ipv6, None, ports));
+            let networks = HostNetworks::new(config.bridge.clone(), config.ipv6, None, ports);
+            let networks = Arc::new(networks.with_loopback(config.loopback.clone()));
             Ok(Parts { images, networks })
         };
         Engine::open_with(config, drivers, parts).await

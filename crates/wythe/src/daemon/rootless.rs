@@ -35,7 +35,7 @@ use crate::{
     paths::Roots,
 };
 use granted::Granted;
-use host_ports::HostPorts;
+pub(super) use host_ports::HostPorts;
 pub(crate) use ids::find;
 
 /// The namespaces that such a daemon and its shims share.

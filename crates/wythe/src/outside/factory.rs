@@ -15,6 +15,7 @@ use std::{
 
 use net::Protocol;
 use rustix::{
+    io::Errno,
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
         SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socket_with,
@@ -24,9 +25,18 @@ use rustix::{
 };
 use sys::{clone::Namespaces, namespace};
 
-/// Makes sockets in one network. Dropped, its process ends.
+/// Makes sockets in one network.
 #[derive(Debug)]
-pub(super) struct Factory {
+pub(super) enum Factory {
+    /// In this process's own.
+    Here,
+    /// In another.
+    There(There),
+}
+
+/// The process that makes them. Dropped, it ends.
+#[derive(Debug)]
+pub(super) struct There {
     channel: OwnedFd,
     process: Child,
 }
@@ -39,7 +49,7 @@ impl Factory {
         let mut command = Command::new("/proc/self/exe");
         command.arg0("wythe").args([super::FACTORY, &pid.to_string()]).current_dir("/");
         let process = command.stdin(Stdio::from(theirs)).stdout(Stdio::null()).spawn()?;
-        let factory = Factory { channel: ours, process };
+        let factory = Factory::There(There { channel: ours, process });
         // The first shows that it is where it should be.
         factory.make(Protocol::Udp)?;
         Ok(factory)
@@ -47,6 +57,24 @@ impl Factory {
 
     /// A socket that is neither bound nor connected, and does not block.
     pub(super) fn make(&self, protocol: Protocol) -> io::Result<OwnedFd> {
+        match self {
+            Factory::Here => Ok(socket(protocol)?),
+            Factory::There(there) => there.make(protocol),
+        }
+    }
+}
+
+/// An IPv4 socket.
+fn socket(protocol: Protocol) -> Result<OwnedFd, Errno> {
+    let kind = match protocol {
+        Protocol::Tcp => SocketType::STREAM,
+        Protocol::Udp => SocketType::DGRAM,
+    };
+    socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)
+}
+
+impl There {
+    fn make(&self, protocol: Protocol) -> io::Result<OwnedFd> {
         let word = match protocol {
             Protocol::Tcp => b"t",
             Protocol::Udp => b"u",
@@ -69,7 +97,7 @@ impl Factory {
     }
 }
 
-impl Drop for Factory {
+impl Drop for There {
     fn drop(&mut self) {
         // It may have ended by itself.
         let _ = self.process.kill();
@@ -97,9 +125,7 @@ pub(super) fn run(pid: u32) -> io::Result<()> {
 }
 
 fn answer(channel: BorrowedFd<'_>, asked: [u8; 1]) -> io::Result<()> {
-    let kind = if asked == *b"t" { SocketType::STREAM } else { SocketType::DGRAM };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let made = socket_with(AddressFamily::INET, kind, flags, None);
+    let made = socket(if asked == *b"t" { Protocol::Tcp } else { Protocol::Udp });
     let fds: Vec<BorrowedFd<'_>> = made.iter().map(AsFd::as_fd).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);

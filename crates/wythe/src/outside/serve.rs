@@ -35,7 +35,8 @@ struct Network {
     /// The namespace's inode number.
     inode: u64,
     ports: Ports,
-    way_out: Result<WayOut, String>,
+    /// None where it needs none.
+    way_out: Option<Result<WayOut, String>>,
 }
 
 /// Serves the socket that is standard input until nobody needs it.
@@ -123,8 +124,11 @@ impl State {
             }
             Request::Settle { pid } => {
                 let network = self.settle(pid)?;
-                let way_out = network.way_out.as_ref();
-                Ok(Answer::Settled(way_out.map(WayOut::name).map_err(String::clone)))
+                let name = |way_out: &Result<WayOut, String>| {
+                    way_out.as_ref().map(WayOut::name).map_err(String::clone)
+                };
+                let none = || Ok("the host's own".to_owned());
+                Ok(Answer::Settled(network.way_out.as_ref().map_or_else(none, name)))
             }
             Request::Hold { protocol, address } => {
                 let held = self.network()?.ports.hold(protocol, address);
@@ -155,18 +159,25 @@ impl State {
         if self.network.as_ref().is_none_or(|network| network.inode != inode) {
             // What served another one goes first: its ports may be wanted again.
             self.network = None;
-            let factory = Factory::start(pid)
-                .map_err(|error| Refused::io("enter the daemon's network", &error))?;
+            let own = fs::metadata("/proc/self/ns/net").is_ok_and(|own| own.ino() == inode);
+            let factory = match own {
+                // Root's daemon, which is on the host itself.
+                true => Factory::Here,
+                false => Factory::start(pid)
+                    .map_err(|error| Refused::io("enter the daemon's network", &error))?,
+            };
             self.network = Some(Network {
                 inode,
                 ports: Ports::new(Rc::new(factory)),
-                way_out: WayOut::open(pid, &note),
+                way_out: (!own).then(|| WayOut::open(pid, &note)),
             });
         }
         let network = self.network()?;
         // What is missing may have been installed meanwhile.
-        if network.way_out.as_mut().map_or(true, WayOut::has_ended) {
-            network.way_out = WayOut::open(pid, &note);
+        if let Some(way_out) = &mut network.way_out
+            && way_out.as_mut().map_or(true, WayOut::has_ended)
+        {
+            *way_out = WayOut::open(pid, &note);
         }
         Ok(network)
     }

@@ -19,7 +19,7 @@ use crate::{
 
 /// The ports, and what carries packets out.
 #[derive(Debug)]
-pub(super) struct HostPorts {
+pub(in crate::daemon) struct HostPorts {
     outside: Outside,
     /// What carries packets out of the daemon's network, or why nothing does; there once the
     /// process serves that network.
@@ -29,12 +29,12 @@ pub(super) struct HostPorts {
 }
 
 impl HostPorts {
-    pub(super) fn new(outside: Outside) -> HostPorts {
+    pub(in crate::daemon) fn new(outside: Outside) -> HostPorts {
         HostPorts { outside, way_out: OnceLock::new(), held: Mutex::default() }
     }
 
     /// Has the process serve the network of this process.
-    pub(super) fn settle(&self, pid: u32) {
+    pub(in crate::daemon) fn settle(&self, pid: u32) {
         let way_out = match self.outside.ask(&Request::Settle { pid }) {
             Ok(Answer::Settled(way_out)) => way_out,
             Ok(Answer::Done | Answer::Held(_) | Answer::Refused(_)) => Err(ODD.to_owned()),
