@@ -44,6 +44,8 @@ pub struct LogOptions {
     pub bytes_max: u64,
     /// Number of files.
     pub files_max: u32,
+    /// Whether files of `json-file` that were rotated are compressed.
+    pub compress: bool,
     /// Who takes it.
     pub kind: LogKind,
     /// Template of the tag.
@@ -64,6 +66,7 @@ impl Default for LogOptions {
             none: false,
             bytes_max: BYTES_MAX,
             files_max: FILES_MAX,
+            compress: false,
             kind: LogKind::Local,
             tag: None,
             labels: Vec::new(),
@@ -126,6 +129,10 @@ impl LogOptions {
             // As Docker: who bounds the file has one.
             log.files_max = 1;
         }
+        if log.compress && log.files_max < 2 {
+            let why = "there is nothing to compress when max-file is less than 2";
+            return Err(invalid_option("compress", "true", why));
+        }
         Ok(log)
     }
 
@@ -144,7 +151,7 @@ impl LogOptions {
                 let count = value.parse::<u32>().ok().filter(|count| *count > 0);
                 self.files_max = count.ok_or_else(|| invalid("write a number of files above 0"))?;
             }
-            "compress" if files => self.compress(value)?,
+            "compress" if files => self.set_compress(value)?,
             "mode" if !matches!(value, "blocking" | "non-blocking") => {
                 return Err(invalid("use blocking or non-blocking"));
             }
@@ -175,16 +182,16 @@ impl LogOptions {
         Ok(())
     }
 
-    /// Files that were rotated stay as they are. Docker's `local` compresses them unless told
-    /// not to, which nobody can see there; files of `json-file` are others' to read.
-    fn compress(&self, value: &str) -> Result<(), LogOptionError> {
-        match (value, self.kind) {
-            ("true", LogKind::JsonFile) => {
-                Err(unbuilt("compress=true", "rotated files of json-file stay as they are"))
-            }
-            ("true" | "false", _) => Ok(()),
-            (_, _) => Err(invalid_option("compress", value, "use true or false")),
-        }
+    /// Docker's `local` compresses files that were rotated unless told not to, which nobody can
+    /// see there: ours stay as they are.
+    fn set_compress(&mut self, value: &str) -> Result<(), LogOptionError> {
+        let wanted = match value {
+            "true" => true,
+            "false" => false,
+            _ => return Err(invalid_option("compress", value, "use true or false")),
+        };
+        self.compress = wanted && self.kind == LogKind::JsonFile;
+        Ok(())
     }
 
     /// The driver's name.
@@ -243,9 +250,10 @@ impl Logger<'_> {
         }
         let driver = match log.kind {
             LogKind::Local => LogDriver::Local,
-            LogKind::JsonFile => {
-                LogDriver::Json { attributes: self.attributes().into_iter().collect() }
-            }
+            LogKind::JsonFile => LogDriver::Json {
+                attributes: self.attributes().into_iter().collect(),
+                compress: log.compress,
+            },
             LogKind::Syslog => {
                 let tag = log.tag.as_deref().unwrap_or("{{.ID}}");
                 let tag = tag::render(tag, self);
@@ -289,10 +297,15 @@ mod tests {
         assert_eq!((log.labels.len(), log.driver_name()), (2, "json-file"));
         assert_eq!(parse("local", &[("max-size", "-1")]).unwrap().bytes_max, u64::MAX);
         assert_eq!(parse("local", &[("compress", "true")]).unwrap().files_max, FILES_MAX);
+        assert!(parse("json-file", &[("compress", "true")]).unwrap().compress);
+        for one in [("max-size", "1m"), ("max-file", "1")] {
+            let error = parse("json-file", &[one, ("compress", "true")]).unwrap_err().to_string();
+            assert!(error.contains("max-file"), "{error}");
+        }
         for (driver, name, value, said) in [
             ("local", "max-size", "0", "above 0"),
             ("local", "max-file", "none", "above 0"),
-            ("json-file", "compress", "true", "is not built yet"),
+            ("json-file", "compress", "gzip", "use true or false"),
             ("json-file", "env-regex", "^A", "is not built yet"),
             ("json-file", "syslog-address", "udp://x", "unknown log opt for json-file log driver"),
             ("syslog", "max-size", "1m", "unknown log opt for syslog log driver"),

@@ -18,7 +18,10 @@ fn main() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     let log = LogSpec { path, bytes_max: 10 << 20, files_max: 3, ..LogSpec::default() };
-    let json = LogSpec { driver: LogDriver::Json { attributes: Vec::new() }, ..log.clone() };
+    let json = LogSpec {
+        driver: LogDriver::Json { attributes: Vec::new(), compress: false },
+        ..log.clone()
+    };
     for (name, log, attached) in [
         ("log", Some(log.clone()), false),
         ("attached", None, true),

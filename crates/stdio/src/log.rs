@@ -23,6 +23,7 @@
 mod civil;
 mod files;
 mod follow;
+mod gzip;
 mod json;
 mod json_reader;
 mod json_writer;

@@ -29,6 +29,9 @@ pub enum LogDriver {
     Json {
         /// Stands in each line as `attrs`.
         attributes: Vec<(String, String)>,
+        /// Whether files that were rotated are compressed (`path.1.gz`).
+        #[serde(default)]
+        compress: bool,
     },
     /// Messages to a syslog server; no files.
     Syslog(SyslogSpec),

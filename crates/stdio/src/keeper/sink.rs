@@ -19,7 +19,7 @@ impl Sink {
     pub(super) fn open(spec: &LogSpec) -> Result<Sink, KeeperError> {
         Ok(match &spec.driver {
             LogDriver::Local => Sink::Local(Writer::open(spec)?),
-            LogDriver::Json { attributes } => Sink::Json(JsonWriter::open(spec, attributes)?),
+            LogDriver::Json { attributes, .. } => Sink::Json(JsonWriter::open(spec, attributes)?),
             LogDriver::Syslog(server) => {
                 let failed = |source| KeeperError::Io { doing: "reach the syslog server", source };
                 Sink::Syslog(Box::new(Syslog::open(server).map_err(failed)?))

@@ -9,11 +9,12 @@ use std::{
 
 use super::{
     LogError,
+    gzip::packed_name,
     record::{HEADER_BYTES, Header, HeaderError},
 };
 
 /// Permission bits of a log file: what a workload prints is its owner's business.
-const MODE: u32 = 0o600;
+pub(crate) const MODE: u32 = 0o600;
 
 /// A file of a log, open, its header read.
 #[derive(Debug)]
@@ -126,24 +127,28 @@ pub(crate) fn open_after(
 /// `files_max` is removed. A kill half-way leaves a gap in the numbers, which does no harm and
 /// is closed by the next rotation.
 pub(crate) fn rotate(path: &Path, files_max: u32) -> Result<(), LogError> {
-    for step in plan_rotation(numbers(path)?, files_max) {
-        let (from, result) = match step {
-            Step::Remove(number) => {
-                let from = name(path, number);
-                (from.clone(), fs::remove_file(from))
-            }
-            Step::Move(number) => {
-                let from = name(path, number);
-                (from.clone(), fs::rename(from, name(path, number + 1)))
-            }
-        };
-        result.map_err(|error| LogError::io("rotate", &from, error))?;
+    let there = there(path)?;
+    let numbers = there.iter().map(|(number, _)| *number).collect();
+    for step in plan_rotation(numbers, files_max) {
+        let (Step::Remove(number) | Step::Move(number)) = step;
+        for (_, packed) in there.iter().filter(|(other, _)| *other == number) {
+            let named = |number| match packed {
+                true => packed_name(&name(path, number)),
+                false => name(path, number),
+            };
+            let from = named(number);
+            let result = match step {
+                Step::Remove(_) => fs::remove_file(&from),
+                Step::Move(_) => fs::rename(&from, named(number + 1)),
+            };
+            result.map_err(|error| LogError::io("rotate", &from, error))?;
+        }
     }
     Ok(())
 }
 
 /// A step of a rotation.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     /// Removes the file of this number.
     Remove(u32),
@@ -163,8 +168,14 @@ fn plan_rotation(mut numbers: Vec<u32>, files_max: u32) -> Vec<Step> {
     remove.chain(row.into_iter().rev().map(Step::Move)).collect()
 }
 
-/// Numbers of the files that are there, the current one's (0) too, in no order.
+/// Numbers of the plain files that are there, the current one's (0) too, in no order.
 pub(crate) fn numbers(path: &Path) -> Result<Vec<u32>, LogError> {
+    let plain = there(path)?.into_iter().filter(|(_, packed)| !packed);
+    Ok(plain.map(|(number, _)| number).collect())
+}
+
+/// The files that are there, by their numbers and whether they are compressed, in no order.
+pub(crate) fn there(path: &Path) -> Result<Vec<(u32, bool)>, LogError> {
     let Some(base) = path.file_name() else {
         return Err(LogError::io("open", path, io::Error::from(io::ErrorKind::InvalidFilename)));
     };
@@ -175,7 +186,9 @@ pub(crate) fn numbers(path: &Path) -> Result<Vec<u32>, LogError> {
     for entry in entries {
         let name = entry.map_err(|error| LogError::io("list", path, error))?.file_name();
         let rest = name.as_encoded_bytes().strip_prefix(base.as_encoded_bytes());
-        found.extend(rest.and_then(number));
+        let plain = rest.and_then(number).map(|number| (number, false));
+        let packed = || Some((number(rest?.strip_suffix(b".gz")?).filter(|n| *n > 0)?, true));
+        found.extend(plain.or_else(packed));
     }
     Ok(found)
 }

@@ -1,17 +1,19 @@
 //! Reads the files of a `json-file` log, oldest first, across rotations.
 //!
 //! The files have no header: which one comes next is told by their names, and which one is being
-//! read by its inode.
+//! read by its inode, or by what a compressed one tells of it.
 
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::{FileExt as _, MetadataExt as _},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
 use super::{
-    Content, LogError, Record, files, json,
+    Content, LogError, Record, files,
+    gzip::{self, Origin},
+    json,
     reader::{LineCount, Window},
 };
 
@@ -25,8 +27,13 @@ const LINE_BYTES_MAX: usize = 1 << 20;
 /// How often the writer may rotate under a search.
 const TRIES: u32 = 100;
 
-/// A file as the kernel knows it.
-type Inode = (u64, u64);
+/// A file of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Listed {
+    name: PathBuf,
+    origin: Origin,
+    packed: bool,
+}
 
 /// Reads lines one after the other.
 #[derive(Debug)]
@@ -37,8 +44,10 @@ pub(crate) struct JsonReader {
 
 #[derive(Debug)]
 struct Place {
+    /// The file, or what was compressed in it.
     file: File,
-    inode: Inode,
+    origin: Origin,
+    packed: bool,
     /// Where the window ends in the file.
     offset: u64,
     window: Vec<u8>,
@@ -58,7 +67,7 @@ impl JsonReader {
 
     /// The file being read, and something that is another for another file.
     pub(crate) fn current(&self) -> Option<(&File, u64)> {
-        self.current.as_ref().map(|place| (&place.file, place.inode.1))
+        self.current.as_ref().map(|place| (&place.file, place.origin.inode))
     }
 
     pub(crate) fn next(&mut self) -> Result<Option<Record>, LogError> {
@@ -73,21 +82,48 @@ impl JsonReader {
                     return Ok(None);
                 }
             }
-            let inode = self.current.as_ref().map(|place| place.inode);
-            let Some(next) = next_file(&self.path, inode)? else { return Ok(None) };
+            let Some(next) = next_file(&self.path, self.current.as_ref())? else {
+                return Ok(None);
+            };
             self.current = Some(next);
         }
     }
 }
 
 impl Place {
-    fn of(file: File, path: &Path) -> Result<Place, LogError> {
-        let inode = inode(&file.metadata().map_err(|error| LogError::io("read", path, error))?);
-        Ok(Place { file, inode, offset: 0, window: Vec::new(), passed: 0 })
+    /// Opens a file, or nothing if it has gone or is another one by now.
+    fn open(listed: &Listed) -> Result<Option<Place>, LogError> {
+        let opened = match listed.packed {
+            true => gzip::inflate(&listed.name),
+            false => File::open(&listed.name).and_then(|file| {
+                let origin = Origin::plain(&file.metadata()?);
+                Ok((file, origin))
+            }),
+        };
+        let (file, origin) = match opened {
+            Ok(opened) => opened,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(LogError::io("open", &listed.name, error)),
+        };
+        let packed = listed.packed;
+        let place = Place { file, origin, packed, offset: 0, window: Vec::new(), passed: 0 };
+        Ok((origin == listed.origin).then_some(place))
     }
 
     fn is_at(&self, path: &Path) -> bool {
-        fs::metadata(path).is_ok_and(|metadata| inode(&metadata) == self.inode)
+        !self.packed && fs::metadata(path).is_ok_and(|there| Origin::plain(&there) == self.origin)
+    }
+
+    /// Whether this file is being read, or was before it was compressed.
+    fn is(&self, listed: &Listed) -> bool {
+        match (self.packed, listed.packed) {
+            (false, true) => {
+                let now = self.file.metadata();
+                now.is_ok_and(|now| Origin::final_of(&now) == listed.origin)
+            }
+            (true, false) => false,
+            (true, true) | (false, false) => self.origin == listed.origin,
+        }
     }
 
     /// The next line that is one of ours; somebody else's are passed over.
@@ -130,38 +166,40 @@ impl Place {
     }
 }
 
-fn inode(metadata: &fs::Metadata) -> Inode {
-    (metadata.dev(), metadata.ino())
-}
-
-/// The files there are, oldest first.
-fn list(path: &Path) -> Result<Vec<(PathBuf, Inode)>, LogError> {
-    let mut numbers = files::numbers(path)?;
-    numbers.sort_unstable_by(|a, b| b.cmp(a));
-    let names = numbers.into_iter().map(|number| files::name(path, number));
-    let known = |name: PathBuf| {
-        let inode = inode(&fs::metadata(&name).ok()?);
-        Some((name, inode))
+/// The files there are, oldest first. Of one that is there both ways, the plain one: it is being
+/// compressed.
+fn list(path: &Path) -> Result<Vec<Listed>, LogError> {
+    let mut there = files::there(path)?;
+    there.sort_unstable_by_key(|(number, packed)| (std::cmp::Reverse(*number), *packed));
+    there.dedup_by_key(|(number, _)| *number);
+    let known = |(number, packed): (u32, bool)| {
+        let name = files::name(path, number);
+        match packed {
+            true => {
+                let name = gzip::packed_name(&name);
+                Some(Listed { origin: gzip::origin(&name).ok()?, name, packed })
+            }
+            false => {
+                let origin = Origin::plain(&fs::metadata(&name).ok()?);
+                Some(Listed { name, origin, packed })
+            }
+        }
     };
-    Ok(names.filter_map(known).collect())
+    Ok(there.into_iter().filter_map(known).collect())
 }
 
-/// The file that follows the one of this inode, or the oldest if that is gone.
+/// The file that follows this one, or the oldest if it is gone.
 ///
 /// A rotation may rename files in the midst of the search; then a second look differs from the
 /// first, and the search begins anew.
-fn next_file(path: &Path, after: Option<Inode>) -> Result<Option<Place>, LogError> {
+fn next_file(path: &Path, after: Option<&Place>) -> Result<Option<Place>, LogError> {
     for _ in 0..TRIES {
         let before = list(path)?;
-        let at = before.iter().position(|(_, inode)| Some(*inode) == after).map_or(0, |at| at + 1);
-        let Some((name, inode)) = before.get(at) else { return Ok(None) };
-        let file = match File::open(name) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(LogError::io("open", name, error)),
-        };
-        let place = Place::of(file, name)?;
-        if place.inode == *inode && list(path)? == before {
+        let is_this = |listed: &Listed| after.is_some_and(|place| place.is(listed));
+        let at = before.iter().position(is_this).map_or(0, |at| at + 1);
+        let Some(listed) = before.get(at) else { return Ok(None) };
+        let Some(place) = Place::open(listed)? else { continue };
+        if list(path)? == before {
             return Ok(Some(place));
         }
     }
@@ -170,28 +208,29 @@ fn next_file(path: &Path, after: Option<Inode>) -> Result<Option<Place>, LogErro
 
 /// The place from which so many lines are left.
 fn place_of_tail(path: &Path, lines: u64) -> Result<Option<Place>, LogError> {
+    for _ in 0..TRIES {
+        if let Some(place) = try_tail(path, lines)? {
+            return Ok(place);
+        }
+    }
+    Err(LogError::io("open", path, io::Error::from(io::ErrorKind::Interrupted)))
+}
+
+/// As [`place_of_tail`], or nothing if the log was rotated or compressed meanwhile.
+fn try_tail(path: &Path, lines: u64) -> Result<Option<Option<Place>>, LogError> {
     let mut count = LineCount::new(lines);
     let mut found: Option<Place> = None;
-    for (name, wanted) in list(path)?.into_iter().rev() {
-        let file = match File::open(&name) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(LogError::io("open", &name, error)),
-        };
-        let mut place = Place::of(file, &name)?;
-        // A rotation under way: this one has been counted already.
-        if place.inode != wanted && found.as_ref().is_some_and(|one| one.inode == place.inode) {
-            continue;
-        }
+    for listed in list(path)?.into_iter().rev() {
+        let Some(mut place) = Place::open(&listed)? else { return Ok(None) };
         let (offset, enough) = tail_of_file(&place.file, &mut count)
-            .map_err(|error| LogError::io("read", &name, error))?;
+            .map_err(|error| LogError::io("read", &listed.name, error))?;
         place.offset = offset;
         found = Some(place);
         if enough {
             break;
         }
     }
-    Ok(found)
+    Ok(Some(found))
 }
 
 /// Where the wanted lines of a file begin, and whether there were enough.

@@ -1,12 +1,12 @@
 //! Writes a `json-file` log, and rotates it.
 
-use std::{fs::File, io, os::unix::fs::FileExt as _};
+use std::{fs::File, io, os::unix::fs::FileExt as _, thread};
 
 use base::clock::Timestamp;
-use workload::LogSpec;
+use workload::{LogDriver, LogSpec};
 
 use super::{
-    Lines, LogError, Stream, files,
+    Lines, LogError, Stream, files, gzip,
     json::{self, Tail},
 };
 
@@ -110,7 +110,7 @@ impl JsonWriter {
         }
         self.flush();
         if self.current.is_some() {
-            if files::rotate(&self.spec.path, self.spec.files_max).is_err() {
+            if self.rotate().is_err() {
                 return false;
             }
             self.current = None;
@@ -118,6 +118,30 @@ impl JsonWriter {
         let Ok(file) = files::open_plain(&self.spec.path) else { return false };
         self.current = Current::resume(file).ok();
         self.current.is_some()
+    }
+
+    /// Makes room for a new file. What was the current one is compressed beside us, if at all, and
+    /// the next rotation waits for that.
+    fn rotate(&self) -> Result<(), LogError> {
+        let compress = self.compresses();
+        let locked = compress.then(|| gzip::lock(&self.spec.path)).transpose();
+        let lock = locked.map_err(|error| LogError::io("lock", &self.spec.path, error))?;
+        files::rotate(&self.spec.path, self.spec.files_max)?;
+        drop(lock);
+        if compress {
+            let path = self.spec.path.clone();
+            let work = move || {
+                // What cannot be compressed stays as it is, and is tried again with the next.
+                let _ = gzip::compress_older(&path);
+            };
+            // As is what no thread is there for.
+            drop(thread::Builder::new().name("log-gzip".to_owned()).spawn(work));
+        }
+        Ok(())
+    }
+
+    fn compresses(&self) -> bool {
+        matches!(self.spec.driver, LogDriver::Json { compress: true, .. })
     }
 
     fn flush(&mut self) -> bool {

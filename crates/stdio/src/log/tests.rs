@@ -329,7 +329,7 @@ proptest! {
 }
 
 fn json_spec(dir: &tempfile::TempDir, bytes_max: u64, files_max: u32) -> LogSpec {
-    let driver = workload::LogDriver::Json { attributes: Vec::new() };
+    let driver = workload::LogDriver::Json { attributes: Vec::new(), compress: false };
     LogSpec { driver, ..spec(dir, bytes_max, files_max) }
 }
 
@@ -447,4 +447,58 @@ async fn fifty_followers_lose_no_line_of_local_files() {
 async fn fifty_followers_lose_no_line_of_json_files() {
     let dir = tempfile::tempdir().unwrap();
     fifty_followers(Form::Json, json_spec(&dir, 3000, 1000)).await;
+}
+
+#[test]
+fn rotated_json_files_are_compressed_and_read_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let driver = workload::LogDriver::Json { attributes: Vec::new(), compress: true };
+    let spec = LogSpec { driver, ..json_spec(&dir, 2000, 4) };
+    let mut writer = JsonWriter::open(&spec, &[]).unwrap();
+    // One who reads while files are compressed under it misses nothing and sees nothing twice.
+    let mut reader = Reader::open_as(&spec.path, Form::Json, Query::default()).unwrap();
+    let (mut seen, mut written) = (String::new(), String::new());
+    for line in 0..200 {
+        let line = format!("line {line}\n");
+        written += &line;
+        writer.append(Timestamp::now(), Stream::Output, line.as_bytes());
+        if written.len() % 3 != 0 {
+            while let Some(record) = reader.next().unwrap() {
+                if let Content::Bytes { bytes, .. } = record.content {
+                    seen += std::str::from_utf8(&bytes).unwrap();
+                }
+            }
+        }
+    }
+    while let Some(record) = reader.next().unwrap() {
+        if let Content::Bytes { bytes, .. } = record.content {
+            seen += std::str::from_utf8(&bytes).unwrap();
+        }
+    }
+    assert_eq!(seen, written);
+    // The last rotation's file is compressed by now, or soon is.
+    drop(gzip::lock(&spec.path).unwrap());
+    gzip::compress_older(&spec.path).unwrap();
+    let mut names: Vec<_> = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let base = spec.path.file_name().unwrap().to_str().unwrap();
+    let want =
+        [base.to_owned(), format!("{base}.1.gz"), format!("{base}.2.gz"), format!("{base}.3.gz")];
+    assert_eq!(names, want);
+    let kept = json_text(&spec.path, Query::default());
+    assert!(written.ends_with(&kept) && kept.lines().count() > 60, "{kept}");
+    for lines in [1, 30, 60] {
+        let want = kept.lines().count() - lines;
+        let want: String = kept.split_inclusive('\n').skip(want).collect();
+        assert_eq!(json_text(&spec.path, tail(lines as u64)), want);
+    }
+    // Who was killed between both files of one leaves the plain one, which counts.
+    let second = files::name(&spec.path, 2);
+    let (mut content, _) = gzip::inflate(&gzip::packed_name(&second)).unwrap();
+    let mut plain = std::fs::File::create(&second).unwrap();
+    std::io::copy(&mut content, &mut plain).unwrap();
+    assert_eq!(json_text(&spec.path, Query::default()), kept);
 }
