@@ -79,6 +79,17 @@ fn import() {
 }
 
 #[test]
+fn commit() {
+    const WRITE: &[&str] = &["run", "--name", "victim", "demo", "sh", "-c", "echo made > /made"];
+    const RUNS: &[&str] = &["run", "-d", "--name", "live", "demo", "sleep", "infinity"];
+    let does = &["commit", "victim", "small:2"];
+    attack(&Operation { name: "commit", before: &[WRITE], does });
+    // One that runs is paused meanwhile, and goes on whatever happens.
+    let does = &["commit", "live", "small:2"];
+    attack(&Operation { name: "commit of a running one", before: &[RUNS], does });
+}
+
+#[test]
 fn garbage_collection() {
     let does = &["rmi", "small:1"];
     attack(&Operation { name: "garbage collection", before: &[IMPORT], does, faults: ANY });

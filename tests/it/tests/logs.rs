@@ -1,9 +1,11 @@
 //! Log drivers and `logs`: json-file, local, none, syslog; rotation, times, following.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader},
+    net::{TcpListener, UdpSocket},
     os::unix::net::UnixDatagram,
-    process::Stdio,
+    process::{Command, Stdio},
     thread,
     time::Duration,
 };
@@ -146,6 +148,72 @@ fn syslog_gets_lines_and_a_silent_server_holds_nobody_up() {
     let flags = ["run", "--rm", "--network", "none", "--log-driver", "syslog", "--log-opt", &gone];
     let refused = instance.run(&[&flags[..], &["demo", "true"]].concat());
     assert!(refused.code == 125 && refused.err.contains("syslog"), "{refused:?}");
+}
+
+#[test]
+fn syslog_gets_lines_over_udp_and_tcp() {
+    let Some(instance) = Instance::start() else { return };
+    let (udp, tcp) = instance.on_network(|| {
+        let udp = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        (udp, TcpListener::bind("127.0.0.1:0").expect("a socket"))
+    });
+    let options = |address: &str| {
+        let of = |option: &str| ["--log-opt".to_owned(), option.to_owned()];
+        let mut all = vec!["--log-driver".to_owned(), "syslog".to_owned()];
+        all.extend(of(&format!("syslog-address={address}")));
+        all.extend(of("syslog-format=rfc5424"));
+        all.extend(of("tag={{.Name}}"));
+        all
+    };
+    let check = |text: &str, name: &str, want: &str| {
+        // <PRI>VERSION TIME HOST APP PROCID MSGID DATA MSG (RFC 5424, section 6); severity 6 of
+        // facility daemon.
+        let words: Vec<_> = text.trim_end().splitn(8, ' ').collect();
+        assert_eq!((words[0], words[3]), ("<30>1", name), "{text}");
+        assert_eq!(words.last(), Some(&want), "{text}");
+    };
+    let address = udp.local_addr().expect("an address");
+    let flags = options(&format!("udp://{address}"));
+    let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+    run(&instance, "by-udp", &flags, "echo hello; echo there");
+    udp.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    for want in ["hello", "there"] {
+        let mut bytes = [0; 500];
+        let count = udp.recv(&mut bytes).expect("a message");
+        check(&String::from_utf8_lossy(&bytes[..count]), "by-udp", want);
+    }
+
+    let address = tcp.local_addr().expect("an address");
+    let flags = options(&format!("tcp://{address}"));
+    let flags: Vec<_> = flags.iter().map(String::as_str).collect();
+    run(&instance, "by-tcp", &flags, "echo hello; echo there");
+    let (stream, _) = tcp.accept().expect("it has connected");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    let mut lines = BufReader::new(stream).lines();
+    for want in ["hello", "there"] {
+        check(&lines.next().expect("a message").expect("text"), "by-tcp", want);
+    }
+}
+
+#[test]
+fn rotated_files_of_json_file_are_compressed_and_read() {
+    let Some(instance) = Instance::start() else { return };
+    let (lines, mount) = numbered(&instance, 20_000);
+    let opts = ["--log-driver", "json-file", "--log-opt", "max-size=200k", "--log-opt"];
+    let opts = [&opts[..], &["max-file=50", "--log-opt", "compress=true", "-v", &mount]].concat();
+    run(&instance, "web", &opts, "cat /lines");
+    assert!(instance.ok(&["logs", "web"]) == lines.join("\n"), "every line is there, once");
+    let path = instance.inspect("web", "{{.LogPath}}");
+    wait_until("the last one that was rotated is compressed", || {
+        let plain = fs::metadata(format!("{path}.1")).is_ok();
+        !plain && fs::metadata(format!("{path}.1.gz")).is_ok()
+    });
+    assert!(instance.ok(&["logs", "web"]) == lines.join("\n"), "they are read through");
+    assert_eq!(instance.ok(&["logs", "--tail", "9000", "web"]).lines().count(), 9000);
+    let list = Command::new("gzip").args(["-dc", &format!("{path}.2.gz")]).output();
+    if let Ok(unpacked) = list {
+        assert!(unpacked.status.success() && unpacked.stdout.starts_with(b"{\"log\""));
+    }
 }
 
 #[test]

@@ -53,6 +53,42 @@ fn containers_and_their_ports_outlive_the_daemon() {
 }
 
 #[test]
+fn files_are_copied_and_containers_committed() {
+    let Some(user) = User::new(Grants::default()) else { return };
+    user.ok(&["run", "-d", "--name", "web", "demo", "sleep", "600"]);
+    let (inside, back) = (user.path("home/in"), user.path("home/out"));
+    fs::write(&inside, "from the host\n").expect("we are root");
+    std::os::unix::fs::chown(&inside, Some(user.uid()), Some(user.uid())).expect("we are root");
+    for stopped in [false, true] {
+        if stopped {
+            user.ok(&["stop", "-t", "0", "web"]);
+        }
+        let name = if stopped { "/etc/stopped" } else { "/etc/running" };
+        let (to, from) = (format!("web:{name}"), back.display().to_string());
+        user.ok(&["cp", &inside.display().to_string(), &to]);
+        user.ok(&["cp", &to, &from]);
+        assert_eq!(fs::read_to_string(&back).expect("it was made"), "from the host\n");
+        assert_eq!(fs::metadata(&back).expect("it is there").uid(), user.uid());
+        assert!(user.ok(&["diff", "web"]).contains(&format!("A {name}")));
+    }
+    // A directory that was replaced hides what was below it, in the image that is made too.
+    user.ok(&["start", "web"]);
+    let script = "rm -r /etc; mkdir /etc; echo own > /etc/own; echo more > /more; rm /bin/ls";
+    user.ok(&["exec", "web", "sh", "-c", script]);
+    for (live, tag) in [(true, "made:1"), (false, "made:2")] {
+        if !live {
+            user.ok(&["stop", "-t", "0", "web"]);
+        }
+        user.ok(&["commit", "web", tag]);
+        let script = "cat /more; ls /etc 2>/dev/null || echo /etc/*; test -e /bin/ls || echo gone";
+        let shown = user.ok(&["run", "--rm", "--network", "none", tag, "sh", "-c", script]);
+        assert!(shown.starts_with("more\n") && shown.ends_with("gone"), "{tag}: {shown}");
+        assert!(shown.contains("own") && !shown.contains("passwd"), "{tag}: {shown}");
+    }
+    user.ok(&["rm", "-f", "web"]);
+}
+
+#[test]
 fn what_the_host_does_not_grant_is_said() {
     let Some(user) = User::new(Grants::default()) else { return };
     let info = user.ok(&["info"]);
