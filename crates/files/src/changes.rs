@@ -199,7 +199,12 @@ fn is_slash(byte: &u8) -> bool {
 
 /// Whether a directory hides what the layers below have in it.
 pub(crate) fn is_opaque(directory: &Object) -> bool {
-    directory.xattr(b"trusted.overlay.opaque").is_some_and(|value| value == b"y")
+    // As the overlay was mounted, see `mount.rs`.
+    let name: &[u8] = match sys::userns::is_confined() {
+        true => b"user.overlay.opaque",
+        false => b"trusted.overlay.opaque",
+    };
+    directory.xattr(name).is_some_and(|value| value == b"y")
 }
 
 /// Whether it is what a mount point is made of: an empty file or directory.

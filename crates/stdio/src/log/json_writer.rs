@@ -28,6 +28,8 @@ pub(crate) struct JsonWriter {
     line: Vec<u8>,
     /// Bytes of output that could not be written and are not yet told in the log.
     lost: u64,
+    /// Compresses what was rotated.
+    compressing: Option<thread::JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -53,6 +55,7 @@ impl JsonWriter {
             buffered: 0,
             line: Vec::new(),
             lost: 0,
+            compressing: None,
         })
     }
 
@@ -72,6 +75,13 @@ impl JsonWriter {
         lines.finish(|stream, line| self.entry(at, stream, line));
         self.flush();
         self.tell_loss(at);
+        // As with Docker: this process may end with the container.
+        self.await_compression();
+    }
+
+    fn await_compression(&mut self) {
+        // It cannot panic, and what it could not do stays as it was.
+        let _ = self.compressing.take().map(thread::JoinHandle::join);
     }
 
     fn tell_loss(&mut self, at: Timestamp) {
@@ -122,8 +132,9 @@ impl JsonWriter {
 
     /// Makes room for a new file. What was the current one is compressed beside us, if at all, and
     /// the next rotation waits for that.
-    fn rotate(&self) -> Result<(), LogError> {
-        let compress = self.compresses();
+    fn rotate(&mut self) -> Result<(), LogError> {
+        self.await_compression();
+        let compress = matches!(self.spec.driver, LogDriver::Json { compress: true, .. });
         let locked = compress.then(|| gzip::lock(&self.spec.path)).transpose();
         let lock = locked.map_err(|error| LogError::io("lock", &self.spec.path, error))?;
         files::rotate(&self.spec.path, self.spec.files_max)?;
@@ -134,14 +145,10 @@ impl JsonWriter {
                 // What cannot be compressed stays as it is, and is tried again with the next.
                 let _ = gzip::compress_older(&path);
             };
-            // As is what no thread is there for.
-            drop(thread::Builder::new().name("log-gzip".to_owned()).spawn(work));
+            // As does what no thread is there for.
+            self.compressing = thread::Builder::new().name("log-gzip".to_owned()).spawn(work).ok();
         }
         Ok(())
-    }
-
-    fn compresses(&self) -> bool {
-        matches!(self.spec.driver, LogDriver::Json { compress: true, .. })
     }
 
     fn flush(&mut self) -> bool {
