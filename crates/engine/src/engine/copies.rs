@@ -1,6 +1,7 @@
 //! Files of containers: in, out, and what became of them.
 
 use std::{
+    fs,
     io::{self, Read},
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
@@ -21,6 +22,10 @@ use crate::{
     registry::Entry,
     stopped::{self, Root},
 };
+
+/// A file in the directory of a container that is paused only while it is committed. A daemon that
+/// finds it lets the container go on.
+pub(super) const COMMITTING: &str = "committing";
 
 /// How a container's files are reached.
 enum Way {
@@ -182,8 +187,13 @@ impl Engine {
         let (root, held) = self.layers_of(&entry).await?;
         let running = entry.container().state.state == ContainerState::Running;
         let pauses = running && !commit.no_pause;
+        let mark = self.inner.shared.files.directory(&entry.id).join(COMMITTING);
         if pauses {
-            self.pause(who).await?;
+            fs::write(&mark, []).map_err(failed("write", &mark))?;
+            if let Err(failure) = self.pause(who).await {
+                fs::remove_file(&mark).ok();
+                return Err(failure);
+            }
         }
         let container = entry.container();
         let (shared, about) = (Arc::clone(&self.inner.shared), about(who));
@@ -216,7 +226,10 @@ impl Engine {
         };
         let made = blocking("committing", work).await;
         if pauses {
-            self.resume(who).await?;
+            let resumed = self.resume(who).await;
+            // One that stays is looked at once more by the next daemon, and does no harm.
+            fs::remove_file(&mark).ok();
+            resumed?;
         }
         let id = made?;
         self.tell(who, "commit", &[("comment", &told), ("imageID", &id)]);

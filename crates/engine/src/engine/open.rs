@@ -12,7 +12,7 @@ use tokio::{
 use tracing::{error, info, warn};
 use workload::Driver;
 
-use super::{Engine, Inner, Shared};
+use super::{Engine, Inner, Shared, copies::COMMITTING};
 use crate::{
     Config, EngineError, OpenError,
     actor::{Actor, MAILBOX, first_view},
@@ -72,7 +72,15 @@ impl Engine {
     async fn take_over(&self, records: Vec<Record>) {
         let shared = &self.inner.shared;
         let mut waiting = Vec::new();
-        for record in records {
+        let mut marks = Vec::new();
+        for mut record in records {
+            let mark = shared.files.directory(&record.id).join(COMMITTING);
+            if mark.exists() {
+                if matches!(record.stage, Stage::Pausing | Stage::Paused) {
+                    record.stage = Stage::Resuming;
+                }
+                marks.push(mark);
+            }
             let (sender, mailbox) = mpsc::channel(MAILBOX);
             let snapshot = Snapshot {
                 container: Arc::new(first_view(&record)),
@@ -101,6 +109,9 @@ impl Engine {
         for told in waiting {
             // A task that ended without a word has logged why.
             told.await.ok();
+        }
+        for mark in marks {
+            std::fs::remove_file(mark).ok();
         }
         if found > 0 {
             info!(containers = found, "containers are taken over");
