@@ -151,6 +151,8 @@ pub(crate) struct Actor {
     /// What is said of a task that panicked.
     fallbacks: HashMap<task::Id, Event>,
     timer: Option<Instant>,
+    /// When its process was started, if this daemon did it.
+    began: Option<Instant>,
     asks: HashMap<AskId, Asker>,
     next_ask: u64,
     /// Sockets to attach from the first byte on, and the terminal's size.
@@ -191,6 +193,7 @@ impl Actor {
             tasks: JoinSet::new(),
             fallbacks: HashMap::new(),
             timer: None,
+            began: None,
             asks: HashMap::new(),
             next_ask: 0,
             attach: Vec::new(),
@@ -373,6 +376,10 @@ impl Actor {
         // An end can be brought about on a disk that takes nothing any more: the next daemon finds
         // the container ended, whatever the records say.
         let ends = matches!(&event, Event::Ask(_, Ask::Stop(_) | Ask::Kill { .. }));
+        if let Event::Spawned(..) = &event {
+            self.began = Some(clock::monotonic());
+        }
+        self.state.lasted = self.lasted();
         let (next, effects) = step::step(&self.state, event, clock::Timestamp::now())
             .map_err(|refusal| refusal.about(&self.record.name))?;
         let ran = self.state.runs();
@@ -406,6 +413,12 @@ impl Actor {
             }
         }
         Ok(None)
+    }
+
+    /// How long ago its process was started, if this daemon did it. No jump of the civil clock
+    /// changes that.
+    fn lasted(&self) -> Option<Duration> {
+        self.began.map(|began| clock::monotonic().saturating_duration_since(began))
     }
 
     /// How it last ended: known on, when it has been started again.

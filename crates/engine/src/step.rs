@@ -200,6 +200,9 @@ pub(crate) struct State {
     pub(crate) auto_remove: bool,
     pub(crate) restarts: Restarts,
     pub(crate) started: Option<Timestamp>,
+    /// How long ago that was on the clock that never jumps; the actor says so, for runs that this
+    /// daemon began.
+    pub(crate) lasted: Option<Duration>,
     pub(crate) exit: Option<Exit>,
     pub(crate) error: Option<String>,
 }
@@ -325,6 +328,7 @@ impl State {
             auto_remove,
             restarts: Restarts { policy, ..Restarts::default() },
             started: None,
+            lasted: None,
             exit: None,
             error: None,
         }

@@ -40,6 +40,8 @@ pub(super) struct Checks {
     due: Option<Instant>,
     /// The run whose check is under way.
     under_way: Option<Run>,
+    /// How long the container had run when that was begun, if this daemon started it.
+    begun_after: Option<Duration>,
     /// What the check that is under way comes to is of no interest.
     void: bool,
     /// There may be a check of before that has not ended.
@@ -52,7 +54,14 @@ impl Checks {
         check?.command()?;
         let HealthNote { status, streak } = note.unwrap_or_default();
         let health = Health { status, streak, results: Vec::new() };
-        Some(Checks { health, due: None, under_way: None, void: false, left: true })
+        Some(Checks {
+            health,
+            due: None,
+            under_way: None,
+            begun_after: None,
+            void: false,
+            left: true,
+        })
     }
 }
 
@@ -105,13 +114,14 @@ impl Actor {
 
     /// Sets the time of the next check.
     pub(super) fn plan_check(&mut self) {
+        let lasted = self.lasted();
         let Some((checks, check)) = self.checks.as_mut().zip(self.record.config.health.as_ref())
         else {
             return;
         };
         if checked(&self.state) {
             let now = clock::Timestamp::now();
-            let started = self.state.started.unwrap_or(now);
+            let started = began_before(now, lasted).or(self.state.started).unwrap_or(now);
             let pause = checks.health.pause(check, started, now);
             checks.due = clock::monotonic().checked_add(pause);
         }
@@ -119,6 +129,7 @@ impl Actor {
 
     /// It is time for a check.
     pub(super) fn begin_check(&mut self) {
+        let lasted = self.lasted();
         let Some((checks, check)) = self.checks.as_mut().zip(self.record.config.health.clone())
         else {
             return;
@@ -128,6 +139,7 @@ impl Actor {
         };
         let run = self.state.run;
         checks.under_way = Some(run);
+        checks.begun_after = lasted;
         checks.void = false;
         let left = std::mem::replace(&mut checks.left, true);
         let exec = ExecCreate { command, ..ExecCreate::default() };
@@ -155,7 +167,8 @@ impl Actor {
         checks.left = !ended;
         let void = std::mem::take(&mut checks.void) || run != self.state.run;
         if !void && checked(&self.state) {
-            let started = self.state.started.unwrap_or(result.began);
+            let started = began_before(result.began, checks.begun_after);
+            let started = started.or(self.state.started).unwrap_or(result.began);
             let changed = checks.health.take(check, started, result);
             let status = checks.health.status;
             if let (true, Some(record)) = (changed, self.describe(&self.state)) {
@@ -169,6 +182,12 @@ impl Actor {
         }
         self.plan_check();
     }
+}
+
+/// The civil time of the container's start, had the clock not jumped since.
+fn began_before(moment: clock::Timestamp, lasted: Option<Duration>) -> Option<clock::Timestamp> {
+    let lasted = u64::try_from(lasted?.as_nanos()).unwrap_or(u64::MAX);
+    Some(clock::Timestamp(moment.0.saturating_sub(lasted)))
 }
 
 /// Runs a check to its end: exit code, output, and whether nothing of it is left.

@@ -302,7 +302,8 @@ impl Next {
                 let exit = self.state.exit;
                 let began = self.state.started.map_or(0, |started| started.0);
                 let ended = exit.map_or(0, |exit| exit.at.0);
-                let ran = Duration::from_nanos(ended.saturating_sub(began));
+                let civil = Duration::from_nanos(ended.saturating_sub(began));
+                let ran = self.state.lasted.unwrap_or(civil);
                 let next = self.state.restarts.next(exit.as_ref(), ran);
                 self.back_off(next);
             }
