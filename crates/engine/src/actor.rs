@@ -5,10 +5,12 @@
 //! goes on here, and is finished or undone.
 
 mod effects;
+mod end;
 mod events;
 mod execs;
 mod health;
 mod recover;
+mod rename;
 mod update;
 mod view;
 
@@ -18,16 +20,16 @@ use std::{
     os::fd::OwnedFd,
     path::PathBuf,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use base::{ContainerName, clock};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, oneshot},
     task::{self, JoinSet},
 };
 use tracing::{error, warn};
-use workload::{Driver, Exit, ExitStatus, Process, Sandbox, SandboxHandle, TerminalSize};
+use workload::{Driver, Exit, Process, Sandbox, SandboxHandle, TerminalSize};
 
 pub(crate) use effects::{blocking, within};
 use events::Told;
@@ -39,19 +41,15 @@ use crate::{
     error::chain,
     execs::Exec,
     networks::Attached,
-    pool,
     record::{Record, Stage},
     registry::{Entry, Live, Snapshot},
     spec::Facts,
-    step::{self, Answer, Ask, AskId, Cleared, Effect, Event, Phase, Resource, Run, State},
+    step::{self, Answer, Ask, AskId, Cleared, Effect, Event, Phase, Run, State},
     volume::Places,
 };
 
 /// Requests that may wait for one container; beyond that, callers wait.
 pub(crate) const MAILBOX: usize = 64;
-/// How long bridge and layers stay when the last container removed itself: another may come at
-/// once.
-const LINGER: Duration = Duration::from_secs(2);
 
 /// Where an answer goes.
 pub(crate) type Reply = oneshot::Sender<Result<(), EngineError>>;
@@ -473,25 +471,6 @@ impl Actor {
         self.answer(id, result)
     }
 
-    fn rename(&mut self, name: ContainerName) -> Result<(), EngineError> {
-        if matches!(self.state.phase, Phase::Removing | Phase::Dead | Phase::Gone) {
-            return Err(EngineError::Removing(self.record.name.to_string()));
-        }
-        let registry = &self.shared.registry;
-        registry.rename(&self.entry.id, &self.record.name, &name)?;
-        let old = format!("/{}", self.record.name);
-        let record = Record { name, ..self.record.clone() };
-        if let Err(failure) = self.shared.records.put(&record) {
-            // The old name has just been given up, so it is free but for a race.
-            registry.rename(&self.entry.id, &record.name, &self.record.name)?;
-            return Err(failure.into());
-        }
-        self.record = record;
-        self.publish();
-        self.tell("rename", &[("oldName", &old)]);
-        Ok(())
-    }
-
     /// Connects a socket to the running process.
     fn attach_now(&mut self, socket: OwnedFd) {
         let Some(process) = self.entry.live().process else { return };
@@ -503,65 +482,10 @@ impl Actor {
         });
     }
 
-    /// The container is gone: so are its record, its name and, with the last one, whatever the
-    /// engine has on the host.
-    async fn finish(mut self, last: Vec<Effect>, closing: &mut watch::Receiver<bool>) {
-        self.end_execs(ExitStatus::Lost);
-        self.shared.records.delete(&self.entry.id);
-        self.shared.execs.forget(&self.entry.id);
-        let none_left = self.shared.registry.leave(&self.entry.id, &self.record.name);
-        self.tell_end();
-        let container = Arc::new(self.view());
-        let ends = self.ends;
-        let exit = self.last_exit();
-        let gone =
-            Snapshot { container, made: true, alive: false, logs: false, ends, exit, gone: true };
-        self.entry.snapshot.send_replace(gone);
-        // Whoever is late is told at once that there is no such container.
-        self.mailbox.close();
-        while self.mailbox.try_recv().is_ok() {}
-        let asked = last.iter().any(|effect| matches!(effect, Effect::Answer(..)));
-        if none_left && asked {
-            self.shared.leave_host().await;
-        }
-        for effect in last {
-            if let Effect::Answer(id, answer) = effect {
-                self.answered(id, answer);
-            }
-        }
-        let (shared, id) = (Arc::clone(&self.shared), self.entry.id.clone());
-        pool::run(move || shared.files.delete(&id)).await;
-        if none_left && !asked && !*closing.borrow() {
-            tokio::time::timeout(LINGER, closing.changed()).await.ok();
-            self.shared.leave_host().await;
-        }
-    }
-
     /// Runs an effect beside the actor. Its answer is an event; `fallback` if it panics.
     fn begin(&mut self, fallback: Event, work: impl Future<Output = Done> + Send + 'static) {
         let handle = self.tasks.spawn(async { Outcome::Done(work.await) });
         self.fallbacks.insert(handle.id(), fallback);
-    }
-
-    /// What goes when this resource does.
-    fn let_go(&mut self, resource: Resource) {
-        match resource {
-            Resource::Network => {
-                self.namespace = None;
-                self.network = NetworkView::default();
-            }
-            Resource::Root => {
-                self.lower.clear();
-                self.volumes.clear();
-            }
-            Resource::Sandbox => {
-                self.handle = None;
-                self.facts = None;
-                self.entry.set_live(Live::default());
-                self.end_execs(ExitStatus::Signal(workload::Signal::KILL));
-            }
-            Resource::Directory => {}
-        }
     }
 }
 
