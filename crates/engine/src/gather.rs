@@ -90,11 +90,16 @@ pub(crate) struct Start {
     pub(crate) joined: BTreeMap<String, (ContainerId, u32)>,
 }
 
-/// Everything the specs are made of. Blocks.
+/// Everything the specs are made of; `resolver` stands in for the host's own. Blocks.
 ///
 /// # Errors
 /// [`EngineError`] naming what is not there.
-pub(crate) fn gather(host: HostFacts, files: &Files, start: &Start) -> Result<Facts, EngineError> {
+pub(crate) fn gather(
+    host: HostFacts,
+    files: &Files,
+    start: &Start,
+    resolver: Option<IpAddr>,
+) -> Result<Facts, EngineError> {
     let Start { id, name, image_id, config, lower, joined, .. } = start;
     let mut facts = host.facts();
     facts.root = Some(files.root(id, lower.clone()));
@@ -102,7 +107,7 @@ pub(crate) fn gather(host: HostFacts, files: &Files, start: &Start) -> Result<Fa
     facts.volumes = start.volumes.iter().cloned().collect();
     let logger = Logger { id, name, image_id, config };
     facts.log = logger.spec(files.log(id, config.log.kind))?;
-    facts.files = write_files(files, start, &facts)?;
+    facts.files = write_files(files, start, &facts, resolver)?;
     facts.devices = devices(config)?;
     check_binds(config)?;
     Ok(facts)
@@ -112,6 +117,7 @@ fn write_files(
     files: &Files,
     start: &Start,
     facts: &Facts,
+    resolver: Option<IpAddr>,
 ) -> Result<Vec<(PathBuf, PathBuf)>, EngineError> {
     let Start { id, config, joined, .. } = start;
     let hostname = spec::hostname(id, config, facts);
@@ -129,7 +135,7 @@ fn write_files(
             files.write(
                 id,
                 "resolv.conf",
-                &resolv_conf(config, start.network.address6.is_some()),
+                &resolv_conf(config, start.network.address6.is_some(), resolver),
             )?,
         ),
     };
@@ -170,21 +176,21 @@ fn hosts(start: &Start, hostname: &str) -> Result<String, EngineError> {
     Ok(own)
 }
 
-fn resolv_conf(config: &Create, ipv6: bool) -> String {
+fn resolv_conf(config: &Create, ipv6: bool, resolver: Option<IpAddr>) -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let mut of_host = read("/etc/resolv.conf");
     let asked = text::Dns {
-        servers: &config.dns,
+        servers: if config.dns.is_empty() { resolver.as_slice() } else { &config.dns },
         search: &config.dns_search,
         options: &config.dns_options,
         ipv6,
     };
     let asks =
         !(config.dns.is_empty() && config.dns_search.is_empty() && config.dns_options.is_empty());
-    if config.network == NetworkMode::Host && !asks {
+    if config.network == NetworkMode::Host && !asks && resolver.is_none() {
         return of_host;
     }
-    if text::is_local_stub(&of_host) {
+    if text::is_local_stub(&of_host) && resolver.is_none() {
         of_host = read(text::RESOLV_CONF_BEHIND_STUB);
     }
     text::resolv_conf(&of_host, &asked)
@@ -320,7 +326,7 @@ mod tests {
         let files = Files::open(dir.path(), &dir.path().join("run")).unwrap();
         let start = start(config);
         files.make(&start.id).unwrap();
-        gather(HostFacts::read(), &files, &start)
+        gather(HostFacts::read(), &files, &start, None)
     }
 
     #[test]
@@ -330,6 +336,20 @@ mod tests {
         let targets: Vec<_> = facts.files.iter().map(|(target, _)| target.clone()).collect();
         assert_eq!(targets, ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"].map(PathBuf::from));
         assert!(facts.kernel >= (3, 0) && facts.capabilities != 0);
+    }
+
+    #[test]
+    fn whoever_has_the_host_resolves_names_unless_others_are_asked_for() {
+        let resolver = Some([10, 0, 2, 3].into());
+        for network in [NetworkMode::Bridge, NetworkMode::Host] {
+            let config = Create { network, ..Create::default() };
+            let text = resolv_conf(&config, false, resolver);
+            assert!(text.starts_with("nameserver 10.0.2.3\n"), "{text}");
+            assert_eq!(text.matches("nameserver").count(), 1, "{text}");
+            let asked = Create { dns: vec![[192, 0, 2, 1].into()], ..config };
+            let text = resolv_conf(&asked, false, resolver);
+            assert!(text.starts_with("nameserver 192.0.2.1\n"), "{text}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod passage;
 use std::{
     collections::BTreeMap,
     fmt::Debug,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr},
     os::fd::{AsFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
@@ -46,6 +46,9 @@ pub(crate) trait Networks: Debug + Send + Sync {
     /// # Errors
     /// Nothing is left of it then.
     fn attach(&self, id: &ContainerId, ports: &[PortRequest]) -> Result<Attached, EngineError>;
+
+    /// Who resolves names for containers, if not those whom the host's own configuration names.
+    fn resolver(&self) -> Option<IpAddr>;
 
     /// Makes the next one's place ready, after one has been plugged in. A failure costs time only.
     fn prepare(&self);
@@ -286,6 +289,10 @@ impl Networks for HostNetworks {
                 warn!(container = %id, %error, "an endpoint that was not plugged in is still there");
             }
         })
+    }
+
+    fn resolver(&self) -> Option<IpAddr> {
+        self.outside.as_ref()?.resolver()
     }
 
     fn prepare(&self) {

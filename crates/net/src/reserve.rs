@@ -41,6 +41,9 @@ pub trait Outside: fmt::Debug + Send + Sync {
     /// # Errors
     /// If nobody is there to do it.
     fn lead(&self, forwards: &[Forward]) -> io::Result<()>;
+
+    /// Who resolves names for containers, if not those whom the host's own configuration names.
+    fn resolver(&self) -> Option<IpAddr>;
 }
 
 /// What keeps a port.

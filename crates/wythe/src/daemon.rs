@@ -55,6 +55,9 @@ pub(crate) struct Args {
     /// IPv6 subnet of the default bridge: auto, off, or one such as fd12:3456:789a::/64
     #[arg(long, value_name = "subnet", default_value = "auto")]
     ipv6_subnet: engine::Ipv6,
+    /// What carries an ordinary user's containers to the world; default: the first that works
+    #[arg(long, value_name = "program")]
+    rootless_network: Option<crate::outside::Router>,
     /// Leave the terminal, log to a file, and say on standard output when it serves
     #[arg(long, hide = true)]
     background: bool,
@@ -84,6 +87,7 @@ fn start(args: Args, endpoint: &Endpoint) -> Result<(), CliError> {
         .mode(0o700)
         .create(&roots.data)
         .map_err(|error| not_made(&roots.data, error))?;
+    let router = rootless::router(args.rootless_network)?;
     let lock = lock::take(&roots.lock())?;
     let ready = Ready::new(args.background);
     if args.background {
@@ -100,7 +104,7 @@ fn start(args: Args, endpoint: &Endpoint) -> Result<(), CliError> {
             .map(|joined| (joined, None))
             .map_err(|error| CliError::io("enter a mount namespace for the daemon", error))?,
     };
-    let user = user.map(rootless::Entered::settle);
+    let user = user.map(|entered| entered.settle(router));
     let socket = args.socket.unwrap_or_else(|| endpoint.named.clone().unwrap_or(roots.socket()));
     let listener = listener::open(&socket)?;
     let bridge = args.bridge.unwrap_or_else(|| instance::bridge(&roots.run));

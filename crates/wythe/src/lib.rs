@@ -38,6 +38,7 @@ pub fn main() -> ExitCode {
         Some("oci") => linux::oci::main(args.split_off(2)),
         Some(outside::SERVE) => outside::serve(&args.split_off(2)),
         Some(outside::FACTORY) => outside::factory(&args.split_off(2)),
+        Some(outside::NETWORK) => outside::network(),
         Some("shim") => daemon::shim(&args.split_off(2)),
         _ => cli::main(args),
     }

@@ -3,7 +3,7 @@
 //!
 //! It does what only the host's network and the host's ids allow: it has the set-user-id helpers
 //! write id maps, holds published ports and carries what arrives there to containers, and keeps
-//! the program that carries their packets out. It outlives the daemon as the shims do, and ends
+//! the process that carries their packets out. It outlives the daemon as the shims do, and ends
 //! when the last of them has ended and no daemon is there.
 //!
 //! ```text
@@ -16,6 +16,7 @@
 
 mod error;
 mod factory;
+mod network;
 mod ports;
 mod serve;
 mod way_out;
@@ -40,6 +41,7 @@ use net::{Forward, Protocol};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use error::{OutsideError, Refused};
+pub(crate) use way_out::{Router, resolver};
 
 use crate::{error::chain, output};
 
@@ -63,6 +65,9 @@ pub(crate) enum Request {
     Settle {
         /// The process.
         pid: u32,
+        /// What shall carry its packets out; none for the first that can.
+        #[serde(default)]
+        router: Option<Router>,
     },
     /// Hold a port of the host's; port 0 is any that is free.
     Hold {
@@ -155,10 +160,12 @@ fn start(socket: &Path, shims: &Path) -> std::io::Result<()> {
     command.process_group(0).spawn().map(drop)
 }
 
-/// First words of this program's two processes here.
+/// First words of this program's processes here.
 pub(crate) const SERVE: &str = "outside";
 /// See [`SERVE`].
 pub(crate) const FACTORY: &str = "outside-sockets";
+/// See [`SERVE`].
+pub(crate) const NETWORK: &str = "outside-network";
 
 /// `wythe outside SOCKET SHIMS`.
 pub(crate) fn serve(args: &[OsString]) -> ExitCode {
@@ -177,6 +184,11 @@ pub(crate) fn factory(args: &[OsString]) -> ExitCode {
         return ExitCode::from(125);
     };
     ended(factory::run(pid))
+}
+
+/// `wythe outside-network`, with a tap device as standard input.
+pub(crate) fn network() -> ExitCode {
+    ended(network::run())
 }
 
 fn ended(result: std::io::Result<()>) -> ExitCode {

@@ -6,8 +6,9 @@ use std::{
     net::{TcpListener, TcpStream},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     thread,
+    time::Duration,
 };
 
 use it::{Grants, ROUTER, User, wait_until};
@@ -154,35 +155,90 @@ fn granted_ids_are_used() {
     assert!(!user.ok(&["info"]).contains("users: "));
 }
 
-#[test]
-fn containers_reach_the_world_where_a_program_plays_the_router() {
-    if testkit::need::tool("pasta").is_none() {
-        return;
-    }
-    let Some(user) = User::new(Grants { tun: true, ..Grants::default() }) else { return };
-    let listener = user.on_network(true, || TcpListener::bind((ROUTER, 7000)).unwrap());
+/// Listens on an address of the user's host, or of the router beside it, and says a line to each.
+fn say(user: &User, router: bool, address: (&'static str, u16), line: &'static [u8]) {
+    let listener = user.on_network(router, || TcpListener::bind(address).unwrap());
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
-            stream.write_all(b"from the world\n").unwrap();
+            // Whoever is gone again does not hear it.
+            let _ = stream.write_all(line);
         }
     });
-    user.ok(&["run", "-d", "--name", "inside", "demo", "sleep", "600"]);
+}
+
+/// What a container hears from an address, if anything within a moment.
+fn hear(user: &User, address: &str, port: &str) -> Vec<u8> {
+    let mut ask = user.command(&["exec", "inside", "nc", address, port]);
+    let mut asking = ask.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    for _ in 0..60 {
+        if asking.try_wait().unwrap().is_some() {
+            return asking.wait_with_output().unwrap().stdout;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    asking.kill().unwrap();
+    asking.wait().unwrap();
+    Vec::new()
+}
+
+/// A container reaches the world through a router.
+fn reaches_the_world(user: &User, router: &str) {
+    say(user, true, (ROUTER, 7000), b"from the world\n");
+    let start = ["run", "-d", "--name", "inside", "demo", "sleep", "600"];
+    let status = user.command(&start).env("WYTHE_ROOTLESS_NETWORK", router).status().unwrap();
+    assert!(status.success());
     wait_until("there is a way out", || !user.ok(&["info"]).contains("network: "));
     // What plays the router may drop a connection that comes while it sets itself up.
-    wait_until("the world answers", || {
-        let mut ask = user.command(&["exec", "inside", "nc", ROUTER, "7000"]);
-        let mut asking = ask.stdout(std::process::Stdio::piped()).spawn().unwrap();
-        for _ in 0..60 {
-            if asking.try_wait().unwrap().is_some() {
-                return asking.wait_with_output().unwrap().stdout == b"from the world\n";
-            }
-            thread::sleep(std::time::Duration::from_millis(50));
+    wait_until("the world answers", || hear(user, ROUTER, "7000") == b"from the world\n");
+}
+
+#[test]
+fn containers_reach_the_world_where_a_program_plays_the_router() {
+    for router in ["pasta", "slirp4netns"] {
+        if testkit::need::tool(router).is_none() {
+            return;
         }
-        asking.kill().unwrap();
-        asking.wait().unwrap();
-        false
+        let Some(user) = User::new(Grants { tun: true, ..Grants::default() }) else { return };
+        reaches_the_world(&user, router);
+        // What plays the router goes with the last process that needs it.
+        user.ok(&["rm", "-f", "inside"]);
+    }
+}
+
+#[test]
+fn containers_reach_the_world_with_nothing_installed() {
+    let Some(user) = User::new(Grants { tun: true, ..Grants::default() }) else { return };
+    let hidden = "for name in pasta slirp4netns; do file=$(command -v $name) || continue; \
+                  mount --bind /dev/null \"$file\"; done; \
+                  echo 'nameserver 127.0.0.1' > /tmp/resolv-$$; \
+                  mount --bind /tmp/resolv-$$ /etc/resolv.conf; rm /tmp/resolv-$$";
+    assert_eq!(user.on_host(hidden).code, 0);
+    reaches_the_world(&user, "");
+
+    // Names are asked of the host's resolver, wherever it is; nothing else of its loopback is open.
+    let conf = user.ok(&["exec", "inside", "cat", "/etc/resolv.conf"]);
+    assert_eq!(conf, "nameserver 10.0.2.3");
+    say(&user, false, ("127.0.0.1", 53), b"a name\n");
+    say(&user, false, ("127.0.0.1", 7001), b"a secret\n");
+    assert_eq!(hear(&user, "10.0.2.3", "53"), b"a name\n");
+    for address in ["10.0.2.2", "10.0.2.3", "127.0.0.1"] {
+        assert_eq!(hear(&user, address, "7001"), b"", "{address}");
+    }
+    // What the host itself serves to others is the world.
+    say(&user, false, ("10.99.0.1", 7002), b"from the host\n");
+    assert_eq!(hear(&user, "10.99.0.1", "7002"), b"from the host\n");
+
+    // The way out outlives the daemon as containers do, and a daemon that follows may want another.
+    user.end_daemon(Signal::KILL);
+    assert_eq!(hear(&user, ROUTER, "7000"), b"from the world\n");
+    user.end_daemon(Signal::KILL);
+    let other = user.command(&["ps"]).env("WYTHE_ROOTLESS_NETWORK", "pasta").status();
+    assert!(other.unwrap().success());
+    wait_until("what is asked for is missed", || {
+        user.ok(&["info"]).contains("pasta: it is not installed")
     });
-    // What plays the router goes with the last process that needs it.
+    let wrong = user.run(&["daemon", "--rootless-network", "carrier-pigeon"]);
+    assert!(wrong.err.contains("own, pasta, slirp4netns"), "{wrong:?}");
     user.ok(&["rm", "-f", "inside"]);
 }
 
@@ -197,7 +253,7 @@ fn limits_work_in_a_group_that_was_delegated() {
         let mut command = Command::new("sh");
         command.args(["-c", &enter, "sh"]).arg(inner.get_program()).args(inner.get_args());
         command.env_clear().envs(inner.get_envs().filter_map(|(k, v)| Some((k, v?))));
-        command.stdin(std::process::Stdio::null()).output().unwrap()
+        command.stdin(Stdio::null()).output().unwrap()
     };
     let made = run(&["run", "-d", "--name", "inside", "demo", "sleep", "600"]);
     assert!(made.status.success(), "{made:?}");

@@ -277,7 +277,7 @@ async fn make_sandbox(
     let resource = Resource::Sandbox;
     let by = Deadline::after(CREATE_WAIT);
     let prepare = move || {
-        let facts = gather::gather(shared.host, &shared.files, &start)?;
+        let facts = gather::gather(shared.host, &shared.files, &start, shared.networks.resolver())?;
         let spec = spec::sandbox(&start.id, &start.config, &facts)?;
         Ok((facts, spec))
     };

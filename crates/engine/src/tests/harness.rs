@@ -285,6 +285,10 @@ impl Networks for FakeNetworks {
 
     fn prepare(&self) {}
 
+    fn resolver(&self) -> Option<std::net::IpAddr> {
+        None
+    }
+
     fn detach(&self, id: &ContainerId) -> Result<(), EngineError> {
         self.plugged.lock().unwrap().remove(id);
         Ok(())

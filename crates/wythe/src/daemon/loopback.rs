@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -36,7 +36,7 @@ impl Loopback {
             return Ok(Arc::clone(ports));
         }
         let outside = Outside::open(&self.run, &self.shims).map_err(io::Error::other)?;
-        let new = Arc::new(HostPorts::new(outside));
+        let new = Arc::new(HostPorts::new(outside, None));
         new.settle(std::process::id());
         Ok(Arc::clone(ports.insert(new)))
     }
@@ -55,5 +55,9 @@ impl net::Outside for Loopback {
 
     fn lead(&self, forwards: &[Forward]) -> io::Result<()> {
         self.started().map_or(Ok(()), |ports| ports.lead(forwards))
+    }
+
+    fn resolver(&self) -> Option<IpAddr> {
+        None
     }
 }

@@ -21,6 +21,7 @@ mod refusal;
 
 use std::{fs, path::Path, sync::Arc};
 
+use clap::ValueEnum as _;
 use rustix::{
     mount::{MountPropagationFlags, mount_change},
     process::getpid,
@@ -31,12 +32,15 @@ use tracing::warn;
 use super::namespace::join;
 use crate::{
     error::CliError,
-    outside::{Outside, Request},
+    outside::{Outside, Request, Router},
     paths::Roots,
 };
 use granted::Granted;
 pub(super) use host_ports::HostPorts;
 pub(crate) use ids::find;
+
+/// Says who carries packets out, where `--rootless-network` does not.
+const ROUTER_VARIABLE: &str = "WYTHE_ROOTLESS_NETWORK";
 
 /// The namespaces that such a daemon and its shims share.
 const SHARED: Namespaces = Namespaces(Namespaces::USER | Namespaces::MOUNT | Namespaces::NET);
@@ -50,6 +54,21 @@ pub(super) struct Entered {
     outside: Outside,
     /// What the host grants.
     granted: Granted,
+}
+
+/// Who shall carry packets out: as was said to the daemon, or to whoever starts it.
+///
+/// # Errors
+/// If the variable names none.
+pub(super) fn router(flag: Option<Router>) -> Result<Option<Router>, CliError> {
+    let given = std::env::var(ROUTER_VARIABLE).ok().filter(|word| !word.is_empty());
+    let (None, Some(word)) = (flag, given) else { return Ok(flag) };
+    let known = Router::from_str(&word, false);
+    known.map(Some).map_err(|_| {
+        CliError::Usage(format!(
+            "{ROUTER_VARIABLE} is {word:?}; it may be own, pasta or slirp4netns"
+        ))
+    })
 }
 
 /// Enters them. To be called while the process has one thread.
@@ -82,8 +101,8 @@ pub(super) fn enter(roots: &Roots, shims: &Path) -> Result<Entered, CliError> {
 impl Entered {
     /// Has the process on the host serve the network that this daemon is in now. It takes a
     /// moment until packets have a way out; nobody but published ports has to wait for it.
-    pub(super) fn settle(self) -> engine::OrdinaryUser {
-        let ports = Arc::new(HostPorts::new(self.outside));
+    pub(super) fn settle(self, router: Option<Router>) -> engine::OrdinaryUser {
+        let ports = Arc::new(HostPorts::new(self.outside, router));
         let asking = Arc::clone(&ports);
         let ask = move || asking.settle(pid());
         if let Err(error) = std::thread::Builder::new().name("settle".to_owned()).spawn(ask) {

@@ -1,5 +1,5 @@
-//! Sockets of the daemon's network for a process that is not in it: a second process makes them
-//! there and hands them over.
+//! Sockets of the daemon's network, and the device that leads out of it, for a process that is not
+//! in it: a second process makes them there and hands them over.
 //!
 //! A socket stays in the network it was made in, whoever uses it (network_namespaces(7)).
 
@@ -24,6 +24,13 @@ use rustix::{
     process::{Pid, PidfdFlags, pidfd_open},
 };
 use sys::{clone::Namespaces, namespace};
+
+use super::network;
+
+/// What it can be asked for.
+const TCP: u8 = b't';
+const UDP: u8 = b'u';
+const TAP: u8 = b'n';
 
 /// Makes sockets in one network.
 #[derive(Debug)]
@@ -59,7 +66,18 @@ impl Factory {
     pub(super) fn make(&self, protocol: Protocol) -> io::Result<OwnedFd> {
         match self {
             Factory::Here => Ok(socket(protocol)?),
-            Factory::There(there) => there.make(protocol),
+            Factory::There(there) => there.ask(match protocol {
+                Protocol::Tcp => TCP,
+                Protocol::Udp => UDP,
+            }),
+        }
+    }
+
+    /// A tap device that everything without another way leaves by. The host needs none.
+    pub(super) fn tap(&self) -> io::Result<OwnedFd> {
+        match self {
+            Factory::Here => Err(io::ErrorKind::Unsupported.into()),
+            Factory::There(there) => there.ask(TAP),
         }
     }
 }
@@ -74,26 +92,21 @@ fn socket(protocol: Protocol) -> Result<OwnedFd, Errno> {
 }
 
 impl There {
-    fn make(&self, protocol: Protocol) -> io::Result<OwnedFd> {
-        let word = match protocol {
-            Protocol::Tcp => b"t",
-            Protocol::Udp => b"u",
-        };
-        rustix::net::send(&self.channel, word, SendFlags::NOSIGNAL)?;
+    fn ask(&self, word: u8) -> io::Result<OwnedFd> {
+        rustix::net::send(&self.channel, &[word], SendFlags::NOSIGNAL)?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let mut byte = [0];
-        recvmsg(
-            &self.channel,
-            &mut [IoSliceMut::new(&mut byte)],
-            &mut control,
-            RecvFlags::CMSG_CLOEXEC,
-        )?;
+        let mut errno = [0; 4];
+        let mut place = [IoSliceMut::new(&mut errno)];
+        recvmsg(&self.channel, &mut place, &mut control, RecvFlags::CMSG_CLOEXEC)?;
         let fd = control.drain().find_map(|message| {
             let RecvAncillaryMessage::ScmRights(mut fds) = message else { return None };
             fds.next()
         });
-        fd.ok_or_else(|| io::Error::other("no socket could be made in the daemon's network"))
+        fd.ok_or_else(|| match i32::from_ne_bytes(errno) {
+            0 => io::Error::other("nothing can be made in the daemon's network"),
+            errno => io::Error::from_raw_os_error(errno),
+        })
     }
 }
 
@@ -105,7 +118,7 @@ impl Drop for There {
     }
 }
 
-/// The second process: enters the network of a process and makes a socket for each byte.
+/// The second process: enters the network of a process and makes what each byte asks for.
 pub(super) fn run(pid: u32) -> io::Result<()> {
     let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let process = pidfd_open(number.ok_or(io::ErrorKind::InvalidInput)?, PidfdFlags::empty())?;
@@ -124,14 +137,23 @@ pub(super) fn run(pid: u32) -> io::Result<()> {
     }
 }
 
-fn answer(channel: BorrowedFd<'_>, asked: [u8; 1]) -> io::Result<()> {
-    let made = socket(if asked == *b"t" { Protocol::Tcp } else { Protocol::Udp });
+/// Answers with a descriptor, or with the number of the error.
+fn answer(channel: BorrowedFd<'_>, [asked]: [u8; 1]) -> io::Result<()> {
+    let made = match asked {
+        TAP => network::device(),
+        TCP => socket(Protocol::Tcp).map_err(io::Error::from),
+        _ => socket(Protocol::Udp).map_err(io::Error::from),
+    };
+    let errno = match &made {
+        Ok(_) => 0,
+        Err(error) => error.raw_os_error().unwrap_or(0),
+    };
     let fds: Vec<BorrowedFd<'_>> = made.iter().map(AsFd::as_fd).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() {
         control.push(SendAncillaryMessage::ScmRights(&fds));
     }
-    sendmsg(channel, &[IoSlice::new(&asked)], &mut control, SendFlags::NOSIGNAL)?;
+    sendmsg(channel, &[IoSlice::new(&errno.to_ne_bytes())], &mut control, SendFlags::NOSIGNAL)?;
     Ok(())
 }

@@ -18,7 +18,12 @@ use tokio::{
     task::LocalSet,
 };
 
-use super::{Answer, IdRange, Refused, Request, factory::Factory, ports::Ports, way_out::WayOut};
+use super::{
+    Answer, IdRange, Refused, Request,
+    factory::Factory,
+    ports::Ports,
+    way_out::{Router, WayOut},
+};
 
 /// Longest request, in bytes: the ways to all the ports of a few thousand containers.
 const REQUEST_BYTES_MAX: u64 = 4 << 20;
@@ -34,6 +39,7 @@ struct State {
 struct Network {
     /// The namespace's inode number.
     inode: u64,
+    factory: Rc<Factory>,
     ports: Ports,
     /// None where it needs none.
     way_out: Option<Result<WayOut, String>>,
@@ -122,8 +128,8 @@ impl State {
                 identify("newgidmap", pid, &gids)?;
                 Ok(Answer::Done)
             }
-            Request::Settle { pid } => {
-                let network = self.settle(pid)?;
+            Request::Settle { pid, router } => {
+                let network = self.settle(pid, router)?;
                 let name = |way_out: &Result<WayOut, String>| {
                     way_out.as_ref().map(WayOut::name).map_err(String::clone)
                 };
@@ -151,7 +157,7 @@ impl State {
         self.network.as_mut().ok_or_else(none)
     }
 
-    fn settle(&mut self, pid: u32) -> Result<&mut Network, Refused> {
+    fn settle(&mut self, pid: u32, router: Option<Router>) -> Result<&mut Network, Refused> {
         let inode = fs::metadata(format!("/proc/{pid}/ns/net"))
             .map_err(|error| Refused::io("find the daemon's network", &error))?
             .ino();
@@ -160,24 +166,27 @@ impl State {
             // What served another one goes first: its ports may be wanted again.
             self.network = None;
             let own = fs::metadata("/proc/self/ns/net").is_ok_and(|own| own.ino() == inode);
-            let factory = match own {
+            let factory = Rc::new(match own {
                 // Root's daemon, which is on the host itself.
                 true => Factory::Here,
                 false => Factory::start(pid)
                     .map_err(|error| Refused::io("enter the daemon's network", &error))?,
-            };
+            });
             self.network = Some(Network {
                 inode,
-                ports: Ports::new(Rc::new(factory)),
-                way_out: (!own).then(|| WayOut::open(pid, &note)),
+                ports: Ports::new(Rc::clone(&factory)),
+                way_out: (!own).then(|| WayOut::open(pid, router, &factory, &note)),
+                factory,
             });
         }
         let network = self.network()?;
-        // What is missing may have been installed meanwhile.
+        // What is missing may have been installed meanwhile, and another may be asked for.
         if let Some(way_out) = &mut network.way_out
-            && way_out.as_mut().map_or(true, WayOut::has_ended)
+            && way_out.as_mut().map_or(true, |way_out| !way_out.serves(router))
         {
-            *way_out = WayOut::open(pid, &note);
+            // Both cannot lead out at a time.
+            *way_out = Err(String::new());
+            *way_out = WayOut::open(pid, router, &network.factory, &note);
         }
         Ok(network)
     }

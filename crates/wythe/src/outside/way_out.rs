@@ -1,11 +1,13 @@
-//! What carries the daemon's network out: a program that plays its router with ordinary sockets
-//! of this user, where one is installed.
+//! What carries the daemon's network out: a process that plays its router with ordinary sockets of
+//! this user. It is this program itself, or another one that is installed.
 //!
 //! Source: passt(1), slirp4netns(1).
 
 use std::{
     fs,
     io::{self, Read as _},
+    net::IpAddr,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -17,6 +19,10 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 
+use serde::{Deserialize, Serialize};
+use sys::tap::DEVICE;
+
+use super::{factory::Factory, network};
 use crate::daemon::find;
 
 /// How long a program may take until there is a way out.
@@ -26,76 +32,117 @@ const LOOK: Duration = Duration::from_millis(2);
 /// Most of what a program says that is passed on, in bytes.
 const SAID_BYTES_MAX: u64 = 2000;
 
-/// What a program that plays a router moves packets through. Source: tuntap.rst.
-const TUN: &str = "/dev/net/tun";
+/// Who plays the router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+pub(crate) enum Router {
+    /// The stack that this program brings.
+    Own,
+    /// passt's program.
+    Pasta,
+    /// Another.
+    #[value(name = "slirp4netns")]
+    Slirp4netns,
+}
 
-/// The programs that can, best first, with all but the process whose network it is.
-const PROGRAMS: [(&str, &[&str]); 2] = [
-    // No port of the host is forwarded by it, and the host's loopback is not its gateway.
-    (
-        "pasta",
-        &[
-            "--quiet",
-            "--foreground",
-            "--config-net",
-            "--no-map-gw",
-            "--tcp-ports",
-            "none",
-            "--udp-ports",
-            "none",
-            "--tcp-ns",
-            "none",
-            "--udp-ns",
-            "none",
-        ],
-    ),
-    ("slirp4netns", &["--configure", "--mtu=65520", "--disable-host-loopback"]),
+/// All of them, best first: ours is there everywhere and is as fast (docs/book/src/rootless.md).
+const ROUTERS: [Router; 3] = [Router::Own, Router::Pasta, Router::Slirp4netns];
+
+/// Arguments of pasta but the process whose network it is: no port of the host is forwarded by it,
+/// and the host's loopback is not its gateway.
+const PASTA: [&str; 12] = [
+    "--quiet",
+    "--foreground",
+    "--config-net",
+    "--no-map-gw",
+    "--tcp-ports",
+    "none",
+    "--udp-ports",
+    "none",
+    "--tcp-ns",
+    "none",
+    "--udp-ns",
+    "none",
 ];
+/// Arguments of slirp4netns but the process and the device.
+const SLIRP: [&str; 3] = ["--configure", "--mtu=65520", "--disable-host-loopback"];
 
-/// A program that runs. Dropped, it ends.
+impl Router {
+    fn name(self) -> &'static str {
+        match self {
+            Router::Own => "own",
+            Router::Pasta => "pasta",
+            Router::Slirp4netns => "slirp4netns",
+        }
+    }
+
+    fn start(self, pid: u32, factory: &Factory) -> Result<Child, String> {
+        let pid_word = pid.to_string();
+        match self {
+            Router::Own => own(factory),
+            Router::Pasta => start(self.name(), &[&PASTA[..], &[&pid_word]].concat(), pid),
+            Router::Slirp4netns => {
+                start(self.name(), &[&SLIRP[..], &[&pid_word, "tap0"]].concat(), pid)
+            }
+        }
+    }
+}
+
+/// Who resolves names where a router of this name leads out; none where it is whom the host's own
+/// configuration names.
+pub(crate) fn resolver(router: &str) -> Option<IpAddr> {
+    // The other one that has a resolver has it at the same address: slirp4netns(1).
+    let has = [Router::Own, Router::Slirp4netns].iter().any(|each| each.name() == router);
+    has.then(|| network::resolver().into())
+}
+
+/// A router that runs. Dropped, it ends.
 #[derive(Debug)]
 pub(super) struct WayOut {
-    name: &'static str,
+    router: Router,
     program: Child,
     note: PathBuf,
 }
 
 impl WayOut {
-    /// Starts the first program that is installed and works, for the network of a process.
+    /// Starts the first that works for the network of a process, or the one that is asked for.
     ///
     /// `note` is a file that says which process it is: one that an earlier run left is ended.
-    pub(super) fn open(pid: u32, note: &Path) -> Result<WayOut, String> {
+    pub(super) fn open(
+        pid: u32,
+        asked: Option<Router>,
+        factory: &Factory,
+        note: &Path,
+    ) -> Result<WayOut, String> {
         end_left(note);
-        let installed = PROGRAMS.iter().filter(|(name, _)| find(name).is_some());
         let mut why = Vec::new();
-        for (name, args) in installed {
-            match start(name, args, pid) {
+        for router in ROUTERS.into_iter().filter(|router| asked.is_none_or(|a| a == *router)) {
+            match router.start(pid, factory) {
                 Ok(program) => {
                     // Without the note it is only not found after a kill.
                     let _ = note_down(note, program.id());
-                    return Ok(WayOut { name, program, note: note.to_owned() });
+                    return Ok(WayOut { router, program, note: note.to_owned() });
                 }
-                Err(said) => why.push(format!("{name}: {said}")),
+                Err(said) => why.push(format!("{}: {said}", router.name())),
             }
         }
-        if why.is_empty() {
-            return Err("neither pasta (package passt) nor slirp4netns is installed".to_owned());
-        }
         let both = Access::READ_OK | Access::WRITE_OK;
-        if let Err(error) = access(TUN, both) {
-            return Err(format!("both need {TUN}, which this user may not open: {error}"));
+        if let Err(error) = access(DEVICE, both) {
+            return Err(format!(
+                "{DEVICE}, which it takes, cannot be opened by this user: {error}"
+            ));
         }
         Err(why.join("; "))
     }
 
-    /// Which program it is.
+    /// Which one it is.
     pub(super) fn name(&self) -> String {
-        self.name.to_owned()
+        self.router.name().to_owned()
     }
 
-    /// Whether it is gone.
-    pub(super) fn has_ended(&mut self) -> bool {
-        !matches!(self.program.try_wait(), Ok(None))
+    /// Whether it runs and is what is asked for.
+    pub(super) fn serves(&mut self, asked: Option<Router>) -> bool {
+        let runs = matches!(self.program.try_wait(), Ok(None));
+        runs && asked.is_none_or(|asked| asked == self.router)
     }
 }
 
@@ -108,13 +155,22 @@ impl Drop for WayOut {
     }
 }
 
+/// Starts the stack of our own. Packets wait in the device until it reads them.
+fn own(factory: &Factory) -> Result<Child, String> {
+    let device = factory.tap().map_err(|error| format!("cannot make a tap device: {error}"))?;
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("wythe").arg(super::NETWORK).current_dir("/");
+    command.stdin(Stdio::from(device)).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().map_err(|error| error.to_string())
+}
+
 /// Starts a program and waits until the network has a way out.
 fn start(name: &str, args: &[&str], pid: u32) -> Result<Child, String> {
-    let mut command = Command::new(name);
-    command.args(args).arg(pid.to_string());
-    if name == "slirp4netns" {
-        command.arg("tap0");
+    if find(name).is_none() {
+        return Err("it is not installed".to_owned());
     }
+    let mut command = Command::new(name);
+    command.args(args);
     command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut program = command.spawn().map_err(|error| error.to_string())?;
     let until = Instant::now() + READY_WITHIN;

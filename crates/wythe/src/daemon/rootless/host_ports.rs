@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
@@ -14,13 +14,15 @@ use tracing::warn;
 
 use crate::{
     error::chain,
-    outside::{Answer, Outside, OutsideError, Request},
+    outside::{Answer, Outside, OutsideError, Request, Router, resolver},
 };
 
 /// The ports, and what carries packets out.
 #[derive(Debug)]
 pub(in crate::daemon) struct HostPorts {
     outside: Outside,
+    /// What shall carry packets out, if it was said.
+    router: Option<Router>,
     /// What carries packets out of the daemon's network, or why nothing does; there once the
     /// process serves that network.
     way_out: OnceLock<Result<String, String>>,
@@ -29,13 +31,13 @@ pub(in crate::daemon) struct HostPorts {
 }
 
 impl HostPorts {
-    pub(in crate::daemon) fn new(outside: Outside) -> HostPorts {
-        HostPorts { outside, way_out: OnceLock::new(), held: Mutex::default() }
+    pub(in crate::daemon) fn new(outside: Outside, router: Option<Router>) -> HostPorts {
+        HostPorts { outside, router, way_out: OnceLock::new(), held: Mutex::default() }
     }
 
     /// Has the process serve the network of this process.
     pub(in crate::daemon) fn settle(&self, pid: u32) {
-        let way_out = match self.outside.ask(&Request::Settle { pid }) {
+        let way_out = match self.outside.ask(&Request::Settle { pid, router: self.router }) {
             Ok(Answer::Settled(way_out)) => way_out,
             Ok(Answer::Done | Answer::Held(_) | Answer::Refused(_)) => Err(ODD.to_owned()),
             Err(error) => Err(chain(&error)),
@@ -52,8 +54,7 @@ impl HostPorts {
         let why = self.way_out.get()?.as_ref().err()?;
         Some(format!(
             "network: containers reach each other and are reached by published ports, but reach \
-             nothing outside; that takes pasta (package passt) or slirp4netns and a new start of \
-             the daemon: {why}"
+             nothing outside: {why}; once that is mended, start the daemon anew"
         ))
     }
 
@@ -93,6 +94,10 @@ impl net::Outside for HostPorts {
         }
         self.way_out.wait();
         self.outside.ask(&Request::Lead(forwards.to_vec())).map(drop).map_err(kernels)
+    }
+
+    fn resolver(&self) -> Option<IpAddr> {
+        resolver(self.way_out.wait().as_ref().ok()?)
     }
 }
 
