@@ -46,6 +46,8 @@ pub(crate) struct Exchange {
     service: Service,
     last: Millis,
     answered: bool,
+    /// Whether the host's end may have something for the guest.
+    waits: bool,
 }
 
 /// What it is for.
@@ -74,11 +76,21 @@ impl Exchange {
         };
         let socket = socket_with(family, SocketType::DGRAM, flags, protocol)?;
         connect(&socket, &to)?;
-        Ok(Exchange { socket, service, last: now, answered: false })
+        Ok(Exchange { socket, service, last: now, answered: false, waits: false })
     }
 
     pub(crate) fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+
+    /// There is something for the guest.
+    pub(crate) fn event(&mut self) {
+        self.waits = true;
+    }
+
+    /// Whether it is to be carried again, without another event.
+    pub(crate) fn waits(&self) -> bool {
+        self.waits
     }
 
     /// The resolver that has not answered for too long.
@@ -128,7 +140,10 @@ impl Exchange {
             let length = match recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
                 Ok((length, _)) => length,
                 Err(Errno::INTR) => continue,
-                Err(Errno::AGAIN) => break,
+                Err(Errno::AGAIN) => {
+                    self.waits = false;
+                    break;
+                }
                 Err(error) => {
                     self.failed(key, mac, error, out);
                     continue;

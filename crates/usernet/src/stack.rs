@@ -72,6 +72,10 @@ const MTU_MIN: u16 = 576;
 /// Room for a frame that is longer than it should be, so that it is seen to be.
 const SPARE_BYTES: usize = 64;
 
+/// What there is to hear of a datagram's socket, and of a connection's.
+const IN: EventFlags = EventFlags::IN;
+const BOTH: EventFlags = EventFlags::IN.union(EventFlags::OUT).union(EventFlags::RDHUP);
+
 const LINK: u64 = u64::MAX;
 const STOP: u64 = u64::MAX - 1;
 
@@ -189,6 +193,9 @@ impl Stack {
 
     /// How long to wait at most.
     fn patience(&self) -> Option<Timespec> {
+        if !self.list.is_empty() {
+            return Some(Timespec { tv_sec: 0, tv_nsec: 0 });
+        }
         let next = [self.retries.next(), self.idle.next()].into_iter().flatten().min()?;
         // One more: what is due within a millisecond is not due yet.
         let left = next.saturating_sub(self.millis()).max(0) + 1;
@@ -438,7 +445,7 @@ impl Stack {
         // Where that cannot be, the one that is there is asked again.
         let service = Service::Names { server, since: None };
         if let Ok(next) = Exchange::open(to, service, now)
-            && watch(&self.epoll, next.socket(), token, false).is_ok()
+            && watch(&self.epoll, next.socket(), token, IN).is_ok()
         {
             *exchange = next;
         }
@@ -449,8 +456,8 @@ impl Stack {
         let slot = self.flows.insert(flow);
         let token = self.flows.token(slot);
         let watched = match self.flows.get(slot).map(|flow| &flow.kind) {
-            Some(Kind::Tcp(connection)) => watch(&self.epoll, connection.socket(), token, true),
-            Some(Kind::Datagrams(exchange)) => watch(&self.epoll, exchange.socket(), token, false),
+            Some(Kind::Tcp(connection)) => watch(&self.epoll, connection.socket(), token, BOTH),
+            Some(Kind::Datagrams(exchange)) => watch(&self.epoll, exchange.socket(), token, IN),
             None => Ok(()),
         };
         if watched.is_err() {
@@ -482,8 +489,10 @@ impl Stack {
 
     fn event(&mut self, token: u64, flags: EventFlags) {
         let Some(slot) = self.flows.by_token(token) else { return };
-        if let Some(Kind::Tcp(connection)) = self.flows.get(slot).map(|flow| &mut flow.kind) {
-            connection.event(flags);
+        match self.flows.get(slot).map(|flow| &mut flow.kind) {
+            Some(Kind::Tcp(connection)) => connection.event(flags),
+            Some(Kind::Datagrams(exchange)) => exchange.event(),
+            None => {}
         }
         self.enlist(slot);
     }
@@ -535,8 +544,13 @@ impl Stack {
                 Kind::Datagrams(exchange) => {
                     let (buffer, out) = (&mut self.datagram, &mut self.out);
                     let answered = exchange.inward(&flow.key, flow.mac, buffer, millis, out);
+                    // When the guest takes frames again, all are listed.
+                    let again = exchange.waits() && !self.out.is_blocked();
                     if let Some(server) = answered {
                         self.resolver.answered(server);
+                    }
+                    if again {
+                        self.enlist(slot);
                     }
                 }
             }
@@ -580,13 +594,14 @@ impl Stack {
     }
 }
 
-/// Has epoll tell of a socket: of every change, or as long as there is something to read.
-fn watch(epoll: &OwnedFd, socket: BorrowedFd<'_>, token: u64, stream: bool) -> Result<(), Errno> {
-    let flags = match stream {
-        true => EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET,
-        false => EventFlags::IN,
-    };
-    epoll::add(epoll, socket, EventData::new_u64(token), flags)
+/// Has epoll tell of every change of a socket: one that waits for the guest is not told of again.
+fn watch(
+    epoll: &OwnedFd,
+    socket: BorrowedFd<'_>,
+    token: u64,
+    changes: EventFlags,
+) -> Result<(), Errno> {
+    epoll::add(epoll, socket, EventData::new_u64(token), changes | EventFlags::ET)
 }
 
 fn key(protocol: Protocol, packet: &Packet<'_>) -> Key {
