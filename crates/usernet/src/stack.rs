@@ -180,8 +180,13 @@ impl Stack {
             }
             self.expire();
             self.carry();
-            if let Some(error) = self.out.broken {
-                return Err(StackError::Link(error.into()));
+            match self.out.broken {
+                None => {}
+                // As when there is nothing more to read.
+                Some(Errno::PIPE | Errno::CONNRESET | Errno::BADFD) => {
+                    return Ok(self.out.counters);
+                }
+                Some(error) => return Err(StackError::Link(error.into())),
             }
             self.watch_room();
         }

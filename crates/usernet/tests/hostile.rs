@@ -272,7 +272,11 @@ fn anything() -> impl Strategy<Value = (u8, i32, i32, u16, Vec<u8>, Vec<u8>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 60,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
     #[test]
     fn no_segment_harms_the_stack(
         segments in prop::collection::vec(anything(), 1..30),
