@@ -25,6 +25,12 @@ fn a_thousand_containers_leave_the_host_as_it_was() {
     (0..8).for_each(|n| cycle(&instance, n));
     let before = settled(&instance);
     let memory = memory(&instance);
+    let long = cycles > CYCLES;
+    if long {
+        // Threads that wait for work that blocks end after ten idle seconds.
+        std::thread::sleep(std::time::Duration::from_secs(12));
+    }
+    let threads = threads(&instance);
     (0..cycles).for_each(|n| cycle(&instance, n));
     let mut after = settled(&instance);
     if after != before {
@@ -37,6 +43,12 @@ fn a_thousand_containers_leave_the_host_as_it_was() {
     let changed: Vec<_> =
         names.filter(differs).map(|name| (name, before.get(name), after.get(name))).collect();
     assert!(changed.is_empty(), "after {cycles} cycles: {changed:#?}");
+    if long {
+        wait_until("there are no more threads than before", || {
+            let now = self::threads(&instance);
+            now.iter().all(|(process, count)| threads.get(process).is_some_and(|had| count <= had))
+        });
+    }
     let grown = self::memory(&instance);
     println!(
         "{cycles} cycles: {memory:?} KiB before, {grown:?} after, {} things counted",
@@ -139,6 +151,12 @@ fn files(dir: &Path, found: &mut impl FnMut(&Path)) {
             files(&entry.path(), found);
         }
     }
+}
+
+/// How many threads the processes that stay have.
+fn threads(instance: &Instance) -> BTreeMap<String, usize> {
+    let count = |pid: i32| fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    instance.own_processes().into_iter().map(|pid| (name_of(pid), count(pid))).collect()
 }
 
 /// Memory of the processes that stay, in KiB.
