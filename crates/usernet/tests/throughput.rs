@@ -180,8 +180,9 @@ fn container(guest: &OwnedFd) -> OwnedFd {
             "ip link add br0 type bridge; ip addr add 172.30.0.1/24 dev br0; ip link set br0 up; \
              ip link add in0 type veth peer name eth0 netns {pid}; ip link set in0 master br0 up; \
              echo 1 > /proc/sys/net/ipv4/ip_forward; \
-             nft 'table ip t {{ chain p {{ type nat hook postrouting priority 100; \
-             ip saddr 172.30.0.0/24 oifname != \"br0\" masquerade; }} }}'"
+             nft add table ip t; \
+             nft add chain ip t p '{{ type nat hook postrouting priority 100; }}'; \
+             nft add rule ip t p ip saddr 172.30.0.0/24 oifname != br0 masquerade"
         ));
         Ok(())
     })

@@ -44,7 +44,7 @@ pub(crate) enum Router {
     Slirp4netns,
 }
 
-/// All of them, best first: ours is there everywhere and is as fast (docs/book/src/rootless.md).
+/// All of them, best first: ours is there everywhere, and the same.
 const ROUTERS: [Router; 3] = [Router::Own, Router::Pasta, Router::Slirp4netns];
 
 /// Arguments of pasta but the process whose network it is: no port of the host is forwarded by it,
