@@ -1,5 +1,7 @@
 //! Containers of an ordinary user: his daemon, his namespaces, what his host grants and what not.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers are tests")]
+
 use std::{
     fs,
     io::{Read as _, Write as _},
