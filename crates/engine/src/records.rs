@@ -167,16 +167,18 @@ enum Ending {
 impl Records {
     /// Opens the store in this directory, or makes one, and reads every record.
     pub(crate) fn open(dir: &Path) -> Result<(Records, Vec<Record>), RecordsError> {
-        let (mut store, applied, sound) = Store::open(dir)?;
-        if sound == Sound::Torn {
-            warn!("the last change of the records was not written to its end before a power cut");
-        }
+        let (mut store, applied, found) = Store::open(dir)?;
         let (a, mut changes) = open_journal(&dir.join("records.journal.a"))?;
         let (b, more) = open_journal(&dir.join("records.journal.b"))?;
         changes.extend(more);
         changes.retain(|change| change.sequence > applied);
         changes.sort_by_key(|change| change.sequence);
         let sequence = changes.last().map_or(applied, |last| last.sequence);
+        // Whoever is killed while the store is written has all of it in the journal still.
+        let sound = if changes.is_empty() { found } else { Sound::Whole };
+        if sound == Sound::Torn {
+            warn!("the last change of the records was not written to its end before a power cut");
+        }
         if !changes.is_empty() {
             info!(changes = changes.len(), "records of a killed daemon are taken over");
         }

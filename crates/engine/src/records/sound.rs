@@ -18,8 +18,9 @@ use redb::{Builder, StorageBackend as _, backends::InMemoryBackend};
 
 use super::store;
 
-/// Up to this progress of a repair redb has found that the last commit is not whole and goes back
-/// to the one before. Source: redb, `Database::do_repair`.
+/// Between its beginning and this progress of a repair redb has found that the last commit is not
+/// whole and goes back to the one before. A repair begins wherever the store was not closed.
+/// Source: redb, `Database::do_repair`.
 const GOES_BACK: f64 = 0.5;
 
 /// What a store that can be used is like.
@@ -57,7 +58,7 @@ fn look_through(bytes: &[u8]) -> Result<Sound, String> {
     let heard = Arc::clone(&torn);
     let mut builder = Builder::new();
     builder.set_repair_callback(move |repair| {
-        if repair.progress() < GOES_BACK {
+        if (f64::MIN_POSITIVE..GOES_BACK).contains(&repair.progress()) {
             heard.store(true, Ordering::Relaxed);
         }
     });
