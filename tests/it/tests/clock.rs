@@ -101,7 +101,7 @@ fn jumps(instance: &Instance, name: &str, jump: impl FnOnce()) {
     jump();
     let after = Instant::now();
     assert_eq!(instance.ok(&["wait", &short]), "3");
-    assert!(stop.wait().expect("it ends").success());
+    assert!(stop.wait().expect("it ends").success(), "{}", instance.daemon_log());
     assert_eq!(instance.inspect(&stubborn, "{{.State.Status}}"), "exited");
     let tick = instance.inspect("checked", "{{len .State.Health.Log}}");
     wait_until("it is checked again", || {
