@@ -69,6 +69,7 @@ enum Suspect {
     Directory(PathBuf),
     Cable(InterfaceName),
     ImageFile(PathBuf),
+    VolumeMount(PathBuf),
 }
 
 impl Suspect {
@@ -78,6 +79,7 @@ impl Suspect {
             Suspect::Directory(path) => format!("directory {}", path.display()),
             Suspect::Cable(name) => format!("network link {name}"),
             Suspect::ImageFile(path) => format!("file {}", path.display()),
+            Suspect::VolumeMount(path) => format!("mount points {}", path.display()),
         }
     }
 }
@@ -162,7 +164,9 @@ fn resources(shared: &Shared) -> Result<Vec<Suspect>, EngineError> {
     let directories = directories.map_err(failed("look through", &shared.config.data))?;
     let directories = directories.into_iter().map(Suspect::Directory);
     let files = files.into_iter().map(Suspect::ImageFile);
-    Ok(directories.chain(files).chain(cables.into_iter().map(Suspect::Cable)).collect())
+    let mounts = shared.volumes.store.idle_mounts().into_iter().map(Suspect::VolumeMount);
+    let cables = cables.into_iter().map(Suspect::Cable);
+    Ok(directories.chain(files).chain(cables).chain(mounts).collect())
 }
 
 async fn clear(shared: &Arc<Shared>, suspect: Suspect) -> Result<(), EngineError> {
@@ -178,6 +182,10 @@ async fn clear(shared: &Arc<Shared>, suspect: Suspect) -> Result<(), EngineError
         Suspect::Directory(path) => files::remove(&path).map_err(failed("remove", &path)),
         Suspect::Cable(cable) => shared.networks.remove_stray(&cable),
         Suspect::ImageFile(_) => shared.images.collect(&uses(&shared)),
+        Suspect::VolumeMount(_) => {
+            shared.volumes.store.unmount_idle();
+            Ok(())
+        }
     })
     .await
 }
@@ -198,9 +206,24 @@ fn host(shared: &Shared, repair: bool) -> Vec<Finding> {
     let mut findings = shared.images.findings();
     findings.extend(shared.networks.findings(repair));
     findings.push(shared.records.finding());
+    findings.push(volumes(shared));
     findings.push(room(&shared.config.data));
     findings.push(descriptors());
     findings
+}
+
+fn volumes(shared: &Shared) -> Finding {
+    let subject = "volumes".to_owned();
+    let faults = shared.volumes.store.faults();
+    let faults = faults.unwrap_or_else(|error| vec![chain(&error)]);
+    if faults.is_empty() {
+        let count = shared.volumes.store.list().len();
+        let detail = format!("{count} of them, records and content are there");
+        return Finding { subject, works: true, detail, mend: None };
+    }
+    let mend = "put back what is missing from a copy, or move the directory away; then restart the \
+                daemon";
+    Finding { subject, works: false, detail: faults.join("; "), mend: Some(mend.to_owned()) }
 }
 
 fn room(data: &std::path::Path) -> Finding {

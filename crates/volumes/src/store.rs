@@ -13,6 +13,7 @@
 //!   .empty/                  under every stack
 //! ```
 
+mod check;
 mod mount;
 #[cfg(test)]
 mod tests;

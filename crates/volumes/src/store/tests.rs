@@ -185,3 +185,33 @@ fn an_import_replaces_everything_or_nothing() {
     assert_eq!(fs::read_dir(&volume.path).unwrap().count(), 0);
     assert_eq!(store.usage()[0].bytes, 0);
 }
+
+#[test]
+fn what_is_wrong_on_disk_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(&dir);
+    let (whole, lost) = (store.create(new("whole")).unwrap(), store.create(new("lost")).unwrap());
+    assert_eq!(store.faults().unwrap(), Vec::<String>::new());
+    fs::remove_dir(&lost.path).unwrap();
+    fs::create_dir(dir.path().join("data/volumes/stranger")).unwrap();
+    let faults = store.faults().unwrap();
+    assert!(faults[0].contains("volumes/stranger is no volume: "), "{faults:?}");
+    assert_eq!(faults[1], "the content of volume lost is gone");
+    assert_eq!(faults.len(), 2);
+    assert!(whole.path.is_dir(), "to look changes nothing");
+}
+
+#[test]
+fn mount_points_of_nobody_are_found_and_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(&dir);
+    store.create(new("db")).unwrap();
+    let left = dir.path().join("run/volumes/gone");
+    fs::create_dir_all(left.join("0")).unwrap();
+    fs::create_dir(dir.path().join("run/volumes/runs")).unwrap();
+    store.adopt("runs", ["db"]);
+    assert_eq!(store.idle_mounts(), std::slice::from_ref(&left));
+    store.unmount_idle();
+    assert!(!left.exists());
+    assert_eq!(store.idle_mounts(), Vec::<PathBuf>::new());
+}
