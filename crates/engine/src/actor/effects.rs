@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use base::{ContainerId, Deadline, clock};
-use tracing::debug;
 use workload::{
     Driver, DriverError, Materials, Process, Sandbox, SandboxHandle, Signal, Streams, TerminalSize,
 };
@@ -12,7 +11,6 @@ use super::{Actor, Carry, Done};
 use crate::{
     Create, EngineError, NamespaceMode, NetworkMode,
     engine::Shared,
-    error::chain,
     gather::{self, Start},
     pool,
     spec::{self, Facts},
@@ -264,18 +262,10 @@ async fn freeze(
         why: "this isolation cannot".to_owned(),
     })?;
     let by = Deadline::after(SHORT_WAIT);
-    if !pause {
-        return within(by, "resuming it", pausable.resume(by)).await;
+    match pause {
+        true => within(by, "pausing it", pausable.pause(by)).await,
+        false => within(by, "resuming it", pausable.resume(by)).await,
     }
-    let paused = within(by, "pausing it", pausable.pause(by)).await;
-    if paused.is_err() {
-        // It may stand still all the same, if only the answer was lost; nobody would know.
-        let by = Deadline::after(SHORT_WAIT);
-        if let Err(failure) = within(by, "resuming it", pausable.resume(by)).await {
-            debug!(error = chain(&failure), "what could not be paused could not be resumed either");
-        }
-    }
-    paused
 }
 
 async fn make_sandbox(
