@@ -53,6 +53,8 @@ pub(super) async fn welcome(mut conn: Conn, build: &str) -> Option<Conn> {
 pub(super) async fn converse(shim: Arc<Shim>, conn: Conn, first: Option<Received>) {
     let (mut reader, writer) = conn.split();
     let (answers, queue) = mpsc::channel(ANSWERS_MAX);
+    // Closed when an answer could not be sent: no other one will be.
+    let heard = answers.clone();
     let mut calls = Calls::new(Arc::clone(&shim), answers);
     let receiving = async move {
         if let Some(first) = first {
@@ -69,6 +71,12 @@ pub(super) async fn converse(shim: Arc<Shim>, conn: Conn, first: Option<Received
                     }
                 },
                 () = calls.one_ended() => {}
+                // The client must see that this connection has ended, or it would wait for answers
+                // that nobody sends.
+                () = heard.closed() => {
+                    drop(reader);
+                    break calls.abandon().await;
+                }
                 () = shim.over() => break calls.finish().await,
             }
         }
@@ -79,7 +87,7 @@ pub(super) async fn converse(shim: Arc<Shim>, conn: Conn, first: Option<Received
 async fn send_answers(mut writer: Writer, mut queue: mpsc::Receiver<Answer>) {
     while let Some(answer) = queue.recv().await {
         if writer.send(&answer, &[]).await.is_err() {
-            // The client has gone. What is under way must not wait for room in the queue.
+            // What is under way must not wait for room in the queue.
             queue.close();
         }
     }

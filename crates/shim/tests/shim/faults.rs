@@ -320,3 +320,25 @@ async fn a_shim_belongs_to_nobody_else() {
     sandbox.destroy(soon()).await.unwrap();
     world.assert_empty().await;
 }
+
+/// An answer that cannot be sent is the end of its connection: whoever asked learns of it at
+/// once, and can ask again on another one.
+#[tokio::test]
+async fn an_answer_that_cannot_be_sent_ends_the_connection() {
+    let world = World::new();
+    let sandbox = running(&world, "sleep 60").await;
+    let mut stream = UnixStream::connect(world.path().join("run/web.sock")).unwrap();
+    blocking::send(&stream, &Hello { protocol: PROTOCOL }, &[]).unwrap();
+    blocking::recv::<Welcome>(&stream).unwrap().unwrap();
+    stream.shutdown(std::net::Shutdown::Read).unwrap();
+    let call =
+        shim::protocol::Call { id: 0, left_ms: None, request: shim::protocol::Request::HostPids };
+    let until = Instant::now() + LONG;
+    while blocking::send(&stream, &call, &[]).is_ok() {
+        assert!(Instant::now() < until, "the shim keeps a connection on which it cannot answer");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert_eq!(stream.write(b"x").unwrap_err().kind(), std::io::ErrorKind::BrokenPipe);
+    sandbox.destroy(soon()).await.unwrap();
+    world.assert_empty().await;
+}
