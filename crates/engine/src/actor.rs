@@ -371,9 +371,11 @@ impl Actor {
     /// The next state, recorded, shown, and its effects begun. Answers with the effects that are
     /// left when the container is gone.
     fn apply(&mut self, event: Event, asked: bool) -> Result<Option<Vec<Effect>>, EngineError> {
-        // An end can be brought about on a disk that takes nothing any more: the next daemon finds
-        // the container ended, whatever the records say.
-        let ends = matches!(&event, Event::Ask(_, Ask::Stop(_) | Ask::Kill { .. }));
+        // On a disk that takes nothing any more, a container can still be ended or let go on: the
+        // next daemon finds it ended, whatever the records say, or stops it once more where they
+        // say that it is paused.
+        let relieves =
+            matches!(&event, Event::Ask(_, Ask::Stop(_) | Ask::Kill { .. } | Ask::Resume));
         if let Event::Spawned(..) = &event {
             self.began = Some(clock::monotonic());
         }
@@ -388,7 +390,7 @@ impl Actor {
             return Ok(Some(effects));
         };
         if record != self.record {
-            match asked && !ends {
+            match asked && !relieves {
                 // Without a record nothing is done: the state stays as it is.
                 true => drop(self.shared.records.put(&record)?),
                 false => self.note(&record),

@@ -8,6 +8,7 @@ mod execs;
 mod images;
 mod open;
 mod stats;
+mod still;
 mod volumes;
 
 use std::{

@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use it::Instance;
+use it::{Instance, wait_until};
 
 /// An instance with an image `box`: busybox and its names.
 fn with_box() -> Option<Instance> {
@@ -184,6 +184,23 @@ fn a_hostile_container_shows_and_touches_nothing_of_the_host() {
     }
     assert_eq!(fs::read_to_string(secret.join("b/file")).expect("it stays"), "SECRET");
     assert!(!secret.join("b/new").exists(), "it was written outside");
+    instance.remove_all();
+}
+
+/// Whoever commits may be interrupted: the container must not stand still for ever.
+#[test]
+fn a_container_goes_on_when_its_commit_is_interrupted() {
+    let Some(instance) = with_box() else { return };
+    let fill = "busybox head -c 64000000 /dev/urandom >/fill; echo filled; sleep 1000";
+    instance.ok(&["run", "-d", "--name", "live", "--network", "none", "box", "sh", "-c", fill]);
+    wait_until("it has files", || instance.ok(&["logs", "live"]) == "filled");
+    let state = || instance.ok(&["inspect", "--format", "{{.State.Status}}", "live"]);
+    let mut commit = instance.client(&["commit", "live", "made:2"]).spawn().expect("it starts");
+    wait_until("it is paused", || state() == "paused");
+    commit.kill().expect("it runs");
+    commit.wait().expect("it was started");
+    wait_until("it goes on", || state() == "running");
+    assert_eq!(instance.ok(&["exec", "live", "cat", "/etc/motd"]), "welcome");
     instance.remove_all();
 }
 

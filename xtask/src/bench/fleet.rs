@@ -15,21 +15,24 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::{
     Options,
-    place::{Place, timed},
+    place::{Place, median, timed},
     processes,
     row::{Better, Row},
 };
 use crate::command::quietly;
 
-pub(super) const ROWS: [&str; 5] = [
+pub(super) const ROWS: [&str; 6] = [
     "100 detached on the bridge",
     "removing them",
     "shim PSS per idle container",
     "all PSS per container, of 100",
     "disk writes while 100 idle",
+    "removing them after that",
 ];
 
 const COUNT: usize = 100;
+/// How often a hundred of ours come and go before that.
+const TIMES: usize = 3;
 /// So many clients at once.
 const AT_ONCE: usize = 4;
 /// Podman's share, scaled up: a hundred of its containers take a minute.
@@ -45,7 +48,15 @@ pub(super) fn measure(place: &Place, options: &Options) -> Result<Vec<Row>> {
     quietly(ours().args(["import", "--name", "bench"]).arg(place.path("rootfs.tar")))?;
     // The bridge is there and the layer mounted when the clock starts, as for podman.
     quietly(ours().args(["run", "--rm", "bench", "/bin/true"]))?;
-    let started = start(COUNT, &|| ours())?;
+    let names = names(COUNT);
+    let remove = || timed(ours().args(["rm", "-f"]).args(&names)).map(|took| took.as_secs_f64());
+    let (mut starts, mut removals) = (Vec::new(), Vec::new());
+    for _ in 0..TIMES {
+        starts.push(start(COUNT, &|| ours())?);
+        removals.push(remove()?);
+    }
+    // One more hundred stays for a while.
+    starts.push(start(COUNT, &|| ours())?);
     let shims = place.ours("wythe-shim", run)?;
     ensure!(shims.len() == COUNT, "{} shims for {COUNT} containers", shims.len());
     let podman = PodmanFleet::start(place)?;
@@ -60,23 +71,26 @@ pub(super) fn measure(place: &Place, options: &Options) -> Result<Vec<Row>> {
     let mut all = shims.clone();
     all.push(daemon);
     all.extend(fork_server);
-    let idle = if options.wants(&[ROWS[4]]) { idle(&all, &disk, options)? } else { 0.0 };
-
-    let began = Instant::now();
-    let names = names(COUNT);
-    quietly(ours().args(["rm", "-f"]).args(&names))?;
-    let removed = began.elapsed().as_secs_f64();
+    let mut late = Vec::new();
+    if options.wants(&ROWS[4..]) {
+        late.push(Row::ours(ROWS[4], "B", Better::Lower, idle(&all, &disk, options)?));
+        late.push(Row::ours(ROWS[5], "s", Better::Lower, remove()?));
+    } else {
+        removals.push(remove()?);
+    }
     place.stop_daemon(run);
     let conmon = podman.as_ref().map(|fleet| fleet.pss_each);
     let podman_started = podman.as_ref().map(|fleet| fleet.started);
     let podman_removed = podman.map(|fleet| fleet.remove(place)).transpose()?;
-    Ok(vec![
+    let (started, removed) = (median(starts), median(removals));
+    let mut rows = vec![
         Row::ours(ROWS[0], "s", Better::Lower, started).beside("podman", podman_started),
         Row::ours(ROWS[1], "s", Better::Lower, removed).beside("podman", podman_removed),
         Row::ours(ROWS[2], "MiB", Better::Lower, of_shims).beside("podman", conmon),
         Row::ours(ROWS[3], "MiB", Better::Lower, of_all),
-        Row::ours(ROWS[4], "B", Better::Lower, idle),
-    ])
+    ];
+    rows.extend(late);
+    Ok(rows)
 }
 
 fn names(count: usize) -> Vec<String> {

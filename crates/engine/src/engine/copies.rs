@@ -14,7 +14,7 @@ use files::{Layers, Stream};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use workload::{DriverError, FileFault, FileStat, Sandbox, Unpack};
 
-use super::{Engine, Shared, containers::random};
+use super::{Engine, Shared, containers::random, still::to_its_end};
 use crate::{
     Commit, ContainerState, EngineError, PathChange, PathChangeKind,
     actor::blocking,
@@ -183,6 +183,11 @@ impl Engine {
     /// # Errors
     /// [`EngineError`]; then there is no image.
     pub async fn commit(&self, who: &str, commit: Commit) -> Result<String, EngineError> {
+        let (engine, who) = (self.clone(), who.to_owned());
+        to_its_end("committing", async move { engine.commit_still(&who, commit).await }).await
+    }
+
+    async fn commit_still(&self, who: &str, commit: Commit) -> Result<String, EngineError> {
         let entry = self.find(who)?;
         let (root, held) = self.layers_of(&entry).await?;
         let running = entry.container().state.state == ContainerState::Running;
@@ -226,7 +231,7 @@ impl Engine {
         };
         let made = blocking("committing", work).await;
         if pauses {
-            let resumed = self.resume(who).await;
+            let resumed = self.let_go_on(&entry.id).await;
             // One that stays is looked at once more by the next daemon, and does no harm.
             fs::remove_file(&mark).ok();
             resumed?;

@@ -6,7 +6,7 @@ use ::volumes::{How, NewVolume, Volume, VolumeName};
 use base::ContainerId;
 use tracing::warn;
 
-use super::{Engine, Shared};
+use super::{Engine, Shared, still::to_its_end};
 use crate::{
     ContainerState, EngineError, SnapshotView, VolumeCreate, VolumePrune, VolumeUsage, VolumeView,
     VolumesPruned, actor::blocking, error::chain, volume,
@@ -128,8 +128,20 @@ impl Engine {
         snapshot: Option<String>,
         pause: bool,
     ) -> Result<SnapshotView, EngineError> {
-        let volume = name.to_owned();
-        let users = self.volume_inspect(name).await?.users;
+        let (engine, volume) = (self.clone(), name.to_owned());
+        to_its_end("taking a snapshot", async move {
+            engine.snapshot_volume(volume, snapshot, pause).await
+        })
+        .await
+    }
+
+    async fn snapshot_volume(
+        &self,
+        volume: String,
+        snapshot: Option<String>,
+        pause: bool,
+    ) -> Result<SnapshotView, EngineError> {
+        let users = self.volume_inspect(&volume).await?.users;
         let mut running: Vec<ContainerId> = users.into_iter().filter(|id| self.runs(id)).collect();
         let paused = if pause { self.hold_still(&mut running).await? } else { Vec::new() };
         let taken = self
@@ -139,9 +151,8 @@ impl Engine {
             })
             .await;
         for id in &paused {
-            // It may have been killed meanwhile.
-            if let Err(failure) = self.resume(id.as_str()).await {
-                warn!(container = %id, error = chain(&failure), "it is not resumed");
+            if let Err(failure) = self.let_go_on(id).await {
+                warn!(container = %id, error = chain(&failure), "it stays paused");
             }
         }
         Ok(SnapshotView { running, ..taken? })
@@ -149,28 +160,6 @@ impl Engine {
 
     fn runs(&self, id: &ContainerId) -> bool {
         self.inspect(id.as_str()).is_ok_and(|c| c.state.state == ContainerState::Running)
-    }
-
-    /// Pauses containers and takes them out of the list; all go on again if one will not.
-    async fn hold_still(
-        &self,
-        running: &mut Vec<ContainerId>,
-    ) -> Result<Vec<ContainerId>, EngineError> {
-        let mut paused = Vec::new();
-        while let Some(id) = running.pop() {
-            match self.pause(id.as_str()).await {
-                Ok(()) => paused.push(id),
-                // It has just ended, or stands still already.
-                Err(EngineError::NotRunning(_) | EngineError::AlreadyPaused(_)) => {}
-                Err(failure) => {
-                    for id in &paused {
-                        self.resume(id.as_str()).await.ok();
-                    }
-                    return Err(failure);
-                }
-            }
-        }
-        Ok(paused)
     }
 
     /// A volume's snapshots, oldest first.

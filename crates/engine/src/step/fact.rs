@@ -166,9 +166,10 @@ impl Next {
             (Phase::Running { pid, frozen, .. }, Found::Process(process)) => {
                 *pid = process;
                 match *frozen {
-                    Frozen::Pausing => self.effects.push(Effect::Pause(run)),
+                    // It may have been resumed while nothing could be recorded.
+                    Frozen::Pausing | Frozen::Yes => self.effects.push(Effect::Pause(run)),
                     Frozen::Resuming => self.effects.push(Effect::Resume(run)),
-                    Frozen::No | Frozen::Yes => {}
+                    Frozen::No => {}
                 }
                 self.effects.push(Effect::Watch(run));
             }

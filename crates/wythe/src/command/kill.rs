@@ -2,7 +2,7 @@
 
 use workload::Signal;
 
-use super::each::each;
+use super::each::together;
 use crate::{connect::Endpoint, create::signal, error::CliError};
 
 #[derive(Debug, clap::Args)]
@@ -17,7 +17,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(super) async fn run(self, to: &Endpoint) -> Result<u8, CliError> {
-        each(to, &self.containers, async |client, name| {
+        together(to, &self.containers, async |client, name| {
             client.kill(name, self.signal).await?;
             Ok(name.to_owned())
         })

@@ -1,6 +1,6 @@
 //! `pause` and `unpause`.
 
-use super::each::each;
+use super::each::together;
 use crate::{connect::Endpoint, error::CliError};
 
 #[derive(Debug, clap::Args)]
@@ -19,7 +19,7 @@ pub(crate) struct UnpauseArgs {
 
 impl PauseArgs {
     pub(super) async fn run(self, to: &Endpoint) -> Result<u8, CliError> {
-        each(to, &self.containers, async |client, name| {
+        together(to, &self.containers, async |client, name| {
             client.pause(name).await?;
             Ok(name.to_owned())
         })
@@ -29,7 +29,7 @@ impl PauseArgs {
 
 impl UnpauseArgs {
     pub(super) async fn run(self, to: &Endpoint) -> Result<u8, CliError> {
-        each(to, &self.containers, async |client, name| {
+        together(to, &self.containers, async |client, name| {
             client.resume(name).await?;
             Ok(name.to_owned())
         })

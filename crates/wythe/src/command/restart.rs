@@ -1,6 +1,6 @@
 //! `restart`: stop, then start.
 
-use super::{each::each, stop::StopFlags};
+use super::{each::together, stop::StopFlags};
 use crate::{connect::Endpoint, error::CliError};
 
 #[derive(Debug, clap::Args)]
@@ -14,7 +14,7 @@ pub(crate) struct Args {
 
 impl Args {
     pub(super) async fn run(self, to: &Endpoint) -> Result<u8, CliError> {
-        each(to, &self.containers, async |client, name| {
+        together(to, &self.containers, async |client, name| {
             client.restart(name, self.how.request()).await?;
             Ok(name.to_owned())
         })

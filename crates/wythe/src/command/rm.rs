@@ -4,7 +4,7 @@ use api::ClientError;
 use base::ErrorKind;
 use engine::Remove;
 
-use super::each::each;
+use super::each::together;
 use crate::{connect::Endpoint, error::CliError};
 
 #[derive(Debug, clap::Args)]
@@ -23,7 +23,7 @@ pub(crate) struct Args {
 impl Args {
     pub(super) async fn run(self, to: &Endpoint) -> Result<u8, CliError> {
         let remove = Remove { force: self.force, volumes: self.volumes };
-        each(to, &self.containers, async |client, name| {
+        together(to, &self.containers, async |client, name| {
             match client.remove(name, remove).await {
                 // As in Docker, what is not there need not be forced away.
                 Err(ClientError::Refused(failure))

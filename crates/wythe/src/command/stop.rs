@@ -5,7 +5,7 @@ use std::time::Duration;
 use engine::Stop;
 use workload::Signal;
 
-use super::each::each;
+use super::each::together;
 use crate::{connect::Endpoint, create::signal, error::CliError};
 
 #[derive(Debug, clap::Args)]
@@ -37,7 +37,7 @@ impl StopFlags {
 
 impl Args {
     pub(super) async fn run(self, to: &Endpoint) -> Result<u8, CliError> {
-        each(to, &self.containers, async |client, name| {
+        together(to, &self.containers, async |client, name| {
             client.stop(name, self.how.request()).await?;
             Ok(name.to_owned())
         })
