@@ -190,6 +190,11 @@ impl Events {
         self.publish(EventKind::Container, action, container.id.as_str(), attributes);
     }
 
+    /// How many events there have been, as they come.
+    pub(crate) fn told(&self) -> watch::Receiver<u64> {
+        self.bus.told.subscribe()
+    }
+
     /// A listener.
     pub(crate) fn listen(&self, query: EventQuery, closing: watch::Receiver<bool>) -> EventStream {
         EventStream::new(Arc::clone(&self.bus), query, closing)

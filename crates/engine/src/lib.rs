@@ -37,6 +37,7 @@ mod step;
 mod stopped;
 #[cfg(test)]
 mod tests;
+mod tidy;
 mod update;
 mod userns;
 mod view;

@@ -37,6 +37,10 @@ pub(crate) use namespace::processes;
 use ready::Ready;
 pub(crate) use rootless::find;
 
+/// Pools of free memory that the daemon's threads share: they come and go, and what each left in a
+/// pool of its own would stay there.
+const MEMORY_POOLS: u8 = 2;
+
 /// Flags of `wythe daemon`; the roots and the socket are flags before the command.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -118,6 +122,7 @@ fn start(args: Args, endpoint: &Endpoint) -> Result<(), CliError> {
     config.user = user;
     config.ipv6 = args.ipv6_subnet;
     config.embedded = embedded::images();
+    sys::fork::share_memory(MEMORY_POOLS);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -26,6 +26,7 @@ use crate::{
     record::{Record, Stage},
     records::Records,
     registry::{Entry, Registry, Snapshot},
+    tidy::tidy,
     volume::Volumes,
 };
 
@@ -63,6 +64,7 @@ impl Engine {
         let (shared, records) = opened.await.map_err(failed)??;
         let actors = Mutex::new(JoinSet::new());
         shared.tell_daemon("start");
+        tokio::spawn(tidy(shared.events.told()));
         let engine = Engine { inner: Arc::new(Inner { shared: Arc::new(shared), actors }) };
         engine.take_over(records).await;
         Ok(engine)
