@@ -10,6 +10,7 @@
 //! ring has gone past its position is told so, and ends: it never misses an event unknowingly.
 
 mod filter;
+mod packed;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ pub use filter::{EventFilter, EventQuery, EventScope, LabelFilter};
 pub use stream::EventStream;
 
 use crate::Container;
+use packed::Packed;
 
 /// Most events that are kept, for replay and for listeners that are not as fast as they come.
 /// Docker keeps 256 and drops silently.
@@ -35,6 +37,9 @@ pub(crate) const KEPT_MAX: usize = 4096;
 
 /// Most bytes of text that all kept events may have together: labels can be long.
 pub(crate) const KEPT_BYTES_MAX: usize = 4 << 20;
+
+/// Most events that are kept as they are; older ones are packed.
+const YOUNG_MAX: usize = 64;
 
 /// What an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -130,9 +135,13 @@ impl Default for Bus {
 /// The youngest events, oldest first.
 #[derive(Debug, Default)]
 struct Ring {
-    kept: VecDeque<Arc<Event>>,
+    /// Those that few will still ask for.
+    old: VecDeque<Packed>,
+    /// Those that listeners are about to hear.
+    young: VecDeque<Arc<Event>>,
     /// How many came before those that are kept.
     dropped: u64,
+    /// Of text in all that are kept.
     bytes: usize,
 }
 
@@ -140,26 +149,47 @@ impl Ring {
     /// Takes an event in; how many there have been with it.
     fn push(&mut self, event: Event) -> u64 {
         self.bytes += event.weight();
-        self.kept.push_back(Arc::new(event));
-        while self.kept.len() > KEPT_MAX || (self.bytes > KEPT_BYTES_MAX && self.kept.len() > 1) {
-            let Some(oldest) = self.kept.pop_front() else { break };
-            self.bytes -= oldest.weight();
+        self.young.push_back(Arc::new(event));
+        if self.young.len() > YOUNG_MAX
+            && let Some(event) = self.young.pop_front()
+        {
+            self.old.push_back(Packed::of(&event));
+        }
+        while self.kept() > KEPT_MAX || (self.bytes > KEPT_BYTES_MAX && self.kept() > 1) {
+            let packed = self.old.pop_front().map(|packed| packed.unpack().weight());
+            let oldest = packed.or_else(|| self.young.pop_front().map(|event| event.weight()));
+            let Some(weight) = oldest else { break };
+            self.bytes -= weight;
             self.dropped += 1;
         }
         self.end()
     }
 
+    /// How many are kept.
+    fn kept(&self) -> usize {
+        self.old.len() + self.young.len()
+    }
+
+    /// Position of the oldest that is not packed.
+    fn middle(&self) -> u64 {
+        self.dropped + u64::try_from(self.old.len()).unwrap_or(u64::MAX)
+    }
+
     /// Position behind the youngest.
     fn end(&self) -> u64 {
-        self.dropped + u64::try_from(self.kept.len()).unwrap_or(u64::MAX)
+        self.middle() + u64::try_from(self.young.len()).unwrap_or(u64::MAX)
     }
 
     /// Those at a position and behind it; how many are missing before the first of them.
-    fn from(&self, position: u64) -> Result<impl Iterator<Item = &Arc<Event>>, u64> {
+    fn from(&self, position: u64) -> Result<impl Iterator<Item = Arc<Event>>, u64> {
         let Some(skipped) = position.checked_sub(self.dropped) else {
             return Err(self.dropped - position);
         };
-        Ok(self.kept.iter().skip(usize::try_from(skipped).unwrap_or(usize::MAX)))
+        let old = usize::try_from(skipped).unwrap_or(usize::MAX);
+        let young = usize::try_from(position.saturating_sub(self.middle())).unwrap_or(usize::MAX);
+        let old = self.old.range(old.min(self.old.len())..);
+        let young = self.young.range(young.min(self.young.len())..);
+        Ok(old.map(|packed| Arc::new(packed.unpack())).chain(young.cloned()))
     }
 }
 

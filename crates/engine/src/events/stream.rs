@@ -88,8 +88,8 @@ impl EventStream {
                 return Ok(Look::Over);
             }
             let early = self.query.since.is_some_and(|since| event.at.0 < since);
-            if !early && self.query.filter.wants(event) {
-                return Ok(Look::Found(Arc::clone(event)));
+            if !early && self.query.filter.wants(&event) {
+                return Ok(Look::Found(event));
             }
         }
         Ok(Look::Nothing)
