@@ -34,3 +34,15 @@ pub enum ErrorKind {
     /// Anything else: an unexpected answer of the host.
     Internal,
 }
+
+/// An error with all its causes in one line, for texts that travel without them.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

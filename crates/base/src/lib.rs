@@ -12,6 +12,6 @@ mod size;
 
 pub use deadline::Deadline;
 pub use digest::{Digest, DigestError};
-pub use error::ErrorKind;
+pub use error::{ErrorKind, chain};
 pub use ids::{ContainerId, ContainerName, IdError, ProcessId, SandboxId};
 pub use size::{ByteSize, SizeError};

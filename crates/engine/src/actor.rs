@@ -24,6 +24,7 @@ use std::{
 };
 
 use base::{ContainerName, clock};
+use stdio::ATTACHED_MAX;
 use tokio::{
     sync::{mpsc, oneshot},
     task::{self, JoinSet},
@@ -43,6 +44,7 @@ use crate::{
     networks::Attached,
     record::{Record, Stage},
     registry::{Entry, Live, Snapshot},
+    seat::Attach,
     spec::Facts,
     step::{self, Answer, Ask, AskId, Cleared, Effect, Event, Phase, Run, State},
     volume::Places,
@@ -68,6 +70,11 @@ pub(crate) enum Message {
         reply: Reply,
     },
     MayExec {
+        reply: Reply,
+    },
+    /// Connects a socket: now if it runs, else when it does.
+    Attach {
+        attach: Attach,
         reply: Reply,
     },
     Exec {
@@ -154,7 +161,7 @@ pub(crate) struct Actor {
     asks: HashMap<AskId, Asker>,
     next_ask: u64,
     /// Sockets to attach from the first byte on, and the terminal's size.
-    attach: Vec<OwnedFd>,
+    attach: Vec<Attach>,
     size: Option<TerminalSize>,
     namespace: Option<OwnedFd>,
     network: NetworkView,
@@ -255,6 +262,10 @@ impl Actor {
                 reply.send(self.state.may_exec().map_err(|refusal| refusal.about(name))).ok();
                 None
             }
+            Message::Attach { attach, reply } => {
+                reply.send(self.seat(attach)).ok();
+                None
+            }
             Message::Exec { exec, attach, reply } => {
                 self.start_exec(exec, attach, reply);
                 None
@@ -284,9 +295,11 @@ impl Actor {
             self.tell("attach", &[]);
         }
         match (starts, runs, args.attach) {
-            (true, true, Some(socket)) if matches!(ask, Ask::Start) => self.attach_now(socket),
+            (true, true, Some(socket)) if matches!(ask, Ask::Start) => {
+                self.attach_now(Attach::Now(socket));
+            }
             (true, _, socket) => {
-                self.attach.extend(socket);
+                self.attach.extend(socket.map(Attach::Now));
                 self.size = args.size.or(self.size);
             }
             (false, _, _) => {}
@@ -473,10 +486,27 @@ impl Actor {
         self.answer(id, result)
     }
 
+    /// Connects a socket as soon as there is a process.
+    fn seat(&mut self, attach: Attach) -> Result<(), EngineError> {
+        self.state.may_attach().map_err(|refusal| refusal.about(&self.record.name))?;
+        if self.attach.len() >= ATTACHED_MAX {
+            let what = "attached to a container that does not run";
+            return Err(EngineError::TooMany { what, most: ATTACHED_MAX });
+        }
+        if matches!(self.state.phase, Phase::Running { .. }) {
+            self.attach_now(attach);
+        } else {
+            self.attach.push(attach);
+        }
+        self.tell("attach", &[]);
+        Ok(())
+    }
+
     /// Connects a socket to the running process.
-    fn attach_now(&mut self, socket: OwnedFd) {
+    fn attach_now(&mut self, attach: Attach) {
         let Some(process) = self.entry.live().process else { return };
         self.tasks.spawn(async move {
+            let Some(socket) = attach.socket().await else { return Outcome::Quiet };
             if let Err(failure) = process.attach(socket).await {
                 warn!(error = chain(&failure), "it ended before it could be attached to");
             }

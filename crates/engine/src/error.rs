@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
+pub(crate) use base::chain;
 use base::{ContainerId, ContainerName, ErrorKind};
 use workload::{DriverError, FileFault, Isolation};
 
@@ -262,18 +263,6 @@ fn in_container(fault: &FileFault, container: &str) -> String {
         | FileFault::Stream { .. }
         | FileFault::Kernel { .. } => String::new(),
     }
-}
-
-/// An error with all its causes, for texts that travel without it.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    use std::fmt::Write as _;
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        write!(text, ": {cause}").expect("writing to a String cannot fail");
-        source = cause.source();
-    }
-    text
 }
 
 /// Why the engine could not be opened.

@@ -9,9 +9,9 @@ use std::{
     time::Duration,
 };
 
-use base::{ContainerId, clock::Timestamp};
+use base::{ContainerId, ErrorKind, clock::Timestamp};
 use tokio::sync::watch;
-use workload::{Exit, Process};
+use workload::{Exit, ExitStatus, Process};
 
 use crate::{EngineError, ExecCreate, ExecView};
 
@@ -48,6 +48,12 @@ pub(crate) enum ExecState {
     Failed(Timestamp, EngineError),
 }
 
+/// What shells say of a command that could not be run: 127 if it is not there, else 126.
+fn never_ran(at: Timestamp, failure: &EngineError) -> Exit {
+    let code = if failure.kind() == ErrorKind::CommandNotFound { 127 } else { 126 };
+    Exit { status: ExitStatus::Code(code), out_of_memory: false, at }
+}
+
 impl Exec {
     /// Marks it as being started.
     ///
@@ -72,9 +78,8 @@ impl Exec {
     pub(crate) fn view(&self) -> ExecView {
         let state = self.state.borrow();
         let (running, pid, exit) = match &*state {
-            ExecState::Noted(_) | ExecState::Starting | ExecState::Failed(..) => {
-                (false, None, None)
-            }
+            ExecState::Noted(_) | ExecState::Starting => (false, None, None),
+            ExecState::Failed(at, failure) => (false, None, Some(never_ran(*at, failure))),
             ExecState::Running(process) => (true, process.host_pid(), None),
             ExecState::Ended(exit) => (false, None, Some(*exit)),
         };

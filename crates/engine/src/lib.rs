@@ -31,6 +31,7 @@ mod records;
 mod registry;
 mod request;
 mod restart;
+mod seat;
 mod spec;
 mod stats;
 mod step;
@@ -65,6 +66,7 @@ pub use request::{
     UlimitRequest, VolumeMount, WaitFor,
 };
 pub use restart::{RestartPolicy, RestartPolicyError};
+pub use seat::Seat;
 pub use stats::{ContainerStats, HostStats, Stats, StatsQuery};
 pub use update::Update;
 pub use view::{

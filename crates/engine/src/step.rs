@@ -476,6 +476,24 @@ impl State {
             | Phase::Gone => Err(Refusal::NotRunning),
         }
     }
+
+    /// Whether somebody may be attached, now or when it runs.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn may_attach(&self) -> Result<(), Refusal> {
+        match &self.phase {
+            Phase::Running { frozen: Frozen::No, .. } => Ok(()),
+            Phase::Running { .. } => Err(Refusal::Paused),
+            _ if self.restarting() => Err(Refusal::Restarting),
+            Phase::Making
+            | Phase::Idle
+            | Phase::Starting { .. }
+            | Phase::Backoff
+            | Phase::Clearing(_) => Ok(()),
+            Phase::Removing | Phase::Dead | Phase::Gone => Err(Refusal::Removing),
+        }
+    }
 }
 
 impl Refusal {

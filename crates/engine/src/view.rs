@@ -181,7 +181,7 @@ pub struct ExecView {
     pub running: bool,
     /// Host process id while it runs.
     pub pid: Option<u32>,
-    /// How it ended.
+    /// How it ended: with code 127 or 126 if it could not be started.
     pub exit: Option<Exit>,
 }
 

@@ -11,7 +11,7 @@ use tokio::{
     net::UnixListener,
     signal::unix::{SignalKind, signal},
 };
-use tracing::info;
+use tracing::{error, info};
 
 use crate::{
     connect::{Endpoint, check_run_root, make_run_root},
@@ -53,6 +53,9 @@ pub(crate) struct Args {
     /// Socket to serve
     #[arg(long, value_name = "path")]
     socket: Option<std::path::PathBuf>,
+    /// Socket at which Docker's clients are served
+    #[arg(long, value_name = "path")]
+    docker_socket: Option<std::path::PathBuf>,
     /// Name of the default bridge
     #[arg(long, value_name = "name")]
     bridge: Option<net::InterfaceName>,
@@ -110,7 +113,10 @@ fn start(args: Args, endpoint: &Endpoint) -> Result<(), CliError> {
     };
     let user = user.map(|entered| entered.settle(router));
     let socket = args.socket.unwrap_or_else(|| endpoint.named.clone().unwrap_or(roots.socket()));
-    let listener = listener::open(&socket)?;
+    let sockets = Sockets {
+        own: listener::open(&socket)?,
+        docker: listener::own(&args.docker_socket.unwrap_or_else(|| roots.docker_socket()))?,
+    };
     let bridge = args.bridge.unwrap_or_else(|| instance::bridge(&roots.run));
     let mut config =
         engine::Config::new(roots.data.clone(), roots.run.clone(), build_version().to_owned());
@@ -127,18 +133,26 @@ fn start(args: Args, endpoint: &Endpoint) -> Result<(), CliError> {
         .enable_all()
         .build()
         .map_err(|error| CliError::io("start", error))?;
-    let served = runtime.block_on(serve(config, &roots, joined, listener, ready));
+    let served = runtime.block_on(serve(config, &roots, joined, sockets, ready));
     // Threads that still wait for the kernel do not hold up the end.
     runtime.shutdown_background();
     drop(lock);
     served
 }
 
+/// What the daemon listens at.
+struct Sockets {
+    /// For our own command line.
+    own: listener::Listener,
+    /// For Docker's clients.
+    docker: listener::Listener,
+}
+
 async fn serve(
     config: engine::Config,
     roots: &Roots,
     joined: bool,
-    listener: listener::Listener,
+    sockets: Sockets,
     ready: Ready,
 ) -> Result<(), CliError> {
     let drivers = drivers::open(roots, joined).await?;
@@ -146,14 +160,26 @@ async fn serve(
         .await
         .map_err(|error| CliError::Usage(format!("cannot open the engine: {}", chain(&error))))?;
     let failed = |error| CliError::io("serve the socket", error);
-    let accept = UnixListener::from_std(listener.socket()?).map_err(failed)?;
+    let accept =
+        |listener: &listener::Listener| UnixListener::from_std(listener.socket()?).map_err(failed);
+    let (own, for_docker) = (accept(&sockets.own)?, accept(&sockets.docker)?);
     let stop = stop_asked().map_err(failed)?;
     let server = Server::new(engine.clone(), build_version());
+    let docker = docker::Server::new(engine.clone(), build_version());
     ready.tell();
     info!(version = build_version(), "serving");
-    let served = server.serve(accept, stop).await;
+    let docker = tokio::spawn(async move {
+        // Dropped with the task: it is ended below.
+        let served = docker.serve(for_docker, std::future::pending()).await;
+        if let Err(error) = served {
+            error!(%error, "Docker's clients are served no more");
+        }
+    });
+    let served = server.serve(own, stop).await;
+    docker.abort();
     ready::stopping();
-    listener.remove();
+    sockets.own.remove();
+    sockets.docker.remove();
     engine.close().await;
     drivers.stop().await;
     info!("stopped; containers run on");

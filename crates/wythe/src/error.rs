@@ -4,6 +4,7 @@ use std::io;
 
 use api::{ClientError, Failure};
 use base::ErrorKind;
+pub(crate) use base::chain;
 
 use crate::{
     connect::ConnectError, create::FlagError, outside::OutsideError, template::TemplateError,
@@ -140,16 +141,4 @@ impl From<ClientError> for CliError {
             CliError::Client(error)
         }
     }
-}
-
-/// An error and its causes, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -19,10 +19,11 @@ mod paths;
 mod session;
 mod show;
 mod template;
-mod time;
 
 #[cfg(test)]
 mod compat;
+
+pub(crate) use docker::time;
 
 /// A name by which the program is the OCI runtime alone, for engines that add no word of their own.
 const OCI_NAME: &str = "wythe-oci";

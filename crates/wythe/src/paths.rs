@@ -106,6 +106,11 @@ impl Roots {
         self.run.join(SOCKET)
     }
 
+    /// The socket for Docker's clients.
+    pub(crate) fn docker_socket(&self) -> PathBuf {
+        self.run.join("docker.sock")
+    }
+
     /// Held by the one daemon of this instance.
     pub(crate) fn lock(&self) -> PathBuf {
         self.run.join("daemon.lock")

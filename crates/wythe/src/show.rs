@@ -1,27 +1,16 @@
-//! Containers and images in Docker's words: the rows of tables, and the JSON of `inspect`.
-//!
-//! The types with serde derives are wire types: exactly the shape of Docker's Engine API 1.50.
+//! Containers and images in Docker's words: the rows of tables. The JSON of `inspect` is
+//! `docker::shape`.
 
-pub(crate) mod container;
-mod health;
 pub(crate) mod history;
-pub(crate) mod host_config;
 pub(crate) mod image;
-pub(crate) mod ports;
 pub(crate) mod row;
 pub(crate) mod stats;
-pub(crate) mod status;
 pub(crate) mod usage;
 pub(crate) mod volume;
 
 #[cfg(test)]
-pub(crate) mod fixture;
-
-/// An image's reference as people type it: Docker Hub's names are short.
-pub(crate) fn familiar(reference: &str) -> &str {
-    let name = reference.strip_prefix("docker.io/").unwrap_or(reference);
-    name.strip_prefix("library/").unwrap_or(name)
-}
+pub(crate) use docker::fixture;
+pub(crate) use docker::shape::{container, host_config, image::familiar, ports, status};
 
 /// The first twelve digits of an image id.
 pub(crate) fn short_id(id: &str) -> &str {

@@ -1,7 +1,6 @@
 //! An engine's error as the client is told it: with its causes, and with what would be right.
 
-use std::error::Error;
-
+use base::chain;
 use engine::{Engine, EngineError};
 
 use crate::{Failure, closest};
@@ -13,18 +12,6 @@ const NO_REGISTRIES: &str =
 /// The failure that tells of `error`.
 pub(super) fn failure(engine: &Engine, error: &EngineError) -> Failure {
     Failure { kind: error.kind(), message: chain(error), hints: hints(engine, error) }
-}
-
-/// The error and its causes, in one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 fn hints(engine: &Engine, error: &EngineError) -> Vec<String> {

@@ -180,6 +180,10 @@ impl Actor {
         let (id, config) = (self.entry.id.clone(), self.record.config.clone());
         let shared = Arc::clone(&self.shared);
         self.begin(fallback, async move {
+            let attached = match attached {
+                Some(attach) => attach.socket().await,
+                None => None,
+            };
             let streams = Streams { attached };
             match spawn(sandbox, facts, &id, &config, size, streams).await {
                 Ok(process) => {

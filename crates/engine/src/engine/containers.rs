@@ -10,7 +10,7 @@ use workload::{Exit, Isolation, Process, Sandbox, Signal, TerminalSize};
 use super::{Engine, Shared};
 use crate::{
     Create, Created, Ending, EngineError, ImageView, LogKind, LogQuery, NamespaceMode, NetworkMode,
-    Remove, Stop, Update, WaitFor,
+    Remove, Seat, Stop, Update, WaitFor,
     actor::{
         Actor, MAILBOX, Message, Reply, StartArgs, blocking, first_record, first_view, within,
     },
@@ -99,6 +99,19 @@ impl Engine {
         within(by, "attaching", process.attach(socket)).await?;
         self.tell(who, "attach", &[]);
         Ok(())
+    }
+
+    /// Takes a place at the container's standard streams: from now on if it runs, else from the
+    /// first byte of its next run on.
+    ///
+    /// # Errors
+    /// [`EngineError::Paused`], [`EngineError::Restarting`], [`EngineError::Removing`];
+    /// [`EngineError::TooMany`] if a crowd waits for it to start.
+    pub async fn seat(&self, who: &str) -> Result<Seat, EngineError> {
+        let entry = self.find(who)?;
+        let (seat, attach) = Seat::new();
+        self.send(&entry, |reply| Message::Attach { attach, reply }).await?;
+        Ok(seat)
     }
 
     /// Gives the container's terminal another size.

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use base::{Deadline, SandboxId};
+use base::{Deadline, SandboxId, chain};
 use tokio::{
     sync::{oneshot, watch},
     task::JoinHandle,
@@ -61,18 +61,6 @@ impl From<DirectoryError> for CallError {
         }
         CallError::Driver(DriverError::Unreachable { why: chain(&error) })
     }
-}
-
-/// An error and what caused it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }
 
 fn lost(error: &WireError) -> CallError {

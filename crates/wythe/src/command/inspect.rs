@@ -2,6 +2,7 @@
 
 use api::{Client, ClientError};
 use base::ErrorKind;
+use docker::shape::{image::ImageJson, volume::VolumeJson};
 use serde::Serialize as _;
 
 use crate::{
@@ -9,7 +10,7 @@ use crate::{
     connect::Endpoint,
     error::CliError,
     output,
-    show::{container::ContainerJson, image::ImageJson, volume::VolumeJson},
+    show::container::ContainerJson,
     template::{Template, Value},
 };
 

@@ -5,7 +5,8 @@
 use std::{collections::BTreeMap, io::IsTerminal as _, time::Duration};
 
 use api::{Client, ClientError};
-use base::ContainerId;
+use base::{ContainerId, clock::Timestamp};
+use docker::shape::stats::{Look, Moment, counters};
 use engine::StatsQuery;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -17,7 +18,7 @@ use crate::{
         self,
         format::{Format, list},
     },
-    show::stats::{COLUMNS, Look, Moment, TABLE, counters, row},
+    show::stats::{COLUMNS, TABLE, row},
     template::Value,
 };
 
@@ -143,7 +144,7 @@ impl Watch {
             } else {
                 Value::of(&row)
             });
-            if let Some(moment) = look.moment() {
+            if let Some(moment) = look.moment(Timestamp::now()) {
                 self.seen.insert(container.id.clone(), moment);
             }
         }

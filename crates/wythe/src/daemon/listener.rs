@@ -33,6 +33,11 @@ pub(super) fn open(path: &Path) -> Result<Listener, CliError> {
         let socket = UnixListener::from(sys::process::inherited(FIRST).map_err(failed)?);
         return Ok(Listener { socket, path: None });
     }
+    own(path)
+}
+
+/// Makes a socket of the daemon's own.
+pub(super) fn own(path: &Path) -> Result<Listener, CliError> {
     // Nobody gets in before the socket has its mode.
     let before = rustix::process::umask(Mode::RWXG | Mode::RWXO);
     // An ordinary user's daemon is nobody else's.

@@ -1,17 +1,16 @@
-//! An image as `image inspect` shows it, and as a row of `images`.
-
-use std::collections::BTreeMap;
+//! An image as a row of `images`.
 
 use base::clock::Timestamp;
 use engine::{ImageSize, ImageView};
 use serde::Serialize;
 
-use super::{familiar, ports, short_id};
+use super::short_id;
 use crate::{
     output::{format::Column, human, table},
     template::Value,
     time,
 };
+use docker::shape::image::{familiar, split};
 
 /// The columns of `images`.
 pub(crate) const COLUMNS: [Column; 11] = [
@@ -110,142 +109,12 @@ pub(crate) fn tree(images: &[ImageView]) -> String {
     table::align(&text).lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
-/// Repository and tag of a reference in full.
-pub(crate) fn split(reference: &str) -> (&str, &str) {
-    let name = familiar(reference);
-    if let Some((name, _)) = name.split_once('@') {
-        return (name, "<none>");
-    }
-    match name.rsplit_once(':') {
-        Some((repository, tag)) if !tag.contains('/') => (repository, tag),
-        _ => (name, "<none>"),
-    }
-}
-
-/// Docker's `ImageInspect`.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct ImageJson {
-    id: String,
-    repo_tags: Vec<String>,
-    repo_digests: Vec<String>,
-    parent: &'static str,
-    comment: String,
-    created: String,
-    author: &'static str,
-    config: Config,
-    architecture: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    variant: Option<String>,
-    os: String,
-    size: u64,
-    #[serde(rename = "RootFS")]
-    root_fs: RootFs,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct RootFs {
-    r#type: &'static str,
-    layers: Vec<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct Empty {}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Config {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user: Option<String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    exposed_ports: BTreeMap<String, Empty>,
-    env: Vec<String>,
-    entrypoint: Option<Vec<String>>,
-    cmd: Option<Vec<String>>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    volumes: BTreeMap<String, Empty>,
-    working_dir: String,
-    labels: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    stop_signal: Option<String>,
-}
-
-impl ImageJson {
-    /// The image in Docker's words.
-    pub(crate) fn of(image: &ImageView) -> ImageJson {
-        let config = &image.config;
-        let digest = |reference: &String| format!("{}@{}", split(reference).0, image.manifest);
-        let mut repo_digests: Vec<String> = image.references.iter().map(digest).collect();
-        repo_digests.dedup();
-        let last = image.history.last();
-        ImageJson {
-            id: image.id.clone(),
-            repo_tags: image.references.iter().map(|name| familiar(name).to_owned()).collect(),
-            repo_digests,
-            parent: "",
-            comment: last.and_then(|step| step.comment.clone()).unwrap_or_default(),
-            created: image.created.clone().unwrap_or_default(),
-            author: "",
-            config: Config {
-                user: config.user.clone(),
-                exposed_ports: config
-                    .expose
-                    .iter()
-                    .map(|(port, protocol)| (ports::key(*port, *protocol), Empty {}))
-                    .collect(),
-                env: config.env.clone(),
-                entrypoint: config.entrypoint.clone(),
-                cmd: config.command.clone(),
-                volumes: config.volumes.iter().map(|path| (path.clone(), Empty {})).collect(),
-                working_dir: config.working_dir.clone().unwrap_or_default(),
-                labels: config.labels.clone(),
-                stop_signal: config.stop_signal.clone(),
-            },
-            architecture: image.architecture.clone(),
-            variant: image.variant.clone(),
-            os: image.os.clone(),
-            size: image.size,
-            root_fs: RootFs { r#type: "layers", layers: image.layers.clone() },
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use engine::ImageConfig;
+    use docker::fixture::{NOW, image};
 
     use super::*;
-    use crate::{
-        output::format::{Format, list},
-        show::fixture::NOW,
-    };
-
-    fn image() -> ImageView {
-        ImageView {
-            id: format!("sha256:{}", "ab".repeat(32)),
-            manifest: format!("sha256:{}", "cd".repeat(32)),
-            references: vec![
-                "docker.io/library/debian:bookworm".to_owned(),
-                "localhost:5000/a/b:1".to_owned(),
-            ],
-            created: Some("2025-12-01T00:00:00Z".to_owned()),
-            os: "linux".to_owned(),
-            architecture: "amd64".to_owned(),
-            variant: None,
-            target: format!("sha256:{}", "cd".repeat(32)),
-            layer_bytes: vec![116_953_321],
-            variants: Vec::new(),
-            size: 116_953_321,
-            containers: 1,
-            layers: vec!["sha256:ef".to_owned()],
-            config: ImageConfig {
-                command: Some(vec!["bash".to_owned()]),
-                ..ImageConfig::default()
-            },
-            history: Vec::new(),
-        }
-    }
+    use crate::output::format::{Format, list};
 
     #[test]
     fn an_image_has_a_row_for_each_reference() {
@@ -277,10 +146,5 @@ mod tests {
         ├─ linux/amd64         abababababab   117MB
         └─ linux/arm64         acacacacacac   12kB
         ");
-    }
-
-    #[test]
-    fn inspect_shows_dockers_json() {
-        insta::assert_snapshot!(serde_json::to_string_pretty(&ImageJson::of(&image())).unwrap());
     }
 }

@@ -1,16 +1,11 @@
-//! What containers use: the rows of `stats`, and every counter in the shape of the answer to
-//! `GET /containers/{id}/stats`.
+//! What containers use, as rows of `stats`.
 
-use base::clock::Timestamp;
-use engine::{ContainerState, ContainerStats, HostStats};
+use docker::shape::stats::Look;
+use engine::ContainerState;
 use serde::Serialize;
-use serde_json::json;
-use workload::{BlockUsage, CpuUsage, InterfaceUsage, MemoryUsage, Usage};
+use workload::{BlockUsage, InterfaceUsage, MemoryUsage, Usage};
 
-use crate::{
-    output::{format::Column, human},
-    time,
-};
+use crate::output::{format::Column, human};
 
 /// The headings of what a template can have.
 pub(crate) const COLUMNS: [Column; 9] = [
@@ -66,49 +61,19 @@ impl Row {
     }
 }
 
-/// Processor time at one moment, the container's and the host's.
-#[derive(Clone, Debug)]
-pub(crate) struct Moment {
-    at: Timestamp,
-    cpu: CpuUsage,
-    host: HostStats,
+fn runs(state: ContainerState) -> bool {
+    matches!(state, ContainerState::Running | ContainerState::Paused)
 }
 
-/// A container at one moment, and what was seen of it before.
-#[derive(Debug)]
-pub(crate) struct Look<'a> {
-    pub(crate) container: &'a ContainerStats,
-    pub(crate) host: &'a HostStats,
-    pub(crate) before: Option<&'a Moment>,
-}
-
-impl Look<'_> {
-    /// What the next look compares with.
-    pub(crate) fn moment(&self) -> Option<Moment> {
-        let cpu = self.container.usage.as_ref()?.cpu.clone();
-        Some(Moment { at: Timestamp::now(), cpu, host: self.host.clone() })
-    }
-
-    fn runs(&self) -> bool {
-        matches!(self.container.state, ContainerState::Running | ContainerState::Paused)
-    }
-
-    /// Its share of one processor's time since it was seen before: all of two is 200 %.
-    ///
-    /// Source: docker/cli, `calculateCPUPercentUnix`.
-    fn cpu_percent(&self, usage: &Usage) -> Option<String> {
-        let before = self.before?;
-        // A container that was started again counts from nothing again.
-        let spent = usage.cpu.total_ns.saturating_sub(before.cpu.total_ns);
-        let passed = self.host.cpu_ns.saturating_sub(before.host.cpu_ns);
-        Some(percent(u128::from(spent) * u128::from(self.host.online_cpus), passed))
-    }
-
-    /// The most memory it can have.
-    fn memory_limit(&self, usage: &Usage) -> u64 {
-        let host = self.host.memory;
-        usage.memory.limit.map_or(host, |limit| limit.min(host)).bytes()
-    }
+/// Its share of one processor's time since it was seen before: all of two is 200 %.
+///
+/// Source: docker/cli, `calculateCPUPercentUnix`.
+fn cpu_percent(look: &Look<'_>, usage: &Usage) -> Option<String> {
+    let before = look.before?;
+    // A container that was started again counts from nothing again.
+    let spent = usage.cpu.total_ns.saturating_sub(before.cpu.total_ns);
+    let passed = look.host.cpu_ns.saturating_sub(before.host.cpu_ns);
+    Some(percent(u128::from(spent) * u128::from(look.host.online_cpus), passed))
 }
 
 /// Memory less the page cache that can be dropped.
@@ -136,7 +101,7 @@ pub(crate) fn row(look: &Look<'_>, called: Option<&str>, no_trunc: bool) -> Row 
     };
     match &container.usage {
         Some(usage) => used(look, usage, row),
-        None if look.runs() => row,
+        None if runs(container.state) => row,
         // One that has ended uses nothing of nothing.
         None => Row {
             block_io: "0B / 0B".to_owned(),
@@ -157,7 +122,7 @@ fn used(look: &Look<'_>, usage: &Usage, row: Row) -> Row {
     let (memory, limit) = (memory_used(&usage.memory), look.memory_limit(usage));
     Row {
         block_io: pair(block(|b| b.read_bytes), block(|b| b.write_bytes)),
-        cpu_percent: look.cpu_percent(usage).unwrap_or(row.cpu_percent),
+        cpu_percent: cpu_percent(look, usage).unwrap_or(row.cpu_percent),
         memory_percent: percent(memory.into(), limit),
         mem_usage: format!("{} / {}", human::memory(memory), human::memory(limit)),
         net_io: pair(net(|i| i.receive_bytes), net(|i| i.transmit_bytes)),
@@ -172,89 +137,16 @@ fn percent(part: u128, whole: u64) -> String {
     format!("{}.{:02}%", hundredths / 100, hundredths % 100)
 }
 
-/// Every counter. One that does not run has none.
-pub(crate) fn counters(look: &Look<'_>) -> serde_json::Value {
-    let container = look.container;
-    let none = Usage::default();
-    let usage = container.usage.as_ref().unwrap_or(&none);
-    let networks = usage.network.iter().map(|of| (of.name.clone(), interface(of)));
-    let stat = usage.memory.stat.iter().map(|(key, value)| (key.clone(), json!(value)));
-    json!({
-        "id": container.id.as_str(),
-        "name": format!("/{}", container.name.as_str()),
-        "read": time::rfc3339(Some(Timestamp::now())),
-        "preread": time::rfc3339(look.before.map(|before| before.at)),
-        "cpu_stats": cpu(&usage.cpu, look.host),
-        "precpu_stats": look.before.map(|before| cpu(&before.cpu, &before.host)),
-        "memory_stats": {
-            "usage": usage.memory.current.bytes(),
-            "max_usage": usage.memory.peak.map(base::ByteSize::bytes),
-            "limit": container.usage.as_ref().map_or(0, |usage| look.memory_limit(usage)),
-            "failcnt": usage.memory.failures,
-            "oom_kills": usage.memory.oom_kills,
-            "swap": usage.memory.swap.map(base::ByteSize::bytes),
-            "stats": stat.collect::<serde_json::Map<_, _>>(),
-        },
-        "pids_stats": { "current": usage.pids, "limit": usage.pids_limit },
-        "blkio_stats": {
-            "io_service_bytes_recursive":
-                blocks(&usage.block, |block| (block.read_bytes, block.write_bytes)),
-            "io_serviced_recursive":
-                blocks(&usage.block, |block| (block.read_operations, block.write_operations)),
-        },
-        "networks": networks.collect::<serde_json::Map<_, _>>(),
-    })
-}
-
-fn cpu(cpu: &CpuUsage, host: &HostStats) -> serde_json::Value {
-    json!({
-        "cpu_usage": {
-            "total_usage": cpu.total_ns,
-            "usage_in_usermode": cpu.user_ns,
-            "usage_in_kernelmode": cpu.system_ns,
-            "percpu_usage": cpu.per_cpu_ns,
-        },
-        "system_cpu_usage": host.cpu_ns,
-        "online_cpus": host.online_cpus,
-        "throttling_data": {
-            "periods": cpu.periods,
-            "throttled_periods": cpu.throttled_periods,
-            "throttled_time": cpu.throttled_ns,
-        },
-    })
-}
-
-fn interface(of: &InterfaceUsage) -> serde_json::Value {
-    json!({
-        "rx_bytes": of.receive_bytes,
-        "rx_packets": of.receive_packets,
-        "rx_errors": of.receive_errors,
-        "rx_dropped": of.receive_dropped,
-        "tx_bytes": of.transmit_bytes,
-        "tx_packets": of.transmit_packets,
-        "tx_errors": of.transmit_errors,
-        "tx_dropped": of.transmit_dropped,
-    })
-}
-
-fn blocks(blocks: &[BlockUsage], of: fn(&BlockUsage) -> (u64, u64)) -> Vec<serde_json::Value> {
-    let both = |block: &BlockUsage| {
-        let (read, write) = of(block);
-        [("read", read), ("write", write)].map(|(op, value)| {
-            json!({ "major": block.major, "minor": block.minor, "op": op, "value": value })
-        })
-    };
-    blocks.iter().flat_map(both).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use base::ByteSize;
+    use base::{ByteSize, clock::Timestamp};
+    use docker::{fixture, shape::stats::Moment};
+    use engine::{ContainerStats, HostStats};
+    use workload::CpuUsage;
 
     use super::*;
     use crate::{
         output::format::{Format, list},
-        show::fixture,
         template::Value,
     };
 
@@ -346,19 +238,5 @@ mod tests {
         };
         assert_eq!(memory_used(&memory(10, 4)), 6);
         assert_eq!(memory_used(&memory(10, 11)), 10);
-    }
-
-    #[test]
-    fn every_counter_can_be_had() {
-        let container = stats(ContainerState::Running, Some(usage()));
-        let before = before();
-        let host = host(10_000_000_000);
-        let all = counters(&Look { container: &container, host: &host, before: Some(&before) });
-        let at = |path: &str| all.pointer(path).cloned().unwrap();
-        assert_eq!(at("/cpu_stats/throttling_data/throttled_periods"), 7);
-        assert_eq!(at("/precpu_stats/cpu_usage/total_usage"), 1_500_000_000);
-        assert_eq!(at("/networks/eth1/tx_bytes"), 1000);
-        assert_eq!(at("/blkio_stats/io_service_bytes_recursive/1/value"), 4096);
-        assert_eq!(at("/memory_stats/limit"), 256 << 20);
     }
 }

@@ -1,6 +1,4 @@
-//! A volume as `volume inspect` shows it, and as a row of `volume ls`.
-
-use std::collections::BTreeMap;
+//! A volume as a row of `volume ls`.
 
 use engine::{SnapshotView, VolumeView};
 use serde::Serialize;
@@ -30,35 +28,6 @@ pub(crate) const SNAPSHOT_COLUMNS: [Column; 3] =
 
 /// The table of `volume snapshots`.
 pub(crate) const SNAPSHOT_TABLE: &str = "{{.Name}}\t{{.Created}}\t{{.Storage}}";
-
-/// Docker's `Volume`.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct VolumeJson {
-    created_at: String,
-    driver: &'static str,
-    labels: Option<BTreeMap<String, String>>,
-    mountpoint: String,
-    name: String,
-    options: Option<BTreeMap<String, String>>,
-    scope: &'static str,
-}
-
-impl VolumeJson {
-    /// The volume in Docker's words.
-    pub(crate) fn of(volume: &VolumeView) -> VolumeJson {
-        let some = |map: &BTreeMap<String, String>| (!map.is_empty()).then(|| map.clone());
-        VolumeJson {
-            created_at: time::rfc3339(Some(volume.created)),
-            driver: "local",
-            labels: some(&volume.labels),
-            mountpoint: volume.mountpoint.clone(),
-            name: volume.name.clone(),
-            options: some(&volume.options),
-            scope: "local",
-        }
-    }
-}
 
 /// The fields that Docker's `volume ls` has, in its order.
 #[derive(Debug, Serialize)]

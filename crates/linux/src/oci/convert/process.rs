@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use base::ProcessId;
+use base::{ProcessId, chain};
 use oci_spec::runtime::{
     Capabilities, LinuxCapabilities, LinuxSeccomp, LinuxSeccompAction, LinuxSyscall, PosixRlimit,
     PosixRlimitType, Process, Spec,
@@ -103,12 +103,6 @@ fn refuse_supervisors(profile: &LinuxSeccomp) -> Result<(), ConvertError> {
         Some((name, _)) => Err(ConvertError::unsupported(format!("linux.seccomp.{name}"))),
         None => Ok(()),
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |e| e.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn refuse_rare(process: &Process) -> Result<(), ConvertError> {

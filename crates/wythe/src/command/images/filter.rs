@@ -2,12 +2,10 @@
 //!
 //! Source: Docker's documentation, `docker images`, "Filtering".
 
+use docker::shape::image::split;
 use engine::ImageView;
 
-use crate::{
-    error::CliError,
-    show::{familiar, image::split},
-};
+use crate::{error::CliError, show::familiar};
 
 /// The kinds of conditions that are built.
 const KINDS: [&str; 5] = ["before", "dangling", "label", "reference", "since"];

@@ -19,7 +19,7 @@ use crate::time;
 /// Docker's `ContainerJSON`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct ContainerJson {
+pub struct ContainerJson {
     id: String,
     created: String,
     path: String,
@@ -165,7 +165,7 @@ struct Endpoint {
 
 impl ContainerJson {
     /// The container in Docker's words.
-    pub(crate) fn of(container: &Container) -> ContainerJson {
+    pub fn of(container: &Container) -> ContainerJson {
         let config = &container.config;
         let words: Vec<String> =
             config.entrypoint.iter().flatten().chain(&config.command).cloned().collect();
@@ -204,7 +204,7 @@ impl ContainerJson {
     }
 
     /// The same with its sizes, if they could be had.
-    pub(crate) fn with_size(self, size: Option<&ContainerSize>) -> ContainerJson {
+    pub fn with_size(self, size: Option<&ContainerSize>) -> ContainerJson {
         ContainerJson {
             size_rw: size.map(|size| size.written),
             size_root_fs: size.map(|size| size.root),
@@ -297,7 +297,7 @@ fn config(container: &Container) -> Config {
         stdin_once: config.stdin_once,
         env: config.env.clone(),
         cmd: if command.is_empty() { None } else { Some(command) },
-        image: super::familiar(&config.image).to_owned(),
+        image: super::image::familiar(&config.image).to_owned(),
         volumes: anonymous(config),
         working_dir: config.working_dir.clone().unwrap_or_default(),
         entrypoint: config.entrypoint.clone(),
@@ -361,7 +361,7 @@ fn network(container: &Container) -> NetworkSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::show::fixture;
+    use crate::fixture;
 
     #[test]
     fn inspect_shows_dockers_json() {

@@ -11,7 +11,7 @@ use super::ports::{self, Binding};
 /// Docker's `HostConfig`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct HostConfig {
+pub struct HostConfig {
     binds: Option<Vec<String>>,
     #[serde(rename = "ContainerIDFile")]
     container_id_file: &'static str,
@@ -127,7 +127,7 @@ struct Ulimit {
 
 impl HostConfig {
     /// What was asked of the host.
-    pub(crate) fn of(create: &Create) -> HostConfig {
+    pub fn of(create: &Create) -> HostConfig {
         let (limits, cpu, memory) = (&create.limits, &create.limits.cpu, &create.limits.memory);
         let security = &create.security;
         let open = security.privileged || security.unmasked;
@@ -215,7 +215,7 @@ fn restart_policy(policy: engine::RestartPolicy) -> RestartPolicy {
 }
 
 /// Docker's word for a network mode.
-pub(crate) fn network_name(mode: &NetworkMode) -> String {
+pub fn network_name(mode: &NetworkMode) -> String {
     match mode {
         NetworkMode::Bridge => "bridge".to_owned(),
         NetworkMode::None => "none".to_owned(),

@@ -13,7 +13,7 @@ fn civil(at: Timestamp) -> jiff::Timestamp {
 }
 
 /// As `inspect` writes it (RFC 3339); Go's zero time where there is none.
-pub(crate) fn rfc3339(at: Option<Timestamp>) -> String {
+pub fn rfc3339(at: Option<Timestamp>) -> String {
     match at {
         Some(at) => civil(at).to_string(),
         None => "0001-01-01T00:00:00Z".to_owned(),
@@ -21,17 +21,17 @@ pub(crate) fn rfc3339(at: Option<Timestamp>) -> String {
 }
 
 /// As `logs --timestamps` writes it: always nine decimals.
-pub(crate) fn rfc3339_fixed(at: Timestamp) -> String {
+pub fn rfc3339_fixed(at: Timestamp) -> String {
     format!("{:.9}", civil(at))
 }
 
 /// As tables write it.
-pub(crate) fn table(at: Timestamp) -> String {
+pub fn table(at: Timestamp) -> String {
     civil(at).strftime("%Y-%m-%d %H:%M:%S +0000 UTC").to_string()
 }
 
 /// A moment written as in RFC 3339.
-pub(crate) fn from_rfc3339(text: &str) -> Option<Timestamp> {
+pub fn from_rfc3339(text: &str) -> Option<Timestamp> {
     let at: jiff::Timestamp = text.parse().ok()?;
     u64::try_from(at.as_nanosecond()).ok().map(Timestamp)
 }
@@ -39,7 +39,7 @@ pub(crate) fn from_rfc3339(text: &str) -> Option<Timestamp> {
 /// How long ago, or how long until, roughly and in words.
 ///
 /// Source: docker/go-units, `HumanDuration`.
-pub(crate) fn human(span: Duration) -> String {
+pub fn human(span: Duration) -> String {
     let seconds = span.as_secs();
     let (minutes, hours) = (seconds / 60, (seconds + 1800) / 3600);
     match (seconds, minutes, hours) {
@@ -58,7 +58,7 @@ pub(crate) fn human(span: Duration) -> String {
 }
 
 /// The time from one moment to another, nothing if it runs backwards.
-pub(crate) fn between(from: Timestamp, to: Timestamp) -> Duration {
+pub fn between(from: Timestamp, to: Timestamp) -> Duration {
     Duration::from_nanos(to.0.saturating_sub(from.0))
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn between(from: Timestamp, to: Timestamp) -> Duration {
 ///
 /// # Errors
 /// What would be right.
-pub(crate) fn moment(text: &str, now: Timestamp) -> Result<u64, String> {
+pub fn moment(text: &str, now: Timestamp) -> Result<u64, String> {
     let bad = || {
         format!("\"{text}\" is no time: write 2013-01-02T13:23:37Z, unix seconds, or 42m for ago")
     };
@@ -106,7 +106,7 @@ fn unix(text: &str) -> Option<u64> {
 /// `1h30m`, `1.5s`, `100ms`, in nanoseconds.
 ///
 /// Source: Go's `time.ParseDuration`.
-pub(crate) fn go_duration(text: &str) -> Option<u64> {
+pub fn go_duration(text: &str) -> Option<u64> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     let mut total = 0_u64;
     while !rest.is_empty() {

@@ -6,7 +6,7 @@ use engine::{PortBinding, Protocol};
 use serde::Serialize;
 
 /// Docker's word for the protocol.
-pub(crate) fn protocol(protocol: Protocol) -> &'static str {
+pub fn protocol(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Tcp => "tcp",
         Protocol::Udp => "udp",
@@ -14,22 +14,22 @@ pub(crate) fn protocol(protocol: Protocol) -> &'static str {
 }
 
 /// `80/tcp`.
-pub(crate) fn key(port: u16, of: Protocol) -> String {
+pub fn key(port: u16, of: Protocol) -> String {
     format!("{port}/{}", protocol(of))
 }
 
 /// Where a published port is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub(crate) struct Binding {
+pub struct Binding {
     /// Host address.
-    pub(crate) host_ip: String,
+    pub host_ip: String,
     /// Host port.
-    pub(crate) host_port: String,
+    pub host_port: String,
 }
 
 /// Every exposed port of a running container, with where it is reached, or `null`.
-pub(crate) fn bound(
+pub fn bound(
     exposed: &[(u16, Protocol)],
     published: &[PortBinding],
 ) -> BTreeMap<String, Option<Vec<Binding>>> {
@@ -49,7 +49,7 @@ pub(crate) fn bound(
 }
 
 /// `0.0.0.0:8080->80/tcp, 53/udp`: what `ps` shows.
-pub(crate) fn column(exposed: &[(u16, Protocol)], published: &[PortBinding]) -> String {
+pub fn column(exposed: &[(u16, Protocol)], published: &[PortBinding]) -> String {
     let mut parts = Vec::new();
     let mut ports: Vec<_> = bound(exposed, published).into_iter().collect();
     ports.sort_by_key(|(key, _)| key.split('/').next().and_then(|port| port.parse::<u16>().ok()));

@@ -7,7 +7,7 @@ use workload::ExitStatus;
 use crate::time;
 
 /// `Up 5 minutes`, `Exited (0) 2 hours ago`, `Created`.
-pub(crate) fn sentence(state: &StateView, now: Timestamp) -> String {
+pub fn sentence(state: &StateView, now: Timestamp) -> String {
     let up = || time::human(time::between(state.started.unwrap_or(now), now));
     match state.state {
         ContainerState::Created => "Created".to_owned(),
@@ -40,7 +40,7 @@ fn ended(word: &str, state: &StateView, now: Timestamp) -> String {
 }
 
 /// Docker's word for the state.
-pub(crate) fn word(state: ContainerState) -> &'static str {
+pub fn word(state: ContainerState) -> &'static str {
     match state {
         ContainerState::Created => "created",
         ContainerState::Running => "running",
@@ -53,12 +53,12 @@ pub(crate) fn word(state: ContainerState) -> &'static str {
 }
 
 /// The exit code, 0 for one that has not ended.
-pub(crate) fn exit_code(state: &StateView) -> u8 {
+pub fn exit_code(state: &StateView) -> u8 {
     state.exit.map_or(0, |exit| exit.status.shell_code())
 }
 
 /// Why it does not run, if that needs saying.
-pub(crate) fn error(state: &StateView) -> String {
+pub fn error(state: &StateView) -> String {
     match (&state.error, state.exit.map(|exit| exit.status)) {
         (Some(error), _) => error.clone(),
         (None, Some(ExitStatus::Lost)) => "the exit status was lost".to_owned(),

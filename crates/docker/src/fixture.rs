@@ -4,21 +4,21 @@ use std::net::Ipv4Addr;
 
 use base::{ByteSize, ContainerId, clock::Timestamp};
 use engine::{
-    Container, ContainerState, Create, MountKind, MountRequest, NetworkView, PortBinding,
-    PortRequest, Protocol, StateView, Summary,
+    Container, ContainerState, Create, ImageConfig, ImageView, MountKind, MountRequest,
+    NetworkView, PortBinding, PortRequest, Protocol, StateView, Summary,
 };
 use workload::{CpuLimits, MemorySwap};
 
 /// When the golden tests take place: the first of January 2026.
-pub(crate) const NOW: Timestamp = Timestamp(1_767_225_600_000_000_000);
+pub const NOW: Timestamp = Timestamp(1_767_225_600_000_000_000);
 
 /// The same in a list.
-pub(crate) fn summary() -> Summary {
+pub fn summary() -> Summary {
     Summary::from(&container())
 }
 
 /// It runs.
-pub(crate) fn container() -> Container {
+pub fn container() -> Container {
     let ago = |seconds: u64| Timestamp(NOW.0 - seconds * 1_000_000_000);
     let binding = PortBinding {
         host_ip: Ipv4Addr::UNSPECIFIED.into(),
@@ -28,7 +28,7 @@ pub(crate) fn container() -> Container {
     };
     Container {
         id: ContainerId::from_random([0xc0; 32]),
-        name: "web".parse().unwrap(),
+        name: "web".parse().expect("it is a name"),
         image_id: format!("sha256:{}", "ab".repeat(32)),
         config: create(),
         created: ago(150),
@@ -60,7 +60,7 @@ pub(crate) fn container() -> Container {
 fn create() -> Create {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let mut create = Create {
-        name: Some("web".parse().unwrap()),
+        name: Some("web".parse().expect("it is a name")),
         image: "docker.io/library/web:1".to_owned(),
         entrypoint: Some(words(&["/bin/server"])),
         command: words(&["--port", "80"]),
@@ -109,4 +109,28 @@ fn create() -> Create {
     create.security.cap_add = words(&["NET_ADMIN"]);
     create.security.no_new_privileges = true;
     create
+}
+
+/// An image with two names.
+pub fn image() -> ImageView {
+    ImageView {
+        id: format!("sha256:{}", "ab".repeat(32)),
+        manifest: format!("sha256:{}", "cd".repeat(32)),
+        references: vec![
+            "docker.io/library/debian:bookworm".to_owned(),
+            "localhost:5000/a/b:1".to_owned(),
+        ],
+        created: Some("2025-12-01T00:00:00Z".to_owned()),
+        os: "linux".to_owned(),
+        architecture: "amd64".to_owned(),
+        variant: None,
+        target: format!("sha256:{}", "cd".repeat(32)),
+        layer_bytes: vec![116_953_321],
+        variants: Vec::new(),
+        size: 116_953_321,
+        containers: 1,
+        layers: vec!["sha256:ef".to_owned()],
+        config: ImageConfig { command: Some(vec!["bash".to_owned()]), ..ImageConfig::default() },
+        history: Vec::new(),
+    }
 }

@@ -1,0 +1,241 @@
+//! Connections, and the way of a request to its endpoint.
+
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
+
+use engine::Engine;
+use hyper::{
+    Method, Request,
+    body::Incoming,
+    header::{HeaderName, HeaderValue, SERVER},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::UnixListener,
+    sync::Semaphore,
+    task::JoinSet,
+};
+use tracing::{debug, warn};
+
+use crate::{
+    call::{Api, Call},
+    containers, events, execs, images, networks,
+    query::Query,
+    reply::{self, Answer, Reply},
+    route::{Endpoint, NEWEST, Route, route},
+    system, volumes,
+};
+
+/// Connections at once; further ones wait until one has ended.
+const CONNECTIONS_MAX: usize = 12_000;
+
+/// How long a client may take for the head of a request, the first or the next one.
+const HEAD_WITHIN: Duration = Duration::from_secs(60);
+
+/// Largest head of a request, in bytes.
+const HEAD_MAX: usize = 64 << 10;
+
+/// How long accepting rests when the host has no more descriptors.
+const REST: Duration = Duration::from_millis(50);
+
+/// Serves the API.
+#[derive(Clone, Debug)]
+pub struct Server {
+    api: Arc<Api>,
+}
+
+impl Server {
+    /// A server of this engine; `build` is the version that it tells.
+    pub fn new(engine: Engine, build: &'static str) -> Server {
+        Server { api: Arc::new(Api { engine, build }) }
+    }
+
+    /// Serves the socket until `stop` is done. Streams of those attached go on.
+    ///
+    /// # Errors
+    /// If the socket cannot be used any more.
+    pub async fn serve(
+        &self,
+        listener: UnixListener,
+        stop: impl Future<Output = ()>,
+    ) -> io::Result<()> {
+        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut connections = JoinSet::new();
+        tokio::pin!(stop);
+        loop {
+            while connections.try_join_next().is_some() {}
+            let accepted = async {
+                let permit = Arc::clone(&room).acquire_owned().await;
+                (listener.accept().await, permit)
+            };
+            let (accepted, permit) = tokio::select! {
+                () = &mut stop => return Ok(()),
+                accepted = accepted => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let api = Arc::clone(&self.api);
+                    connections.spawn(async move {
+                        connection(api, stream).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) if is_passing(&error) => {
+                    warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(REST).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Whether the next try may work: the host is short of something, or the client has gone.
+fn is_passing(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let passing =
+        [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::CONNABORTED, Errno::INTR];
+    error.raw_os_error().is_some_and(|raw| passing.iter().any(|errno| errno.raw_os_error() == raw))
+}
+
+async fn connection(api: Arc<Api>, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+    let service = service_fn(move |request| {
+        let api = Arc::clone(&api);
+        async move { Ok::<_, Infallible>(answer(api, request).await) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WITHIN)
+        .max_buf_size(HEAD_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    if let Err(error) = served.await {
+        debug!(%error, "a connection ended");
+    }
+}
+
+/// Answers one request.
+async fn answer(api: Arc<Api>, mut request: Request<Incoming>) -> Reply {
+    let head = request.method() == Method::HEAD;
+    let upgrade = hyper::upgrade::on(&mut request);
+    let (parts, body) = request.into_parts();
+    let done = match route(&parts.method, parts.uri.path()) {
+        Ok(Route { version, endpoint, name }) => {
+            let query = Query::parse(parts.uri.query().unwrap_or_default());
+            let (headers, body) = (parts.headers, Some(body));
+            let call = Call { api: Arc::clone(&api), version, name, query, headers, body, upgrade };
+            // Boxed: the futures of all endpoints together are large.
+            Box::pin(carry_out(endpoint, call)).await
+        }
+        Err(error) => Err(error),
+    };
+    let mut reply = done.unwrap_or_else(|error| {
+        debug!(
+            status = error.status.as_u16(),
+            message = error.message,
+            path = parts.uri.path(),
+            "refused"
+        );
+        reply::refusal(&error)
+    });
+    if head {
+        *reply.body_mut() = crate::body::full("");
+    }
+    introduce(&api, &mut reply);
+    reply
+}
+
+/// Headers of every answer.
+fn introduce(api: &Api, reply: &mut Reply) {
+    let headers = reply.headers_mut();
+    let version = NEWEST.to_string();
+    for (name, value) in [
+        (HeaderName::from_static("api-version"), version.as_str()),
+        (HeaderName::from_static("docker-experimental"), "false"),
+        (HeaderName::from_static("ostype"), "linux"),
+        (SERVER, &format!("Wythe/{} (linux)", api.build)),
+    ] {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+async fn carry_out(endpoint: Endpoint, call: Call) -> Answer {
+    match endpoint {
+        Endpoint::Ping => system::ping(),
+        Endpoint::Version => system::version(&call),
+        Endpoint::Info => system::info(&call),
+        Endpoint::Events => events::events(&call),
+        Endpoint::DiskUsage => system::disk_usage(&call).await,
+        Endpoint::Auth => system::auth(),
+        Endpoint::Build => system::build(),
+        Endpoint::PluginList => system::plugins(),
+        Endpoint::PluginInspect => system::plugin(&call),
+        Endpoint::PluginInstall => system::plugin_install(),
+        Endpoint::SwarmJoin => system::swarm_join(),
+
+        Endpoint::ContainerList => containers::list(&call).await,
+        Endpoint::ContainerCreate => containers::create(call).await,
+        Endpoint::ContainerPrune => containers::prune(&call).await,
+        Endpoint::ContainerInspect => containers::inspect(&call).await,
+        Endpoint::ContainerTop => containers::top(&call).await,
+        Endpoint::ContainerLogs => containers::logs(&call).await,
+        Endpoint::ContainerChanges => containers::changes(&call).await,
+        Endpoint::ContainerExport => containers::export(&call),
+        Endpoint::ContainerStats => containers::stats(call).await,
+        Endpoint::ContainerResize => containers::resize(&call).await,
+        Endpoint::ContainerStart => containers::start(&call).await,
+        Endpoint::ContainerStop => containers::stop(&call).await,
+        Endpoint::ContainerRestart => containers::restart(&call).await,
+        Endpoint::ContainerKill => containers::kill(&call).await,
+        Endpoint::ContainerUpdate => containers::update(call).await,
+        Endpoint::ContainerRename => containers::rename(&call).await,
+        Endpoint::ContainerPause => containers::pause(&call).await,
+        Endpoint::ContainerUnpause => containers::unpause(&call).await,
+        Endpoint::ContainerAttach => containers::attach(call).await,
+        Endpoint::ContainerAttachWebSocket => containers::attach_websocket(call).await,
+        Endpoint::ContainerWait => containers::wait(&call),
+        Endpoint::ContainerRemove => containers::remove(&call).await,
+        Endpoint::ArchiveStat => containers::archive_stat(&call).await,
+        Endpoint::ArchiveGet => containers::archive_get(&call).await,
+        Endpoint::ArchivePut => containers::archive_put(call).await,
+        Endpoint::CheckpointList | Endpoint::CheckpointCreate => containers::checkpoint(&call),
+        Endpoint::Commit => containers::commit(call).await,
+
+        Endpoint::ExecCreate => execs::create(call).await,
+        Endpoint::ExecStart => execs::start(call).await,
+        Endpoint::ExecResize => execs::resize(&call).await,
+        Endpoint::ExecInspect => execs::inspect(&call),
+
+        Endpoint::ImageList => images::list(&call).await,
+        Endpoint::ImageSearch => images::search(),
+        Endpoint::ImageSaveAll | Endpoint::ImageSave => images::save(&call).await,
+        Endpoint::ImageLoad => images::load(call).await,
+        Endpoint::ImageCreate => images::create(call).await,
+        Endpoint::ImagePrune => images::prune(&call).await,
+        Endpoint::ImageInspect => images::inspect(&call).await,
+        Endpoint::ImageHistory => images::history(&call).await,
+        Endpoint::ImagePush => images::push(&call),
+        Endpoint::ImageTag => images::tag(&call).await,
+        Endpoint::ImageRemove => images::remove(&call).await,
+        Endpoint::Distribution => images::distribution(&call),
+
+        Endpoint::NetworkList => networks::list(&call),
+        Endpoint::NetworkCreate => networks::create(call).await,
+        Endpoint::NetworkPrune => networks::prune(&call),
+        Endpoint::NetworkConnect => networks::connect(call).await,
+        Endpoint::NetworkDisconnect => networks::disconnect(call).await,
+        Endpoint::NetworkInspect => networks::inspect(&call),
+        Endpoint::NetworkRemove => networks::remove(&call),
+
+        Endpoint::VolumeList => volumes::list(&call).await,
+        Endpoint::VolumeCreate => volumes::create(call).await,
+        Endpoint::VolumePrune => volumes::prune(&call).await,
+        Endpoint::VolumeInspect => volumes::inspect(&call).await,
+        Endpoint::VolumeUpdate => volumes::update(&call),
+        Endpoint::VolumeRemove => volumes::remove(&call).await,
+    }
+}

@@ -1,0 +1,12 @@
+//! Docker's JSON, and the words that go into it.
+//!
+//! The types with serde derives are wire types: exactly the shape of Docker's Engine API.
+
+pub mod container;
+mod health;
+pub mod host_config;
+pub mod image;
+pub mod ports;
+pub mod stats;
+pub mod status;
+pub mod volume;

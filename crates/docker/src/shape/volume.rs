@@ -1,0 +1,37 @@
+//! A volume as `volume inspect` shows it.
+
+use std::collections::BTreeMap;
+
+use engine::VolumeView;
+use serde::Serialize;
+
+use crate::time;
+
+/// Docker's `Volume`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct VolumeJson {
+    created_at: String,
+    driver: &'static str,
+    labels: Option<BTreeMap<String, String>>,
+    mountpoint: String,
+    name: String,
+    options: Option<BTreeMap<String, String>>,
+    scope: &'static str,
+}
+
+impl VolumeJson {
+    /// The volume in Docker's words.
+    pub fn of(volume: &VolumeView) -> VolumeJson {
+        let some = |map: &BTreeMap<String, String>| (!map.is_empty()).then(|| map.clone());
+        VolumeJson {
+            created_at: time::rfc3339(Some(volume.created)),
+            driver: "local",
+            labels: some(&volume.labels),
+            mountpoint: volume.mountpoint.clone(),
+            name: volume.name.clone(),
+            options: some(&volume.options),
+            scope: "local",
+        }
+    }
+}
