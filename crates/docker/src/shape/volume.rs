@@ -35,3 +35,26 @@ impl VolumeJson {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use base::clock::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn what_is_empty_is_null() {
+        let volume = VolumeView {
+            name: "db".to_owned(),
+            created: Timestamp(1_700_000_000_000_000_000),
+            labels: [("tier".to_owned(), "back".to_owned())].into(),
+            options: BTreeMap::new(),
+            anonymous: false,
+            mountpoint: "/data/volumes/db/_data".to_owned(),
+            users: Vec::new(),
+        };
+        let shape = serde_json::to_string(&VolumeJson::of(&volume)).unwrap();
+        assert!(shape.contains("\"Labels\":{\"tier\":\"back\"}"), "{shape}");
+        assert!(shape.contains("\"Options\":null,\"Scope\":\"local\""), "{shape}");
+    }
+}

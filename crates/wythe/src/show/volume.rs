@@ -87,6 +87,8 @@ pub(crate) fn snapshot_row(snapshot: &SnapshotView) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use base::clock::Timestamp;
 
     use super::*;
@@ -117,8 +119,5 @@ mod tests {
                     \"Mountpoint\":\"/data/volumes/db/_data\",\"Name\":\"db\",\
                     \"Scope\":\"local\",\"Size\":\"N/A\",\"Status\":\"N/A\"}\n";
         assert_eq!(json, want);
-        let inspected = serde_json::to_string(&VolumeJson::of(&volume())).unwrap();
-        assert!(inspected.contains("\"Labels\":{\"tier\":\"back\"}"), "{inspected}");
-        assert!(inspected.contains("\"Options\":null,\"Scope\":\"local\""), "{inspected}");
     }
 }
