@@ -126,8 +126,8 @@ pub(crate) async fn resize(call: &Call) -> Answer {
 }
 
 /// `GET /exec/{}/json`.
-pub(crate) fn inspect(call: &Call) -> Answer {
-    let exec = call.engine().exec_inspect(&call.name)?;
+pub(crate) async fn inspect(call: &Call) -> Answer {
+    let exec = call.engine().exec_settled(&call.name).await?;
     let (entrypoint, arguments) = match exec.config.command.split_first() {
         Some((first, rest)) => (first.clone(), rest.to_vec()),
         None => Default::default(),

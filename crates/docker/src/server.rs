@@ -208,7 +208,7 @@ async fn carry_out(endpoint: Endpoint, call: Call) -> Answer {
         Endpoint::ExecCreate => execs::create(call).await,
         Endpoint::ExecStart => execs::start(call).await,
         Endpoint::ExecResize => execs::resize(&call).await,
-        Endpoint::ExecInspect => execs::inspect(&call),
+        Endpoint::ExecInspect => execs::inspect(&call).await,
 
         Endpoint::ImageList => images::list(&call).await,
         Endpoint::ImageSearch => images::search(),

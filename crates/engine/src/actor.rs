@@ -451,6 +451,7 @@ impl Actor {
             made: !matches!(self.state.phase, Phase::Making),
             alive: self.state.alive(),
             logs: self.state.alive()
+                || self.state.will_start()
                 || matches!(self.state.phase, Phase::Starting { .. } | Phase::Backoff),
             ends: self.ends,
             exit: self.last_exit(),

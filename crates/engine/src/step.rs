@@ -477,6 +477,11 @@ impl State {
         }
     }
 
+    /// Whether somebody waits for its next start: it is being restarted.
+    pub(crate) fn will_start(&self) -> bool {
+        self.waiting.iter().any(|(_, question)| *question == Question::Start)
+    }
+
     /// Whether somebody may be attached, now or when it runs.
     ///
     /// # Errors

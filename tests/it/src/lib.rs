@@ -3,6 +3,7 @@
 //! Every test has an instance of its own (data root, run root, network namespace), so tests run
 //! in parallel and beside a daemon in daily use. Knows the program's outside only.
 
+mod docker;
 mod host;
 mod instance;
 mod pty;

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use base::{ContainerId, Deadline, clock::Timestamp};
+use tokio::time::timeout;
 use workload::{Exit, TerminalSize};
 
 use super::{Engine, containers::random};
@@ -72,6 +73,28 @@ impl Engine {
         let process = self.inner.shared.execs.find(exec)?.process()?;
         let by = Deadline::after(SHORT_WAIT);
         within(by, "resizing its terminal", process.resize(size)).await
+    }
+
+    /// An exec as it is now. The end of one whose process has ended is waited for: whoever saw its
+    /// streams end finds its exit code.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSuchExec`].
+    pub async fn exec_settled(&self, exec: &str) -> Result<ExecView, EngineError> {
+        let view = self.exec_inspect(exec)?;
+        let exec = self.inner.shared.execs.find(exec)?;
+        let (Some(_), Ok(process)) = (view.pid, exec.process()) else { return Ok(view) };
+        let sandbox = self.find(exec.container.as_str())?.live().sandbox;
+        // Its driver knows before the engine has heard of it.
+        let runs = match sandbox {
+            Some(sandbox) => sandbox.process(process.id()).await.and_then(|now| now.host_pid()),
+            None => None,
+        };
+        if runs.is_some() {
+            return Ok(view);
+        }
+        timeout(SHORT_WAIT, self.exec_wait(&exec.id)).await.ok();
+        self.exec_inspect(&exec.id)
     }
 
     /// An exec as it is now.
