@@ -33,13 +33,15 @@ use crate::{
 pub(crate) async fn create(mut call: Call) -> Answer {
     let bytes = call.bytes().await?;
     let name = call.query.some("name").map(|name| name.trim_start_matches('/'));
-    let request = create::request(name, call.query.some("platform"), &bytes)?;
-    let image = request.image.clone();
-    match call.engine().create(request).await {
-        Ok(created) => reply::json_with(
-            StatusCode::CREATED,
-            &json!({ "Id": created.id.as_str(), "Warnings": created.warnings }),
-        ),
+    let create::Request { create, mut warnings } =
+        create::request(name.filter(|name| !name.is_empty()), call.query.some("platform"), &bytes)?;
+    let image = create.image.clone();
+    match call.engine().create(create).await {
+        Ok(created) => {
+            warnings.extend(created.warnings);
+            let shape = json!({ "Id": created.id.as_str(), "Warnings": warnings });
+            reply::json_with(StatusCode::CREATED, &shape)
+        }
         // Docker's client pulls an image whose lack it is told of in these words.
         Err(EngineError::NoSuchImage(_)) => {
             Err(ApiError::missing(format!("No such image: {image}")))
@@ -149,7 +151,7 @@ pub(crate) async fn rename(call: &Call) -> Answer {
     if name.is_empty() {
         return Err(ApiError::bad("Neither old nor new names may be empty"));
     }
-    let name = name.parse().map_err(|error: base::IdError| ApiError::bad(error.to_string()))?;
+    let name = create::container_name(name)?;
     call.engine().rename(&call.name, name).await?;
     reply::done()
 }
@@ -258,7 +260,7 @@ pub(crate) fn checkpoint(call: &Call) -> Answer {
 pub(crate) async fn commit(mut call: Call) -> Answer {
     let body = call.bytes().await?;
     if !matches!(body.trim_ascii(), b"" | b"null" | b"{}") {
-        create::no_config(&body)?;
+        return Err(ApiError::unbuilt("a configuration in the body of a commit"));
     }
     let query = &call.query;
     let text = |name| query.some(name).map(str::to_owned);

@@ -19,6 +19,7 @@ mod containers;
 mod error;
 mod events;
 mod execs;
+mod fields;
 #[doc(hidden)]
 pub mod fixture;
 mod hijack;
@@ -30,6 +31,7 @@ mod reply;
 mod route;
 mod server;
 pub mod shape;
+pub mod spec;
 mod system;
 pub mod time;
 mod volumes;

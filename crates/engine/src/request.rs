@@ -41,6 +41,9 @@ pub struct Create {
     pub stop_timeout_s: Option<u32>,
     /// Give it a terminal.
     pub terminal: bool,
+    /// The terminal's size, where whoever starts it does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub terminal_size: Option<TerminalSize>,
     /// Keep standard input open.
     pub stdin: bool,
     /// Close standard input when the first one attached leaves.

@@ -67,6 +67,9 @@ pub struct Summary {
     pub labels: BTreeMap<String, String>,
     /// What is mounted in it.
     pub mounts: Vec<MountRequest>,
+    /// Behind which wall it is.
+    #[serde(default)]
+    pub isolation: Isolation,
 }
 
 impl From<&Container> for Summary {
@@ -88,6 +91,7 @@ impl From<&Container> for Summary {
             expose: config.expose.clone(),
             labels: config.labels.clone(),
             mounts: config.mounts.clone(),
+            isolation: config.isolation,
         }
     }
 }

@@ -10,7 +10,6 @@ mod env;
 mod identity;
 mod lifecycle;
 mod logging;
-mod mount;
 mod namespaces;
 mod network;
 mod port;

@@ -76,9 +76,10 @@ struct GraphDriver {
     name: &'static str,
 }
 
+/// Docker's `MountPoint`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Mount {
+pub(crate) struct Mount {
     r#type: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
@@ -146,9 +147,20 @@ struct NetworkSettings {
     networks: BTreeMap<String, Endpoint>,
 }
 
+/// Docker's `EndpointSettings`: a container in one network.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Endpoint {
+pub(crate) struct Endpoint {
+    #[serde(rename = "IPAMConfig")]
+    ipam_config: Option<()>,
+    links: Option<()>,
+    aliases: Option<()>,
+    driver_opts: Option<()>,
+    gw_priority: u32,
+    #[serde(rename = "NetworkID")]
+    network_id: String,
+    #[serde(rename = "EndpointID")]
+    endpoint_id: String,
     mac_address: String,
     gateway: String,
     #[serde(rename = "IPAddress")]
@@ -161,6 +173,8 @@ struct Endpoint {
     global_ipv6_address: String,
     #[serde(rename = "GlobalIPv6PrefixLen")]
     global_ipv6_prefix_len: u8,
+    #[serde(rename = "DNSNames")]
+    dns_names: Option<()>,
 }
 
 impl ContainerJson {
@@ -234,7 +248,7 @@ fn state(container: &Container) -> State {
     }
 }
 
-fn mount(mount: &MountRequest) -> Mount {
+pub(crate) fn mount(mount: &MountRequest) -> Mount {
     let mode = if mount.read_only { "ro" } else { "" }.to_owned();
     let destination = mount.target.display().to_string();
     let rw = !mount.read_only;
@@ -328,21 +342,7 @@ fn network(container: &Container) -> NetworkSettings {
     let (ip, gateway) = (of4(view.address), of4(view.gateway));
     let (ip6, gateway6) = (of6(view.address6), of6(view.gateway6));
     let mac = view.mac.clone().unwrap_or_default();
-    let endpoint = Endpoint {
-        mac_address: mac.clone(),
-        gateway: gateway.clone(),
-        ip_address: ip.clone(),
-        ip_prefix_len: view.prefix,
-        ipv6_gateway: gateway6.clone(),
-        global_ipv6_address: ip6.clone(),
-        global_ipv6_prefix_len: view.prefix6,
-    };
-    let networks = match &container.config.network {
-        NetworkMode::Container(_) => BTreeMap::new(),
-        mode @ (NetworkMode::Bridge | NetworkMode::None | NetworkMode::Host) => {
-            [(network_name(mode), endpoint)].into()
-        }
-    };
+    let networks = endpoints(container);
     NetworkSettings {
         bridge: "",
         sandbox_id: container.id.as_str().to_owned(),
@@ -356,6 +356,38 @@ fn network(container: &Container) -> NetworkSettings {
         mac_address: mac,
         networks,
     }
+}
+
+/// The networks that a container is in, by name.
+pub(crate) fn endpoints(container: &Container) -> BTreeMap<String, Endpoint> {
+    let view = &container.network;
+    let text = |address: Option<IpAddr>| address.map(|a| a.to_string()).unwrap_or_default();
+    let network = match &container.config.network {
+        NetworkMode::Container(_) => return BTreeMap::new(),
+        mode @ (NetworkMode::Bridge | NetworkMode::None | NetworkMode::Host) => network_name(mode),
+    };
+    let endpoint = Endpoint {
+        ipam_config: None,
+        links: None,
+        aliases: None,
+        driver_opts: None,
+        gw_priority: 0,
+        network_id: network.clone(),
+        // One container has one end of a network: its id is the container's.
+        endpoint_id: match view.address {
+            Some(_) => container.id.as_str().to_owned(),
+            None => String::new(),
+        },
+        mac_address: view.mac.clone().unwrap_or_default(),
+        gateway: text(view.gateway.map(IpAddr::V4)),
+        ip_address: text(view.address.map(IpAddr::V4)),
+        ip_prefix_len: view.prefix,
+        ipv6_gateway: text(view.gateway6.map(IpAddr::V6)),
+        global_ipv6_address: text(view.address6.map(IpAddr::V6)),
+        global_ipv6_prefix_len: view.prefix6,
+        dns_names: None,
+    };
+    [(network, endpoint)].into()
 }
 
 #[cfg(test)]

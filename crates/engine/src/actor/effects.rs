@@ -309,7 +309,7 @@ async fn spawn(
 ) -> Result<Arc<dyn Process>, EngineError> {
     let missing = EngineError::Failed { doing: "starting it" };
     let (Some(sandbox), Some(facts)) = (sandbox, facts) else { return Err(missing) };
-    let spec = spec::process(id, config, &facts, size)?;
+    let spec = spec::process(id, config, &facts, size.or(config.terminal_size))?;
     let by = Deadline::after(SPAWN_WAIT);
     within(by, "starting the process", sandbox.spawn(spec, streams, by)).await
 }

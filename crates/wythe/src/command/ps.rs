@@ -1,7 +1,8 @@
 //! `ps`: the containers there are.
 
 use base::clock::Timestamp;
-use engine::{ContainerState, Summary};
+use docker::spec::selection::Selection;
+use engine::Summary;
 
 use crate::{
     connect::Endpoint,
@@ -12,10 +13,6 @@ use crate::{
     },
     show::row,
 };
-
-mod filter;
-
-use filter::Filters;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -48,9 +45,9 @@ pub(crate) struct Args {
 
 impl Args {
     pub(super) async fn run(self, to: &Endpoint) -> Result<u8, CliError> {
-        let filters = Filters::parse(&self.filter)?;
+        let selection = self.selection()?;
         let mut client = to.connect().await?;
-        let containers = self.pick(client.list().await?, &filters)?;
+        let containers = selection.pick(client.list().await?).map_err(|error| usage(&error))?;
         if self.quiet && self.format.is_none() {
             for container in &containers {
                 let id = &container.id;
@@ -77,32 +74,22 @@ impl Args {
         self.size || self.format.as_deref().is_some_and(|format| format.contains(".Size"))
     }
 
-    /// Those that are to be shown, newest first.
-    fn pick(
-        &self,
-        mut containers: Vec<Summary>,
-        filters: &Filters,
-    ) -> Result<Vec<Summary>, CliError> {
-        containers.sort_by_key(|container| std::cmp::Reverse(container.created));
+    /// Which are to be shown.
+    fn selection(&self) -> Result<Selection, CliError> {
         let last = if self.latest { 1 } else { self.last };
-        let counted = usize::try_from(last).ok().filter(|last| *last > 0);
-        let every = self.all || counted.is_some() || filters.name_states();
-        let bounds = filters.bounds(&containers)?;
-        containers.retain(|container| {
-            let runs = match container.state.state {
-                ContainerState::Running | ContainerState::Paused | ContainerState::Restarting => {
-                    true
-                }
-                ContainerState::Created
-                | ContainerState::Exited
-                | ContainerState::Removing
-                | ContainerState::Dead => false,
-            };
-            (every || runs) && filters.accept(container) && bounds.contain(container)
-        });
-        containers.truncate(counted.unwrap_or(usize::MAX));
-        Ok(containers)
+        let last = usize::try_from(last).ok().filter(|last| *last > 0);
+        let mut selection = Selection::new(self.all, last);
+        for text in &self.filter {
+            let bad = || CliError::Usage(format!("invalid filter \"{text}\": write kind=value"));
+            let (kind, value) = text.split_once('=').ok_or_else(bad)?;
+            selection.add(kind, value).map_err(|error| usage(&error))?;
+        }
+        Ok(selection)
     }
+}
+
+fn usage(error: &docker::spec::selection::SelectionError) -> CliError {
+    CliError::Usage(error.to_string())
 }
 
 fn ids(containers: &[Summary]) -> Vec<String> {

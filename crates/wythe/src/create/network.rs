@@ -33,7 +33,7 @@ pub(super) struct NetworkFlags {
     #[arg(long, visible_alias = "dns-opt", value_name = "list")]
     dns_option: Vec<String>,
     /// Add a custom host-to-IP mapping (host:ip)
-    #[arg(long, value_name = "list", value_parser = host)]
+    #[arg(long, value_name = "list", value_parser = docker::spec::host::mapping)]
     add_host: Vec<(String, String)>,
 }
 
@@ -79,18 +79,4 @@ fn mode(text: &str) -> Result<NetworkMode, FlagError> {
             }
         },
     }
-}
-
-/// `name:address` or `name=address`.
-fn host(text: &str) -> Result<(String, String), String> {
-    let (name, address) = text
-        .split_once('=')
-        .or_else(|| text.split_once(':'))
-        .filter(|(name, _)| !name.is_empty())
-        .ok_or("write host:ip")?;
-    let address = address.trim_start_matches('[').trim_end_matches(']');
-    if address != "host-gateway" && address.parse::<IpAddr>().is_err() {
-        return Err(format!("\"{address}\" is not an IP address"));
-    }
-    Ok((name.to_owned(), address.to_owned()))
 }

@@ -33,34 +33,7 @@ pub(super) fn publish(text: &str) -> Result<Publish, String> {
 
 /// Parses the value of `--expose`.
 pub(super) fn expose(text: &str) -> Result<Expose, String> {
-    let (rest, protocol) = protocol(text)?;
-    let (first, last) = range(rest)?;
-    Ok(Expose((first..=last).map(|port| (port, protocol)).collect()))
-}
-
-fn protocol(text: &str) -> Result<(&str, Protocol), String> {
-    let Some((rest, name)) = text.rsplit_once('/') else { return Ok((text, Protocol::Tcp)) };
-    match name.to_ascii_lowercase().as_str() {
-        "tcp" => Ok((rest, Protocol::Tcp)),
-        "udp" => Ok((rest, Protocol::Udp)),
-        "sctp" => Err("sctp is not built yet: use tcp or udp".to_owned()),
-        _ => Err(format!("\"{name}\" is not a protocol: use tcp or udp")),
-    }
-}
-
-fn range(text: &str) -> Result<(u16, u16), String> {
-    let port = |text: &str| {
-        let bad = || format!("\"{text}\" is not a port: use a number from 1 to 65535");
-        text.parse::<u16>().map_err(|_| bad())
-    };
-    let (first, last) = match text.split_once('-') {
-        Some((first, last)) => (port(first)?, port(last)?),
-        None => (port(text)?, port(text)?),
-    };
-    if first > last {
-        return Err(format!("the range {first}-{last} runs backwards"));
-    }
-    Ok((first, last))
+    docker::spec::port::exposed(text).map(Expose)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Flags that limit what a container may use.
 
 use base::ByteSize;
+use docker::spec::host;
 use engine::Create;
 use workload::{BlockRate, CpuLimits, MemoryLimits, MemorySwap};
 
@@ -204,7 +205,7 @@ fn each<T>(
             .filter(|(device, _)| device.starts_with("/dev/"))
             .ok_or_else(|| invalid("write /dev/NAME:value".to_owned()))?;
         let value = parse(value).map_err(invalid)?;
-        let (major, minor) = device_number(device).map_err(|source| FlagError::File {
+        let (major, minor) = host::block_device(device).map_err(|source| FlagError::File {
             flag,
             path: device.to_owned(),
             source,
@@ -218,12 +219,4 @@ fn each<T>(
         }
     }
     Ok(())
-}
-
-fn device_number(path: &str) -> std::io::Result<(u32, u32)> {
-    let stat = rustix::fs::stat(path)?;
-    if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::BlockDevice {
-        return Err(std::io::Error::other("it is not a block device"));
-    }
-    Ok((rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)))
 }

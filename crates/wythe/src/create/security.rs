@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use docker::spec::security;
 use engine::{Create, DeviceRequest, SecurityOptions};
 use workload::profile;
 
@@ -38,109 +39,25 @@ impl SecurityFlags {
         create: &mut Create,
         around: &dyn Surroundings,
     ) -> Result<(), FlagError> {
-        let mut security = SecurityOptions {
+        let options = SecurityOptions {
             privileged: self.privileged,
             cap_add: self.cap_add,
             cap_drop: self.cap_drop,
             ..SecurityOptions::default()
         };
-        let mut label = Label::default();
-        for option in &self.security_opt {
-            set(&mut security, &mut label, option, around)?;
-        }
-        security.selinux = label.text();
-        create.security = security;
+        let read = |path: &str| {
+            around.read(path).map_err(|source| FlagError::File {
+                flag: "security-opt seccomp",
+                path: path.to_owned(),
+                source,
+            })
+        };
+        let invalid = |option: &str, why: String| FlagError::invalid("security-opt", option, why);
+        create.security = security::options(options, &self.security_opt, read, invalid)?;
         create.sysctls = self.sysctl.into_iter().collect();
         create.devices = self.device;
         create.device_rules = self.device_cgroup_rule;
         Ok(())
-    }
-}
-
-/// One `--security-opt`: `name`, `name=value` or, as of old, `name:value`.
-fn set(
-    security: &mut SecurityOptions,
-    label: &mut Label,
-    option: &str,
-    around: &dyn Surroundings,
-) -> Result<(), FlagError> {
-    let invalid = |why: &str| FlagError::invalid("security-opt", option, why);
-    let (name, value) = option
-        .split_once('=')
-        .or_else(|| option.split_once(':'))
-        .map_or((option, None), |(name, value)| (name, Some(value)));
-    match (name, value) {
-        ("no-new-privileges", None | Some("true")) => security.no_new_privileges = true,
-        ("no-new-privileges", Some("false")) => security.no_new_privileges = false,
-        ("seccomp", Some("builtin")) => security.seccomp = None,
-        ("seccomp", Some("unconfined")) => security.seccomp = Some("unconfined".to_owned()),
-        ("seccomp", Some(path)) => {
-            let text = around.read(path).map_err(|source| FlagError::File {
-                flag: "security-opt seccomp",
-                path: path.to_owned(),
-                source,
-            })?;
-            security.seccomp = Some(text);
-        }
-        ("apparmor", Some(profile)) => security.apparmor = Some(profile.to_owned()),
-        ("label", Some(part)) => label.set(part).map_err(invalid)?,
-        ("systempaths", Some("unconfined")) => security.unmasked = true,
-        ("writable-cgroups", Some("false")) => {}
-        ("writable-cgroups", _) => {
-            let what = "use --privileged for cgroups that can be written";
-            return Err(FlagError::unbuilt("--security-opt writable-cgroups", what));
-        }
-        _ => {
-            return Err(invalid(
-                "use no-new-privileges, seccomp=, apparmor=, label= or systempaths=unconfined",
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Parts of an SELinux label, `user:role:type:level`.
-#[derive(Default)]
-struct Label {
-    disabled: bool,
-    user: Option<String>,
-    role: Option<String>,
-    kind: Option<String>,
-    level: Option<String>,
-}
-
-impl Label {
-    fn set(&mut self, part: &str) -> Result<(), &'static str> {
-        let (name, value) = part.split_once(':').unwrap_or((part, ""));
-        let place = match (name, value) {
-            ("disable", "") => {
-                self.disabled = true;
-                return Ok(());
-            }
-            ("user", _) => &mut self.user,
-            ("role", _) => &mut self.role,
-            ("type", _) => &mut self.kind,
-            ("level", _) => &mut self.level,
-            _ => return Err("use label=disable, user:, role:, type: or level:"),
-        };
-        *place = Some(value.to_owned());
-        Ok(())
-    }
-
-    /// The whole label, with container-selinux's words for what was not given.
-    fn text(self) -> Option<String> {
-        let given = [&self.user, &self.role, &self.kind, &self.level];
-        if self.disabled || given.iter().all(|part| part.is_none()) {
-            return None;
-        }
-        let part = |part: Option<String>, default: &str| part.unwrap_or_else(|| default.to_owned());
-        Some(format!(
-            "{}:{}:{}:{}",
-            part(self.user, "system_u"),
-            part(self.role, "system_r"),
-            part(self.kind, "container_t"),
-            part(self.level, "s0")
-        ))
     }
 }
 

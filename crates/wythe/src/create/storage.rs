@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use base::ByteSize;
+use docker::spec::mount;
 use engine::Create;
 
-use super::{FlagError, Surroundings, mount, value};
+use super::{FlagError, Surroundings, value};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct StorageFlags {

@@ -12,11 +12,14 @@ use engine::{MountKind, MountRequest, VolumeMount};
 use workload::{IdMap, UserMap};
 
 /// Words of `-v` and `--mount` for how mounts travel between host and container.
-const PROPAGATIONS: [&str; 6] = ["shared", "slave", "private", "rshared", "rslave", "rprivate"];
+pub const PROPAGATIONS: [&str; 6] = ["shared", "slave", "private", "rshared", "rslave", "rprivate"];
 
 /// `source:target[:options]`: a host path, or a volume's name; the target alone is an anonymous
 /// volume. Relative sources begin with a dot and lie below `directory`.
-pub(super) fn volume(text: &str, directory: &Path) -> Result<MountRequest, String> {
+///
+/// # Errors
+/// What would be right.
+pub fn volume(text: &str, directory: &Path) -> Result<MountRequest, String> {
     let parts: Vec<&str> = text.split(':').collect();
     let (source, target, given) = match parts.as_slice() {
         [target] => ("", *target, ""),
@@ -39,7 +42,10 @@ pub(super) fn volume(text: &str, directory: &Path) -> Result<MountRequest, Strin
 }
 
 /// `type=…,source=…,target=…[,…]`, comma-separated, with quotes around what contains a comma.
-pub(super) fn mount(text: &str, directory: &Path) -> Result<MountRequest, String> {
+///
+/// # Errors
+/// What would be right.
+pub fn mount(text: &str, directory: &Path) -> Result<MountRequest, String> {
     let fields = comma_separated(text)?;
     let mut kind = None;
     let mut pairs = Vec::new();
@@ -62,8 +68,19 @@ pub(super) fn mount(text: &str, directory: &Path) -> Result<MountRequest, String
 }
 
 /// `/path[:options]`.
-pub(super) fn tmpfs(text: &str) -> Result<MountRequest, String> {
+///
+/// # Errors
+/// What would be right.
+pub fn tmpfs(text: &str) -> Result<MountRequest, String> {
     let (target, given) = text.split_once(':').unwrap_or((text, ""));
+    tmpfs_at(target, given)
+}
+
+/// A tmpfs with options as `--tmpfs` has them after the colon.
+///
+/// # Errors
+/// What would be right.
+pub fn tmpfs_at(target: &str, given: &str) -> Result<MountRequest, String> {
     let (mut size, mut mode, mut read_only) = (None, None, false);
     let mut options = Vec::new();
     for option in given.split(',').filter(|option| !option.is_empty()) {
@@ -283,7 +300,7 @@ fn absolute(path: &str) -> Result<PathBuf, String> {
 }
 
 /// Whether a source is a path of the host, and not a volume's name.
-fn is_path(source: &str) -> bool {
+pub fn is_path(source: &str) -> bool {
     let relative = source == "." || source == ".." || source.starts_with("./");
     source.starts_with('/') || relative || source.starts_with("../")
 }
