@@ -132,5 +132,14 @@ pub fn image() -> ImageView {
         layers: vec!["sha256:ef".to_owned()],
         config: ImageConfig { command: Some(vec!["bash".to_owned()]), ..ImageConfig::default() },
         history: Vec::new(),
+        about: engine::ImageAbout {
+            digests: vec![format!("debian@sha256:{}", "cd".repeat(32))],
+            tagged: Some(NOW),
+            media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
+            target_bytes: 480,
+            author: Some("Ada".to_owned()),
+            form: "erofs".to_owned(),
+            ..engine::ImageAbout::default()
+        },
     }
 }

@@ -26,6 +26,7 @@ mod hijack;
 mod images;
 mod networks;
 mod pipe;
+mod platform;
 mod query;
 mod reply;
 mod route;

@@ -1,6 +1,11 @@
 //! Archives between a body and an engine that reads and writes descriptors.
 
-use std::{future::Future, io, os::fd::OwnedFd};
+use std::{
+    future::Future,
+    io,
+    os::{fd::OwnedFd, unix::net},
+    pin::pin,
+};
 
 use bytes::Bytes;
 use engine::EngineError;
@@ -8,7 +13,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::unix::pipe::{Receiver, Sender},
+    net::{UnixStream, unix::pipe::Receiver},
     task::JoinHandle,
 };
 
@@ -60,10 +65,12 @@ async fn next((mut reader, work): Written) -> Option<(Result<Bytes, Broken>, Wri
     }
 }
 
-/// What `work` makes of a body, which it reads from the descriptor it is given.
+/// What `work` makes of a body, which it reads from the descriptor it is given. A body that breaks
+/// off, as when its client leaves, is a connection that breaks off: the work sees an error and not
+/// an end, and takes nothing for whole that is not.
 ///
 /// # Errors
-/// Those of the work; 400 if the body broke off and the work did not mind.
+/// Those of the work; 400 if the body broke off.
 pub(crate) async fn read_by<T, W>(
     body: Incoming,
     work: impl FnOnce(OwnedFd) -> W,
@@ -71,23 +78,75 @@ pub(crate) async fn read_by<T, W>(
 where
     W: Future<Output = Result<T, EngineError>>,
 {
-    let (reader, writer) = io::pipe().map_err(no_pipe)?;
-    rustix::io::ioctl_fionbio(&writer, true).map_err(|error| no_pipe(error.into()))?;
-    let writer = Sender::from_owned_fd(writer.into()).map_err(no_pipe)?;
-    let (fed, done) = tokio::join!(feed(body, writer), work(reader.into()));
-    let done = done?;
+    let (feeder, reader) = Feeder::new().map_err(no_pipe)?;
+    let (mut feeding, mut work) = (pin!(feed(body, feeder)), pin!(work(reader)));
+    let fed = tokio::select! {
+        biased;
+        // A work that wants no more does not wait for a client that is slow to say it.
+        done = &mut work => return Ok(done?),
+        fed = &mut feeding => fed,
+    };
+    let done = work.await;
     fed.map_err(|error| ApiError::bad(format!("the request broke off: {error}")))?;
-    Ok(done)
+    Ok(done?)
 }
 
-/// Writes a body to a pipe. A reader that wants no more is none of its business.
-async fn feed(mut body: Incoming, mut to: Sender) -> Result<(), hyper::Error> {
+/// Writes a body. A reader that wants no more is none of its business.
+async fn feed(mut body: Incoming, mut to: Feeder) -> Result<(), hyper::Error> {
     while let Some(frame) = body.frame().await {
         if let Ok(part) = frame?.into_data()
-            && to.write_all(&part).await.is_err()
+            && to.socket.write_all(&part).await.is_err()
         {
             return Ok(());
         }
     }
+    to.finish();
     Ok(())
+}
+
+/// The end of a socket that somebody reads to its end, or to `ECONNRESET`: it has a byte that
+/// nobody took, unless it was finished, and a socket that is closed with such a byte is reset.
+///
+/// Source: unix(7); `unix_release_sock` in the kernel's `net/unix/af_unix.c`.
+struct Feeder {
+    socket: UnixStream,
+}
+
+impl Feeder {
+    fn new() -> io::Result<(Feeder, OwnedFd)> {
+        let (ours, mut theirs) = net::UnixStream::pair()?;
+        io::Write::write_all(&mut theirs, &[0])?;
+        ours.set_nonblocking(true)?;
+        Ok((Feeder { socket: UnixStream::from_std(ours)? }, theirs.into()))
+    }
+
+    /// All has been written: the reader will find an end.
+    fn finish(self) {
+        // Not through the event loop, which may not know yet that there is something to be read.
+        let taken = rustix::io::read(&self.socket, &mut [0]);
+        debug_assert!(taken == Ok(1), "the byte is there from the beginning: {taken:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, io::Read as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_what_was_finished_has_an_end() {
+        for whole in [true, false] {
+            let (mut feeder, reader) = Feeder::new().unwrap();
+            feeder.socket.write_all(b"archive").await.unwrap();
+            match whole {
+                true => feeder.finish(),
+                false => drop(feeder),
+            }
+            let mut text = Vec::new();
+            let read = File::from(reader).read_to_end(&mut text);
+            assert_eq!(text, b"archive");
+            assert_eq!(read.is_ok(), whole, "{read:?}");
+        }
+    }
 }

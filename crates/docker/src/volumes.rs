@@ -1,20 +1,83 @@
 //! What is asked of volumes.
 
+use std::collections::BTreeMap;
+
+use engine::{VolumeCreate, VolumeLabel, VolumePrune, VolumeView};
 use hyper::StatusCode;
-use serde_json::json;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::{
     call::Call,
     error::ApiError,
+    query::Filters,
     reply::{self, Answer},
+    route::Version,
     shape::volume::VolumeJson,
 };
 
+/// The first version that prunes only anonymous volumes unless told otherwise.
+const ANONYMOUS_SINCE: Version = Version(1, 42);
+
+/// Docker's `VolumeCreateOptions`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Body {
+    name: Option<String>,
+    driver: Option<String>,
+    driver_opts: Option<BTreeMap<String, String>>,
+    labels: Option<BTreeMap<String, String>>,
+    cluster_volume_spec: Option<Value>,
+}
+
 /// `GET /volumes`.
 pub(crate) async fn list(call: &Call) -> Answer {
+    let filters = call.query.filters()?;
+    let wanted = Wanted::read(&filters)?;
     let volumes = call.engine().volumes().await?;
-    let shapes: Vec<_> = volumes.iter().map(VolumeJson::of).collect();
+    let shapes: Vec<_> =
+        volumes.iter().filter(|volume| wanted.wants(volume)).map(VolumeJson::of).collect();
     reply::json(&json!({ "Volumes": shapes, "Warnings": null }))
+}
+
+/// Conditions of a list. Those of one kind are alternatives, but of labels all must hold.
+///
+/// Source: moby, `daemon/volume/service/convert.go`.
+#[derive(Debug)]
+struct Wanted {
+    dangling: Option<bool>,
+    drivers: Vec<String>,
+    names: Vec<String>,
+    labels: Vec<VolumeLabel>,
+}
+
+impl Wanted {
+    fn read(filters: &Filters) -> Result<Wanted, ApiError> {
+        filters.only(&["dangling", "driver", "label", "name"])?;
+        Ok(Wanted {
+            dangling: filters.flag("dangling")?,
+            drivers: filters.of("driver").to_vec(),
+            names: filters.of("name").to_vec(),
+            labels: labels(filters, "label", false),
+        })
+    }
+
+    fn wants(&self, volume: &VolumeView) -> bool {
+        self.dangling.is_none_or(|dangling| dangling == volume.users.is_empty())
+            && (self.drivers.is_empty() || self.drivers.iter().any(|driver| driver == "local"))
+            && (self.names.is_empty() || self.names.iter().any(|name| volume.name.contains(name)))
+            && self.labels.iter().all(|label| label.holds(&volume.labels))
+    }
+}
+
+fn labels(filters: &Filters, name: &str, absent: bool) -> Vec<VolumeLabel> {
+    let label = |text: &String| match text.split_once('=') {
+        Some((name, value)) => {
+            VolumeLabel { name: name.to_owned(), value: Some(value.to_owned()), absent }
+        }
+        None => VolumeLabel { name: text.clone(), value: None, absent },
+    };
+    filters.of(name).iter().map(label).collect()
 }
 
 /// `GET /volumes/{}`.
@@ -24,15 +87,40 @@ pub(crate) async fn inspect(call: &Call) -> Answer {
 }
 
 /// `POST /volumes/create`.
-pub(crate) async fn create(call: Call) -> Answer {
-    let _ = call;
-    Err(ApiError::unbuilt("POST /volumes/create"))
+pub(crate) async fn create(mut call: Call) -> Answer {
+    let body: Body = call.json().await?;
+    if body.cluster_volume_spec.is_some_and(|spec| !spec.is_null()) {
+        return Err(ApiError::bad(
+            "ClusterVolumeSpec is not supported: cluster volumes belong to a swarm, and this node \
+             is not a swarm manager",
+        ));
+    }
+    let some = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let create = VolumeCreate {
+        name: some(body.name),
+        driver: some(body.driver),
+        labels: body.labels.unwrap_or_default(),
+        options: body.driver_opts.unwrap_or_default(),
+    };
+    let volume = call.engine().volume_create(create).await?;
+    reply::json_with(StatusCode::CREATED, &VolumeJson::of(&volume))
 }
 
 /// `POST /volumes/prune`.
 pub(crate) async fn prune(call: &Call) -> Answer {
-    let _ = call;
-    Err(ApiError::unbuilt("POST /volumes/prune"))
+    let prune = conditions(&call.query.filters()?, call.version)?;
+    let pruned = call.engine().volume_prune(prune).await?;
+    reply::json(&json!({ "VolumesDeleted": pruned.names, "SpaceReclaimed": pruned.bytes }))
+}
+
+fn conditions(filters: &Filters, version: Version) -> Result<VolumePrune, ApiError> {
+    filters.only(&["all", "label", "label!"])?;
+    let mut conditions = labels(filters, "label", false);
+    conditions.extend(labels(filters, "label!", true));
+    Ok(VolumePrune {
+        all: filters.flag("all")?.unwrap_or(version < ANONYMOUS_SINCE),
+        labels: conditions,
+    })
 }
 
 /// `PUT /volumes/{}`: only cluster volumes change, which belong to a swarm.
@@ -43,8 +131,68 @@ pub(crate) fn update(call: &Call) -> Answer {
     ))
 }
 
-/// `DELETE /volumes/{}`.
+/// `DELETE /volumes/{}`. By force, one that is not there is gone already.
 pub(crate) async fn remove(call: &Call) -> Answer {
-    call.engine().volume_remove(&call.name).await?;
-    reply::done()
+    match call.engine().volume_remove(&call.name).await {
+        Ok(()) => reply::done(),
+        Err(failure) if call.query.flag("force") && failure.kind() == base::ErrorKind::NotFound => {
+            reply::done()
+        }
+        Err(failure) => Err(failure.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base::{ContainerId, clock::Timestamp};
+
+    use super::*;
+    use crate::query::Query;
+
+    fn filters(text: &str) -> Filters {
+        let query =
+            form_urlencoded::Serializer::new(String::new()).append_pair("filters", text).finish();
+        Query::parse(&query).filters().unwrap()
+    }
+
+    #[test]
+    fn volumes_are_picked_by_what_they_are() {
+        let mut volume = VolumeView {
+            name: "web-data".to_owned(),
+            created: Timestamp(0),
+            labels: [("tier".to_owned(), "back".to_owned())].into(),
+            options: BTreeMap::new(),
+            anonymous: false,
+            mountpoint: String::new(),
+            users: Vec::new(),
+        };
+        let wants =
+            |volume: &VolumeView, text: &str| Wanted::read(&filters(text)).unwrap().wants(volume);
+        for (text, want) in [
+            ("{}", true),
+            (r#"{"dangling":["true"]}"#, true),
+            (r#"{"dangling":["0"]}"#, false),
+            (r#"{"name":["no","data"]}"#, true),
+            (r#"{"name":["no"]}"#, false),
+            (r#"{"driver":["nfs"]}"#, false),
+            (r#"{"driver":["local"]}"#, true),
+            (r#"{"label":["tier=back"]}"#, true),
+            (r#"{"label":["tier","other"]}"#, false),
+        ] {
+            assert_eq!(wants(&volume, text), want, "{text}");
+        }
+        volume.users.push(ContainerId::from_random([1; 32]));
+        assert!(!wants(&volume, r#"{"dangling":["1"]}"#));
+        assert!(Wanted::read(&filters(r#"{"size":["1"]}"#)).is_err());
+    }
+
+    #[test]
+    fn a_prune_takes_named_volumes_only_when_asked_or_for_old_clients() {
+        let all = |text, version| conditions(&filters(text), version).unwrap().all;
+        assert!(!all("{}", Version(1, 42)));
+        assert!(all("{}", Version(1, 41)));
+        assert!(all(r#"{"all":["1"]}"#, Version(1, 50)));
+        let given = conditions(&filters(r#"{"label!":["keep"]}"#), Version(1, 50)).unwrap();
+        assert!(given.labels[0].absent);
+    }
 }

@@ -70,9 +70,9 @@ pub use seat::Seat;
 pub use stats::{ContainerStats, HostStats, Stats, StatsQuery};
 pub use update::Update;
 pub use view::{
-    Container, ContainerState, Created, ExecView, ImageConfig, ImageHistory, ImageVariant,
-    ImageView, Info, LogEntry, LogSource, NetworkView, PathChange, PathChangeKind, PortBinding,
-    Progress, StateView, Summary,
+    Container, ContainerState, Created, ExecView, ImageAbout, ImageConfig, ImageHistory,
+    ImageVariant, ImageView, Info, LogEntry, LogSource, NetworkView, PathChange, PathChangeKind,
+    PortBinding, Progress, StateView, Summary,
 };
 pub use volume::{
     SnapshotView, VolumeCreate, VolumeLabel, VolumePrune, VolumeUsage, VolumeView, VolumesPruned,

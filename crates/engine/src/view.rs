@@ -256,6 +256,35 @@ pub struct ImageView {
     pub config: ImageConfig,
     /// How it came to be, oldest step first.
     pub history: Vec<ImageHistory>,
+    /// What else is told of it.
+    #[serde(default)]
+    pub about: ImageAbout,
+}
+
+/// What is told of an image and makes no difference to its containers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ImageAbout {
+    /// References with a digest, given or derived, `repository@sha256:…`.
+    pub digests: Vec<String>,
+    /// When it last got a reference.
+    pub tagged: Option<Timestamp>,
+    /// Type of the manifest or index that it came with.
+    pub media_type: String,
+    /// Bytes of that document.
+    pub target_bytes: u64,
+    /// Who made it.
+    pub author: Option<String>,
+    /// What its maker said.
+    pub comment: Option<String>,
+    /// Version of the Docker that made it.
+    pub docker_version: Option<String>,
+    /// What a build on top of it begins with.
+    pub on_build: Option<Vec<String>>,
+    /// The shell of shell-form commands.
+    pub shell: Option<Vec<String>>,
+    /// How its layers are kept: `erofs` or `directory`.
+    pub form: String,
 }
 
 /// The image for one platform, of those that share a name.

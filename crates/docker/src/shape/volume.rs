@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::VolumeView;
+use engine::{VolumeUsage, VolumeView};
 use serde::Serialize;
 
 use crate::time;
@@ -18,6 +18,15 @@ pub struct VolumeJson {
     name: String,
     options: Option<BTreeMap<String, String>>,
     scope: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage_data: Option<UsageData>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct UsageData {
+    ref_count: u64,
+    size: u64,
 }
 
 impl VolumeJson {
@@ -32,7 +41,14 @@ impl VolumeJson {
             name: volume.name.clone(),
             options: some(&volume.options),
             scope: "local",
+            usage_data: None,
         }
+    }
+
+    /// The same with what it takes of the disk, if that was measured.
+    pub fn with_usage(self, usage: Option<&VolumeUsage>) -> VolumeJson {
+        let usage_data = usage.map(|usage| UsageData { ref_count: usage.users, size: usage.bytes });
+        VolumeJson { usage_data, ..self }
     }
 }
 

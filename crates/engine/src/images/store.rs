@@ -19,9 +19,9 @@ use workload::Finding;
 
 use super::{ImageUse, Images};
 use crate::{
-    Change, Commit, Create, EngineError, HealthCheck, HealthTest, ImageConfig, ImageHistory,
-    ImageMount, ImageSize, ImageUsage, ImageVariant, ImageView, Import, OpenError, Progress,
-    Protocol, Prune, Pruned, Space, engine::OnProgress, error::chain, plan::invalid,
+    Change, Commit, Create, EngineError, HealthCheck, HealthTest, ImageAbout, ImageConfig,
+    ImageHistory, ImageMount, ImageSize, ImageUsage, ImageVariant, ImageView, Import, OpenError,
+    Progress, Protocol, Prune, Pruned, Space, engine::OnProgress, error::chain, plan::invalid,
 };
 
 /// Read and written at once.
@@ -52,6 +52,14 @@ impl StoreImages {
         Ok(images)
     }
 
+    fn view(&self, image: &image::Image) -> Result<ImageView, EngineError> {
+        let form = match self.store.form() {
+            image::Form::Erofs(_) => "erofs",
+            image::Form::Directory(_) => "directory",
+        };
+        view(image, form)
+    }
+
     fn recount(&self) {
         let count = self.store.list().map_or(0, |list| list.len());
         self.count.store(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -61,7 +69,7 @@ impl StoreImages {
 impl Images for StoreImages {
     fn find_for(&self, name: &str, wanted: Option<&str>) -> Result<ImageView, EngineError> {
         let wanted = wanted.map(platform).transpose()?;
-        view(&self.store.image(name, wanted.as_ref()).map_err(unresolved)?)
+        self.view(&self.store.image(name, wanted.as_ref()).map_err(unresolved)?)
     }
 
     fn mount(
@@ -355,7 +363,7 @@ fn short(digest: &Digest) -> String {
     digest.hex().chars().take(12).collect()
 }
 
-fn view(image: &image::Image) -> Result<ImageView, EngineError> {
+fn view(image: &image::Image, form: &str) -> Result<ImageView, EngineError> {
     let wire::ImageConfig { created, architecture, variant, os, config, history, .. } =
         &image.config;
     let mut references: Vec<_> = image.references.iter().map(Reference::familiar).collect();
@@ -377,7 +385,25 @@ fn view(image: &image::Image) -> Result<ImageView, EngineError> {
         layers: image.layers.iter().map(ToString::to_string).collect(),
         config: config.as_ref().map(image_config).transpose()?.unwrap_or_default(),
         history: history.iter().map(step).collect(),
+        about: about(image, form),
     })
+}
+
+fn about(image: &image::Image, form: &str) -> ImageAbout {
+    let config = &image.config;
+    let container = config.config.as_ref();
+    ImageAbout {
+        digests: image.digests.iter().map(Reference::familiar).collect(),
+        tagged: image.tagged,
+        media_type: image.media_type.clone(),
+        target_bytes: image.target_bytes,
+        author: config.author.clone(),
+        comment: config.comment.clone(),
+        docker_version: config.docker_version.clone(),
+        on_build: container.and_then(|container| container.on_build.clone()),
+        shell: container.and_then(|container| container.shell.clone()),
+        form: form.to_owned(),
+    }
 }
 
 fn image_variant(variant: &image::Variant) -> ImageVariant {

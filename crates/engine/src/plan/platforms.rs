@@ -64,6 +64,7 @@ mod tests {
             layers: Vec::new(),
             config: crate::ImageConfig::default(),
             history: Vec::new(),
+            about: crate::ImageAbout::default(),
         };
         let create = Create { platform: wanted.map(str::to_owned), ..Create::default() };
         warning(&create, &image, &"linux/amd64".parse().unwrap())

@@ -145,6 +145,7 @@ impl Images for FakeImages {
             layers: Vec::new(),
             config: ImageConfig { command: Some(vec!["sleep".to_owned()]), ..Default::default() },
             history: Vec::new(),
+            about: Default::default(),
         })
     }
 

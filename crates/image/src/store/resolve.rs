@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use base::{Digest, ErrorKind};
+use base::{Digest, ErrorKind, clock::Timestamp};
 
-use super::{Manifest, Store, StoreError, Table, Target, Variant};
+use super::{Manifest, Store, StoreError, Table, Target, Variant, names};
 use crate::{
     platform::Platform,
     reference::{Reference, ReferenceError},
@@ -33,6 +33,14 @@ pub struct Image {
     pub layer_bytes: Vec<u64>,
     /// Its names, of all targets that it is in.
     pub references: Vec<Reference>,
+    /// Its names with a digest, given or derived.
+    pub digests: Vec<Reference>,
+    /// When it last got a name.
+    pub tagged: Option<Timestamp>,
+    /// Type of the target.
+    pub media_type: String,
+    /// Bytes of the target's document.
+    pub target_bytes: u64,
     /// Its configuration.
     pub config: wire::ImageConfig,
 }
@@ -127,7 +135,11 @@ impl Store {
             ResolveError::Platform { name: name.to_owned(), wanted, have }
         })?;
         let of_id = table.targets_with(&manifest.config);
-        let references = of_id.flat_map(|(target, _)| table.names_of(target)).cloned().collect();
+        let references: Vec<_> =
+            of_id.flat_map(|(target, _)| table.names_of(target)).cloned().collect();
+        let targets = table.targets_with(&manifest.config).map(|(digest, _)| *digest);
+        let (_, digests) = names(&table, targets);
+        let named = references.iter().filter_map(|name| table.references.get(name));
         Ok(Image {
             id: manifest.config,
             target: digest,
@@ -136,6 +148,10 @@ impl Store {
             variants: target.manifests.iter().map(Variant::of).collect(),
             layers: manifest.layers.iter().map(|layer| layer.diff_id).collect(),
             layer_bytes: manifest.layers.iter().map(|layer| layer.content_bytes).collect(),
+            tagged: named.map(|named| named.since).max(),
+            digests,
+            media_type: target.media_type.clone(),
+            target_bytes: target.bytes,
             references,
             config: self.read_config(&manifest.config)?,
         })

@@ -154,6 +154,7 @@ mod tests {
                 step("CMD [\"bash\"]", true),
                 step(long, false),
             ],
+            about: Default::default(),
         }
     }
 
