@@ -1,6 +1,6 @@
 //! Bodies of requests and of answers.
 
-use std::{convert::Infallible, error::Error, future::Future};
+use std::{convert::Infallible, error::Error, future::Future, time::Duration};
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -18,6 +18,9 @@ pub(crate) type Body = combinators::UnsyncBoxBody<Bytes, Broken>;
 
 /// Largest JSON body of a request, in bytes. Docker's own is as large.
 pub(crate) const JSON_MAX: usize = 4 << 20;
+
+/// How long a client may take for such a body.
+const JSON_WITHIN: Duration = Duration::from_secs(60);
 
 /// A body that is here.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
@@ -51,9 +54,16 @@ pub(crate) fn later(part: impl Future<Output = Bytes> + Send + 'static) -> Body 
 /// All of a request's body.
 ///
 /// # Errors
-/// 413 if it is larger than [`JSON_MAX`], 400 if it breaks off.
+/// 413 if it is larger than [`JSON_MAX`], 408 if it takes longer than [`JSON_WITHIN`], 400 if it
+/// breaks off.
 pub(crate) async fn read(body: Incoming) -> Result<Bytes, ApiError> {
-    let whole = Limited::new(body, JSON_MAX).collect().await;
+    let whole = Limited::new(body, JSON_MAX).collect();
+    let Ok(whole) = tokio::time::timeout(JSON_WITHIN, whole).await else {
+        return Err(ApiError::new(
+            hyper::StatusCode::REQUEST_TIMEOUT,
+            format!("the body of the request took longer than {} s", JSON_WITHIN.as_secs()),
+        ));
+    };
     whole.map(http_body_util::Collected::to_bytes).map_err(|error| {
         match error.downcast_ref::<LengthLimitError>() {
             Some(_) => ApiError::new(

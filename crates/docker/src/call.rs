@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use engine::Engine;
-use hyper::{HeaderMap, body::Incoming, upgrade::OnUpgrade};
+use hyper::{HeaderMap, body::Incoming, header::CONTENT_TYPE, upgrade::OnUpgrade};
 use serde::de::DeserializeOwned;
 
 use crate::{body, error::ApiError, query::Query, route::Version};
@@ -52,8 +52,55 @@ impl Call {
     /// The body as JSON.
     ///
     /// # Errors
-    /// As [`body::json`].
+    /// As [`body::json`]; 400 for a body of another type.
     pub(crate) async fn json<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
-        body::json(&self.bytes().await?)
+        let bytes = self.bytes().await?;
+        if !bytes.is_empty() {
+            is_json(&self.headers)?;
+        }
+        body::json(&bytes)
+    }
+}
+
+/// Refuses what says of itself that it is no JSON.
+///
+/// Source: moby, `daemon/server/httputils`, `CheckForJSON`.
+fn is_json(headers: &HeaderMap) -> Result<(), ApiError> {
+    let given = headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
+    let media_type = given.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    if media_type.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    Err(ApiError::bad(match media_type {
+        "" => "malformed Content-Type header (): it must be 'application/json'".to_owned(),
+        other => {
+            format!("unsupported Content-Type header ({other}): must be 'application/json'")
+        }
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn only_json_is_read_as_json() {
+        let read = |text: Option<&'static str>| {
+            let mut headers = HeaderMap::new();
+            if let Some(text) = text {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static(text));
+            }
+            is_json(&headers)
+        };
+        assert_eq!(read(Some("application/json; charset=utf-8")), Ok(()));
+        assert_eq!(read(Some("Application/JSON")), Ok(()));
+        let refused = read(Some("text/plain")).unwrap_err();
+        assert_eq!(
+            refused.message,
+            "unsupported Content-Type header (text/plain): must be 'application/json'"
+        );
+        assert_eq!(read(None).unwrap_err().status.as_u16(), 400);
     }
 }

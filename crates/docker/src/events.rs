@@ -10,6 +10,7 @@ use crate::{
     error::ApiError,
     query::{Filters, Query},
     reply::{self, Answer},
+    route::Version,
     time,
 };
 
@@ -32,16 +33,19 @@ const FILTERS: [&str; 15] = [
     "volume",
 ];
 
+/// The first version without the fields of before 1.22.
+const NO_OLD_SINCE: Version = Version(1, 52);
+
 /// Things of which there are no events here.
 const OF_NOTHING: [&str; 5] = ["config", "node", "plugin", "secret", "service"];
 
 /// Events: those that are kept and asked for, then those to come.
 pub(crate) fn events(call: &Call) -> Answer {
     let query = query(&call.query, Timestamp::now())?;
-    let stream = call.engine().events(query);
-    let body = body::parts(stream, |mut stream| async move {
+    let (stream, version) = (call.engine().events(query), call.version);
+    let body = body::parts(stream, move |mut stream| async move {
         let part = match stream.next().await {
-            Ok(Some(event)) => reply::line(&shape(&event)).map_err(Broken::from),
+            Ok(Some(event)) => reply::line(&shape(&event, version)).map_err(Broken::from),
             Ok(None) => return None,
             Err(failure) => Err(failure.into()),
         };
@@ -91,8 +95,8 @@ fn filter(filters: &Filters) -> Result<EventFilter, ApiError> {
     })
 }
 
-/// Docker's `Message`, with the fields of before 1.22 that clients still read.
-fn shape(event: &Event) -> Value {
+/// Docker's `Message`, with the fields of before 1.22 for clients that still read them.
+fn shape(event: &Event, version: Version) -> Value {
     let mut shape = json!({
         "Type": event.kind.word(),
         "Action": event.action,
@@ -101,7 +105,7 @@ fn shape(event: &Event) -> Value {
         "time": event.at.seconds(),
         "timeNano": event.at.0,
     });
-    if matches!(event.kind, EventKind::Container | EventKind::Image) {
+    if version < NO_OLD_SINCE && matches!(event.kind, EventKind::Container | EventKind::Image) {
         shape["status"] = json!(event.action);
         shape["id"] = json!(event.actor);
         if let Some(image) = event.attributes.get("image") {
@@ -109,4 +113,67 @@ fn shape(event: &Event) -> Value {
         }
     }
     shape
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<EventQuery, ApiError> {
+        query(&Query::parse(text), Timestamp(100_000_000_000))
+    }
+
+    fn filtered(filters: &str) -> Result<EventFilter, ApiError> {
+        let mut text = form_urlencoded::Serializer::new(String::new());
+        read(&text.append_pair("filters", filters).finish()).map(|query| query.filter)
+    }
+
+    #[test]
+    fn bounds_are_read_in_every_form() {
+        let bounds = |text| read(text).map(|query| (query.since, query.until));
+        assert_eq!(bounds(""), Ok((None, None)));
+        assert_eq!(bounds("since=0&until=0"), Ok((None, None)));
+        assert_eq!(bounds("since=10&until=20.5"), Ok((Some(10_000_000_000), Some(20_500_000_000))));
+        assert_eq!(bounds("since=1m"), Ok((Some(40_000_000_000), None)));
+        let date = "since=1970-01-01T00:00:05Z";
+        assert_eq!(bounds(date), Ok((Some(5_000_000_000), None)));
+        assert_eq!(
+            read("since=20&until=10").unwrap_err().message,
+            "`since` time cannot be after `until` time"
+        );
+        assert_eq!(read("since=soon").unwrap_err().status.as_u16(), 400);
+    }
+
+    #[test]
+    fn every_filter_of_dockers_is_known() {
+        for name in FILTERS {
+            let value = if name == "scope" { "local" } else { "x" };
+            let filter = filtered(&format!(r#"{{"{name}":{{"{value}":true}}}}"#));
+            assert_ne!(filter.unwrap(), EventFilter::default(), "{name} makes a difference");
+        }
+        assert!(filtered(r#"{"service":["x"]}"#).unwrap().of_nothing);
+        assert_eq!(filtered(r#"{"size":["x"]}"#).unwrap_err().message, "invalid filter 'size'");
+        assert_eq!(filtered(r#"{"scope":["x"]}"#).unwrap_err().status.as_u16(), 400);
+        let label = filtered(r#"{"label":["a=b=c"]}"#).unwrap().labels.remove(0);
+        assert_eq!((label.name.as_str(), label.value.as_deref()), ("a", Some("b=c")));
+    }
+
+    #[test]
+    fn an_event_is_told_as_the_clients_version_knows_it() {
+        let event = Event {
+            at: Timestamp(1_500_000_001),
+            kind: EventKind::Container,
+            action: "die".to_owned(),
+            actor: "c0".to_owned(),
+            attributes: [("image".to_owned(), "demo".to_owned())].into(),
+        };
+        let new = shape(&event, NO_OLD_SINCE);
+        assert_eq!((&new["time"], &new["timeNano"]), (&json!(1), &json!(1_500_000_001)));
+        assert_eq!((new.get("status"), new.get("id"), new.get("from")), (None, None, None));
+        let old = shape(&event, Version(1, 51));
+        assert_eq!((&old["status"], &old["id"]), (&json!("die"), &json!("c0")));
+        assert_eq!(old["from"], json!("demo"));
+        let volume = Event { kind: EventKind::Volume, ..event };
+        assert_eq!(shape(&volume, Version(1, 24)).get("status"), None);
+    }
 }

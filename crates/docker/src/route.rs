@@ -132,7 +132,8 @@ endpoints! {
     VolumeUpdate: PUT "/volumes/{}";
     VolumeRemove: DELETE "/volumes/{}";
 
-    Build: POST "/build", POST "/build/prune", POST "/build/cancel", POST "/session", POST "/grpc";
+    BuildPrune: POST "/build/prune";
+    Build: POST "/build", POST "/build/cancel", POST "/session", POST "/grpc";
 
     PluginList: GET "/plugins";
     PluginInspect: GET "/plugins/{}/json", DELETE "/plugins/{}", POST "/plugins/{}/enable",
@@ -141,6 +142,7 @@ endpoints! {
     PluginInstall: GET "/plugins/privileges", POST "/plugins/pull", POST "/plugins/create";
 
     SwarmJoin: POST "/swarm/init", POST "/swarm/join";
+    SwarmLeave: POST "/swarm/leave";
 }
 
 /// Everything below these is a swarm manager's, and this is none.
@@ -256,6 +258,7 @@ mod tests {
         for path in ["/v1.50/swarm", "/nodes/x", "/services", "/configs/create"] {
             assert_eq!(route(&Method::GET, path).unwrap_err().status.as_u16(), 503, "{path}");
         }
+        assert_eq!(to(&Method::POST, "/swarm/leave"), Some((Endpoint::SwarmLeave, String::new())));
         assert_eq!(route(&Method::GET, "/nodesx").unwrap_err().status.as_u16(), 404);
     }
 

@@ -172,10 +172,12 @@ async fn carry_out(endpoint: Endpoint, call: Call) -> Answer {
         Endpoint::DiskUsage => system::disk_usage(&call).await,
         Endpoint::Auth => system::auth(),
         Endpoint::Build => system::build(),
+        Endpoint::BuildPrune => system::build_prune(),
         Endpoint::PluginList => system::plugins(),
         Endpoint::PluginInspect => system::plugin(&call),
         Endpoint::PluginInstall => system::plugin_install(),
         Endpoint::SwarmJoin => system::swarm_join(),
+        Endpoint::SwarmLeave => system::swarm_leave(),
 
         Endpoint::ContainerList => containers::list(&call).await,
         Endpoint::ContainerCreate => containers::create(call).await,

@@ -1,6 +1,9 @@
 //! The daemon itself: who it is, what it has, and what it is not.
 
-use base::clock::Timestamp;
+mod host;
+mod info;
+mod usage;
+
 use hyper::{
     StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, PRAGMA},
@@ -13,8 +16,10 @@ use crate::{
     error::ApiError,
     reply::{self, Answer},
     route::{NEWEST, OLDEST},
-    time,
 };
+
+pub(crate) use info::info;
+pub(crate) use usage::disk_usage;
 
 /// `/_ping`: what a client needs to know before its first request.
 pub(crate) fn ping() -> Answer {
@@ -73,98 +78,6 @@ pub(crate) fn version(call: &Call) -> Answer {
     }))
 }
 
-/// `/info`.
-pub(crate) fn info(call: &Call) -> Answer {
-    let info = call.engine().info();
-    let (running, paused, stopped) = info.containers;
-    let uname = rustix::system::uname();
-    let memory = rustix::system::sysinfo();
-    let unified = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-    let mut security = vec!["name=seccomp,profile=builtin", "name=cgroupns"];
-    security.extend(info.rootless.then_some("name=rootless"));
-    let runtimes = info.isolations.iter().map(|of| (of.to_string(), json!({ "path": "wythe" })));
-    reply::json(&json!({
-        "ID": uname.nodename().to_string_lossy(),
-        "Containers": running + paused + stopped,
-        "ContainersRunning": running,
-        "ContainersPaused": paused,
-        "ContainersStopped": stopped,
-        "Images": info.images,
-        "Driver": if info.rootless { "directory" } else { "erofs" },
-        "DriverStatus": [],
-        "Plugins": {
-            "Volume": ["local"],
-            "Network": ["bridge", "host", "null"],
-            "Authorization": null,
-            "Log": ["json-file", "local", "none", "syslog"],
-        },
-        "MemoryLimit": true,
-        "SwapLimit": true,
-        "CpuCfsPeriod": true,
-        "CpuCfsQuota": true,
-        "CPUShares": true,
-        "CPUSet": true,
-        "PidsLimit": true,
-        "OomKillDisable": !unified,
-        "IPv4Forwarding": true,
-        "Debug": false,
-        "NFd": 0,
-        "NGoroutines": 0,
-        "NEventsListener": 0,
-        "SystemTime": time::rfc3339(Some(Timestamp::now())),
-        "LoggingDriver": "local",
-        "CgroupDriver": "cgroupfs",
-        "CgroupVersion": if unified { "2" } else { "1" },
-        "KernelVersion": uname.release().to_string_lossy(),
-        "OperatingSystem": os_release("PRETTY_NAME").unwrap_or_else(|| "Linux".to_owned()),
-        "OSVersion": os_release("VERSION_ID").unwrap_or_default(),
-        "OSType": "linux",
-        "Architecture": uname.machine().to_string_lossy(),
-        "IndexServerAddress": "https://index.docker.io/v1/",
-        "RegistryConfig": {
-            "InsecureRegistryCIDRs": ["::1/128", "127.0.0.0/8"],
-            "IndexConfigs": {},
-            "Mirrors": [],
-        },
-        "NCPU": std::thread::available_parallelism().map_or(1, usize::from),
-        "MemTotal": memory.totalram.saturating_mul(u64::from(memory.mem_unit.max(1))),
-        "GenericResources": null,
-        "DockerRootDir": info.data_root,
-        "HttpProxy": "",
-        "HttpsProxy": "",
-        "NoProxy": "",
-        "Name": uname.nodename().to_string_lossy(),
-        "Labels": [],
-        "ExperimentalBuild": false,
-        "ServerVersion": info.version,
-        "Runtimes": runtimes.collect::<serde_json::Map<_, _>>(),
-        "DefaultRuntime": "container",
-        "Swarm": {
-            "NodeID": "",
-            "NodeAddr": "",
-            "LocalNodeState": "inactive",
-            "ControlAvailable": false,
-            "Error": "",
-            "RemoteManagers": null,
-        },
-        "LiveRestoreEnabled": true,
-        "Isolation": "",
-        "InitBinary": "wythe",
-        "ContainerdCommit": { "ID": "" },
-        "RuncCommit": { "ID": "" },
-        "InitCommit": { "ID": "" },
-        "SecurityOptions": security,
-        "Warnings": info.lacks,
-    }))
-}
-
-/// A value of os-release(5).
-fn os_release(name: &str) -> Option<String> {
-    let text = std::fs::read_to_string("/etc/os-release").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='))?;
-    Some(line.trim_matches('"').to_owned())
-}
-
 /// `/auth`: registries come later.
 pub(crate) fn auth() -> Answer {
     Err(ApiError::unbuilt("logging in to a registry"))
@@ -173,6 +86,11 @@ pub(crate) fn auth() -> Answer {
 /// `/build` and what belongs to it.
 pub(crate) fn build() -> Answer {
     Err(ApiError::unbuilt("building images"))
+}
+
+/// `/build/prune`: nothing is built, so nothing is kept of builds.
+pub(crate) fn build_prune() -> Answer {
+    reply::json(&json!({ "CachesDeleted": [], "SpaceReclaimed": 0 }))
 }
 
 /// `/plugins`: there are none.
@@ -190,13 +108,12 @@ pub(crate) fn plugin_install() -> Answer {
     Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, "plugins are not supported by this engine"))
 }
 
+/// Leaving what was never joined.
+pub(crate) fn swarm_leave() -> Answer {
+    Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "This node is not part of a swarm"))
+}
+
 /// There is no Swarm here, and there will be none.
 pub(crate) fn swarm_join() -> Answer {
     Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, "swarm mode is not supported by this engine"))
-}
-
-/// `/system/df`.
-pub(crate) async fn disk_usage(call: &Call) -> Answer {
-    let _ = call;
-    Err(ApiError::unbuilt("GET /system/df"))
 }

@@ -225,6 +225,11 @@ impl Events {
         self.bus.told.subscribe()
     }
 
+    /// How many listeners there are: whoever waits for news but the engine itself.
+    pub(crate) fn listeners(&self) -> usize {
+        self.bus.told.receiver_count().saturating_sub(1)
+    }
+
     /// A listener.
     pub(crate) fn listen(&self, query: EventQuery, closing: watch::Receiver<bool>) -> EventStream {
         EventStream::new(Arc::clone(&self.bus), query, closing)

@@ -67,7 +67,7 @@ impl From<SelectionError> for ApiError {
 }
 
 /// Docker's `ContainerSummary`.
-fn shape(
+pub(crate) fn shape(
     container: &Container,
     summary: &Summary,
     size: Option<&ContainerSize>,

@@ -12,6 +12,11 @@ impl Engine {
         shared.events.listen(query, shared.closing.subscribe())
     }
 
+    /// How many listen to events.
+    pub fn listeners(&self) -> usize {
+        self.inner.shared.events.listeners()
+    }
+
     /// Takes note that one who was attached to a container has left it to itself.
     ///
     /// # Errors

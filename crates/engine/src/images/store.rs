@@ -12,8 +12,8 @@ use std::{
 
 use base::{ByteSize, ContainerId, Digest, ErrorKind, clock::Timestamp};
 use image::{
-    Audit, ContainerUse, ExposeError, Load, Loaded, Options, Platform, Reference, Removed,
-    ResolveError, Store, StoreError, wire,
+    Audit, ContainerUse, ExposeError, Load, Loaded, Options, Platform, Reference, RemoveError,
+    Removed, ResolveError, Store, StoreError, TagError, wire,
 };
 use workload::Finding;
 
@@ -188,7 +188,12 @@ impl Images for StoreImages {
 
     fn tag(&self, from: &str, to: &str) -> Result<(), EngineError> {
         let tagged = self.store.tag(from, to, Timestamp::now());
-        tagged.map(drop).map_err(|error| wrong(error.kind(), &error))
+        tagged.map(drop).map_err(|error| match error {
+            TagError::Resolve(error) => unresolved(error),
+            TagError::Reference(_) | TagError::Digest(_) | TagError::Store(_) => {
+                wrong(error.kind(), &error)
+            }
+        })
     }
 
     fn remove(
@@ -199,7 +204,10 @@ impl Images for StoreImages {
     ) -> Result<Vec<Change>, EngineError> {
         let uses: Vec<_> = uses.iter().filter_map(container_use).collect();
         let removed = self.store.remove(name, force, &uses);
-        let removed = removed.map_err(|error| wrong(error.kind(), &error))?;
+        let removed = removed.map_err(|error| match error {
+            RemoveError::Resolve(error) => unresolved(error),
+            RemoveError::Conflict(_) | RemoveError::Store(_) => wrong(error.kind(), &error),
+        })?;
         self.recount();
         Ok(removed.into_iter().map(change).collect())
     }
