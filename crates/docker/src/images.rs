@@ -5,8 +5,8 @@ mod filter;
 
 use std::collections::BTreeMap;
 
-use base::clock::Timestamp;
-use engine::{Change, ImageView, RemoveImage};
+use base::{ErrorKind, clock::Timestamp};
+use engine::{Change, EngineError, ImageView, RemoveImage};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
@@ -194,8 +194,17 @@ pub(crate) async fn tag(call: &Call) -> Answer {
         Some(tag) => format!("{repository}:{tag}"),
         None => repository.to_owned(),
     };
-    call.engine().tag(&call.name, &name).await?;
+    let tagged = call.engine().tag(&call.name, &name).await;
+    tagged.map_err(in_dockers_words)?;
     Ok(reply::empty(StatusCode::CREATED))
+}
+
+/// Clients look for these words where a reference is none.
+fn in_dockers_words(failure: EngineError) -> ApiError {
+    match failure.kind() == ErrorKind::InvalidInput {
+        true => ApiError::bad(format!("invalid reference format: {failure}")),
+        false => failure.into(),
+    }
 }
 
 /// `DELETE /images/{}`. There are no untagged parents here that `noprune` would keep.
