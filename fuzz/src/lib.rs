@@ -24,7 +24,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 16] = [
     Target { name: "tar", run: image::tar },
     Target { name: "layer", run: image::layer },
     Target { name: "erofs", run: image::erofs },
@@ -36,6 +36,8 @@ pub const TARGETS: [Target; 14] = [
     Target { name: "ethernet", run: usernet::fuzzing::frame },
     Target { name: "journal", run: text::journal },
     Target { name: "record", run: text::record },
+    Target { name: "docker-create", run: text::docker_create },
+    Target { name: "websocket", run: text::websocket },
     Target { name: "command-line", run: cli::command_line },
     Target { name: "run-flags", run: cli::run_flags },
     Target { name: "format", run: cli::format },

@@ -59,3 +59,13 @@ pub(crate) fn journal(bytes: &[u8]) {
 pub(crate) fn record(bytes: &[u8]) {
     engine::fuzzing::record(bytes);
 }
+
+/// A request of Docker's clients to make a container, and one to change it.
+pub(crate) fn docker_create(bytes: &[u8]) {
+    docker::fuzzing::create(bytes);
+}
+
+/// What a client sends over a WebSocket.
+pub(crate) fn websocket(bytes: &[u8]) {
+    docker::fuzzing::websocket(bytes);
+}

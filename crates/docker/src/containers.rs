@@ -15,7 +15,7 @@ use serde_json::json;
 use workload::{Signal, TerminalSize};
 
 pub(crate) use archive::{export, get as archive_get, put as archive_put, stat as archive_stat};
-pub(crate) use attach::{attach, websocket as attach_websocket};
+pub(crate) use attach::{attach, fuzz as fuzz_websocket, websocket as attach_websocket};
 pub(crate) use list::{list, shape as list_shape};
 pub(crate) use logs::logs;
 pub(crate) use stats::stats;
@@ -28,6 +28,23 @@ use crate::{
     reply::{self, Answer},
     shape::container::ContainerJson,
 };
+
+/// See [`crate::fuzzing::create`].
+pub(crate) fn fuzz_create(bytes: &[u8]) {
+    // Refusing is right.
+    drop(create::request(Some("web"), None, bytes));
+    drop(create::update(bytes));
+    drop(create::changes(bytes));
+}
+
+/// What a request to create asks for, and which fields it is read for.
+#[cfg(test)]
+pub(crate) fn read_create(
+    bytes: &[u8],
+    asked: Option<&crate::fields::Asked>,
+) -> Result<engine::Create, ApiError> {
+    create::read(bytes, asked).map(|request| request.create)
+}
 
 /// `POST /containers/create`.
 pub(crate) async fn create(mut call: Call) -> Answer {
@@ -203,7 +220,17 @@ pub(crate) fn wait(call: &Call) -> Answer {
 
 /// `GET /containers/{}/top`.
 pub(crate) async fn top(call: &Call) -> Answer {
-    Err(ApiError::unbuilt(format!("GET /containers/{}/top", call.name)))
+    let options = call.query.some("ps_args").unwrap_or_default();
+    let options: Vec<String> = options.split_whitespace().map(str::to_owned).collect();
+    let pids = call.engine().host_pids(&call.name).await?;
+    let table = tokio::task::spawn_blocking(move || crate::top::table(&options, &pids)).await;
+    match table {
+        Ok(Ok(table)) => reply::json(&json!({ "Titles": table.titles, "Processes": table.rows })),
+        Ok(Err(why)) => Err(ApiError::bad(base::chain(&why))),
+        Err(panicked) => {
+            Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, panicked.to_string()))
+        }
+    }
 }
 
 /// `GET /containers/{}/changes`.
@@ -258,21 +285,19 @@ pub(crate) fn checkpoint(call: &Call) -> Answer {
 
 /// `POST /commit`.
 pub(crate) async fn commit(mut call: Call) -> Answer {
-    let body = call.bytes().await?;
-    if !matches!(body.trim_ascii(), b"" | b"null" | b"{}") {
-        return Err(ApiError::unbuilt("a configuration in the body of a commit"));
-    }
+    let mut changes = create::changes(&call.bytes().await?)?;
     let query = &call.query;
     let text = |name| query.some(name).map(str::to_owned);
     let reference = query.some("repo").map(|repository| match query.some("tag") {
         Some(tag) => format!("{repository}:{tag}"),
         None => repository.to_owned(),
     });
+    changes.extend(query.all("changes").flat_map(str::lines).map(str::to_owned));
     let commit = engine::Commit {
         reference,
         author: text("author"),
         message: text("comment"),
-        changes: query.all("changes").flat_map(str::lines).map(str::to_owned).collect(),
+        changes,
         no_pause: !query.flag_or("pause", true),
     };
     let who = query.some("container").ok_or_else(|| ApiError::bad("\"container\" is missing"))?;

@@ -15,7 +15,7 @@ use http_body_util::BodyExt as _;
 use hyper::{
     Response, StatusCode,
     header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE},
-    upgrade::Upgraded,
+    upgrade::{OnUpgrade, Upgraded},
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -56,7 +56,12 @@ pub(crate) fn hand_over(
     if !call.headers.contains_key(UPGRADE) {
         return streamed(call, content_type, take);
     }
-    let upgrade = call.upgrade;
+    switch(call.upgrade, take);
+    switched(content_type)
+}
+
+/// Hands the client's connection to `take` once the answer has gone out.
+pub(crate) fn switch(upgrade: OnUpgrade, take: impl FnOnce(OwnedFd) + Send + 'static) {
     tokio::spawn(async move {
         let socket = match upgrade.await {
             Ok(upgraded) => socket(upgraded),
@@ -67,7 +72,6 @@ pub(crate) fn hand_over(
             Err(error) => debug!(%error, "a connection cannot be attached"),
         }
     });
-    switched(content_type)
 }
 
 /// The answer after which the connection is the client's.
@@ -118,7 +122,8 @@ fn streamed(
     reply::streamed(content_type, body)
 }
 
-fn pair() -> io::Result<(UnixStream, OwnedFd)> {
+/// Two sockets, one of them for a shim.
+pub(crate) fn pair() -> io::Result<(UnixStream, OwnedFd)> {
     let (ours, theirs) = net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     Ok((UnixStream::from_std(ours)?, theirs.into()))

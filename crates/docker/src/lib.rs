@@ -22,6 +22,8 @@ mod execs;
 mod fields;
 #[doc(hidden)]
 pub mod fixture;
+#[doc(hidden)]
+pub mod fuzzing;
 mod hijack;
 mod images;
 mod networks;
@@ -34,7 +36,10 @@ mod server;
 pub mod shape;
 pub mod spec;
 mod system;
+#[cfg(test)]
+mod table;
 pub mod time;
+pub mod top;
 mod volumes;
 
 pub use server::Server;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use hyper::{
     Response, StatusCode,
-    header::{CONTENT_TYPE, HeaderValue},
+    header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE},
 };
 use serde::Serialize;
 
@@ -70,6 +70,24 @@ pub(crate) fn streamed(content_type: &'static str, body: Body) -> Reply {
 /// 200 with lines of JSON as they come.
 pub(crate) fn json_stream(body: Body) -> Reply {
     streamed("application/json", body)
+}
+
+/// 101: the connection speaks another protocol from here on.
+///
+/// # Errors
+/// 500 for a header that cannot be one.
+pub(crate) fn switched(to: &'static str, headers: &[(&'static str, &str)]) -> Answer {
+    let mut reply = empty(StatusCode::SWITCHING_PROTOCOLS);
+    let map = reply.headers_mut();
+    map.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    map.insert(UPGRADE, HeaderValue::from_static(to));
+    for (name, value) in headers {
+        let value = HeaderValue::from_str(value).map_err(|error| {
+            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{name}: {error}"))
+        })?;
+        map.insert(*name, value);
+    }
+    Ok(reply)
 }
 
 /// An error in Docker's form.

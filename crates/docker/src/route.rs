@@ -145,6 +145,12 @@ endpoints! {
     SwarmLeave: POST "/swarm/leave";
 }
 
+/// Methods and paths of every endpoint.
+#[cfg(test)]
+pub(crate) fn all() -> impl Iterator<Item = (&'static Method, &'static str)> {
+    TABLE.iter().map(|(method, path, _)| (method, *path))
+}
+
 /// Everything below these is a swarm manager's, and this is none.
 const SWARM: [&str; 6] = ["/swarm", "/nodes", "/services", "/tasks", "/secrets", "/configs"];
 

@@ -10,6 +10,7 @@
 //!
 //! Source: the Docker Engine API 1.52, `ContainerCreateRequest`; moby, `daemon/create.go`.
 
+mod changes;
 mod health;
 mod host;
 mod limits;
@@ -26,6 +27,8 @@ use base::ContainerName;
 use engine::{Create, Update};
 use serde::de::IgnoredAny;
 use workload::Signal;
+
+pub(crate) use changes::changes;
 
 use crate::{
     error::ApiError,

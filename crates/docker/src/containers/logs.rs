@@ -25,10 +25,10 @@ const BATCH_BYTES: usize = 64 << 10;
 
 /// How records are written.
 #[derive(Clone, Copy, Debug)]
-struct Form {
+pub(super) struct Form {
     /// As they are, and not in frames.
-    raw: bool,
-    timestamps: bool,
+    pub(super) raw: bool,
+    pub(super) timestamps: bool,
 }
 
 /// `GET /containers/{}/logs`.
@@ -93,7 +93,8 @@ fn peek<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-fn write(record: &LogEntry, form: Form, to: &mut Vec<u8>) {
+/// One record.
+pub(super) fn write(record: &LogEntry, form: Form, to: &mut Vec<u8>) {
     let stamp = if form.timestamps { time::rfc3339_fixed(record.at) + " " } else { String::new() };
     if !form.raw {
         let stream = match record.stream {

@@ -29,7 +29,8 @@ pub(super) fn read(
 /// The network of this name.
 ///
 /// # Errors
-/// 404, in Docker's words.
+/// 400, in Docker's words. Not 404: told that of a request to create, its client takes it for the
+/// image, which it then pulls.
 fn named(given: &Fields<'_>, name: &str) -> Result<NetworkMode, ApiError> {
     match (name, name.split_once(':')) {
         ("default" | "bridge", _) => Ok(NetworkMode::Bridge),
@@ -39,7 +40,7 @@ fn named(given: &Fields<'_>, name: &str) -> Result<NetworkMode, ApiError> {
             Err(given.wrong("NetworkMode", "invalid container format container:<name|id>"))
         }
         (_, Some(("container", who))) => Ok(NetworkMode::Container(who.to_owned())),
-        _ => Err(ApiError::missing(format!("network {name} not found"))),
+        _ => Err(ApiError::bad(format!("network {name} not found"))),
     }
 }
 

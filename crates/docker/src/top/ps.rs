@@ -4,10 +4,10 @@
 
 use std::process::Command;
 
-use crate::error::{CliError, chain};
+use super::{Table, TopError};
 
-/// The table of these processes, its cells apart by tabs.
-pub(super) fn table(options: &[String], pids: &[u32]) -> Result<String, CliError> {
+/// The table of these processes.
+pub(super) fn table(options: &[String], pids: &[u32]) -> Result<Table, TopError> {
     check(options)?;
     let list: Vec<String> = pids.iter().map(u32::to_string).collect();
     // Not every ps can be asked for some processes alone, nor with any option.
@@ -16,45 +16,40 @@ pub(super) fn table(options: &[String], pids: &[u32]) -> Result<String, CliError
     pick(&text, pids)
 }
 
-fn ps(options: &[String]) -> Result<String, CliError> {
+fn ps(options: &[String]) -> Result<String, TopError> {
     let output = Command::new("ps").args(options).output().map_err(|error| {
-        let why = if error.kind() == std::io::ErrorKind::NotFound {
-            "the host has no ps; without options, top needs none".to_owned()
-        } else {
-            format!("cannot run the host's ps: {}", chain(&error))
-        };
-        CliError::Usage(why)
+        let missing = error.kind() == std::io::ErrorKind::NotFound;
+        if missing { TopError::NoPs } else { TopError::Run(error) }
     })?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let why = said.lines().next().map_or(output.status.to_string(), str::to_owned);
-        return Err(CliError::Usage(format!("the host's ps failed: {why}")));
+        return Err(TopError::Failed(why));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Refuses options that give the heading of process ids to something else.
-fn check(options: &[String]) -> Result<(), CliError> {
+fn check(options: &[String]) -> Result<(), TopError> {
     for (at, option) in options.iter().enumerate() {
         let Some((column, heading)) = option.rsplit_once('=') else { continue };
         let next = options.get(at + 1).filter(|_| heading.is_empty());
         let column = column.trim_start_matches("-o").trim_start_matches("--format");
         if next.map_or(heading, String::as_str).starts_with("PID") && column != "pid" {
-            return Err(CliError::Usage(format!("specifying \"{column}=PID\" is not allowed")));
+            return Err(TopError::Mistaken(column.to_owned()));
         }
     }
     Ok(())
 }
 
 /// The heading and the lines of these processes, each cut into the heading's columns.
-fn pick(text: &str, pids: &[u32]) -> Result<String, CliError> {
+fn pick(text: &str, pids: &[u32]) -> Result<Table, TopError> {
     let mut lines = text.lines();
     let titles: Vec<&str> = lines.next().unwrap_or_default().split_whitespace().collect();
     let Some(pid_column) = titles.iter().position(|title| *title == "PID") else {
-        let why = "ps does not show process ids this way: its output needs a column PID";
-        return Err(CliError::Usage(why.to_owned()));
+        return Err(TopError::NoPids);
     };
-    let mut table = titles.join("\t") + "\n";
+    let mut rows = Vec::new();
     let mut wanted = false;
     for line in lines {
         let cells: Vec<&str> = line.split_whitespace().collect();
@@ -68,11 +63,11 @@ fn pick(text: &str, pids: &[u32]) -> Result<String, CliError> {
             // The last column has the rest: a command has blanks.
             let (first, rest) = cells.split_at(cells.len().min(titles.len() - 1));
             let rest = rest.join(" ");
-            let cells: Vec<&str> = first.iter().copied().chain([rest.as_str()]).collect();
-            table += &(cells.join("\t") + "\n");
+            let cells = first.iter().copied().chain([rest.as_str()]);
+            rows.push(cells.map(str::to_owned).collect());
         }
     }
-    Ok(table)
+    Ok(Table { titles: titles.into_iter().map(str::to_owned).collect(), rows })
 }
 
 #[cfg(test)]
@@ -88,8 +83,10 @@ mod tests {
         let text = "USER   PID COMMAND\nroot    12 sh -c  x\nroot   123 other\n  -      - thread\n\
                     www     7 web\n   -     - its thread\n";
         let table = pick(text, &[12, 7]).unwrap();
-        assert_eq!(table, "USER\tPID\tCOMMAND\nroot\t12\tsh -c x\nwww\t7\tweb\n-\t-\tits thread\n");
-        assert_eq!(pick("PID\n1\n2\n", &[2]).unwrap(), "PID\n2\n");
+        assert_eq!(table.titles, ["USER", "PID", "COMMAND"]);
+        let rows = [["root", "12", "sh -c x"], ["www", "7", "web"], ["-", "-", "its thread"]];
+        assert_eq!(table.rows, rows);
+        assert_eq!(pick("PID\n1\n2\n", &[2]).unwrap().rows, [["2"]]);
         assert!(pick("COMMAND\nx\n", &[1]).is_err());
         assert!(pick("", &[1]).is_err());
     }
