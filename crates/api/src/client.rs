@@ -91,6 +91,7 @@ macro_rules! expect {
 mod disk;
 mod files;
 mod stats;
+mod transfer;
 
 impl Client {
     /// Connects to the daemon at this socket.

@@ -7,8 +7,9 @@ use base::{ContainerName, ErrorKind};
 use engine::{
     Change, Commit, Container, ContainerSize, ContainerStats, Create, Created, Diagnosis,
     DiskUsage, Event, EventQuery, ExecCreate, ExecView, HostStats, ImageMount, ImageView, Import,
-    Info, LogQuery, PathChange, Progress, Protocol, Prune, Pruned, Remove, RemoveImage, StatsQuery,
-    Stop, Summary, Update, WaitFor,
+    Info, LogQuery, LoginRequest, PathChange, Progress, Protocol, Prune, Pruned, PullRequest,
+    Pulled, PushRequest, Remove, RemoveImage, StatsQuery, Stop, Summary, TransferEvent, Update,
+    WaitFor,
 };
 use serde::{Deserialize, Serialize};
 use workload::{Exit, FileStat, Signal, TerminalSize, Unpack};
@@ -180,6 +181,12 @@ pub enum Request {
     /// Any number of [`Reply::Progress`], then [`Reply::Name`], the image's id. One descriptor:
     /// the archive, open for reading.
     Import(Import),
+    /// Any number of [`Reply::Transfer`], then [`Reply::Pulled`].
+    Pull(Box<PullRequest>),
+    /// Any number of [`Reply::Transfer`], then [`Reply::Done`].
+    Push(Box<PushRequest>),
+    /// [`Reply::Done`]: the registry takes the credentials.
+    Login(Box<LoginRequest>),
     /// Any number of [`Reply::Progress`], then [`Reply::Changes`]. One descriptor, as for import.
     Load,
     /// As [`Request::Load`], of images for several platforms this one alone.
@@ -384,6 +391,9 @@ impl Request {
             | Request::ImageUnmounted { .. }
             | Request::ImageMounts
             | Request::Admission { .. }
+            | Request::Pull(_)
+            | Request::Push(_)
+            | Request::Login(_)
             | Request::Info => 0,
         }
     }
@@ -419,6 +429,10 @@ pub enum Reply {
     Pids(Vec<u32>),
     /// How far it has come.
     Progress(Progress),
+    /// What happens to an image on its way.
+    Transfer(TransferEvent),
+    /// What was pulled.
+    Pulled(Vec<Pulled>),
     /// The id of something new.
     Name(String),
     /// What happened to the image store.
@@ -465,6 +479,7 @@ impl Reply {
             | Reply::PathChanges(_)
             | Reply::ImageMount(_)
             | Reply::ContainerStats(_)
+            | Reply::Transfer(_)
             | Reply::Progress(_) => false,
             Reply::Done
             | Reply::Failed(_)
@@ -474,6 +489,7 @@ impl Reply {
             | Reply::HostStats(_)
             | Reply::Pids(_)
             | Reply::Name(_)
+            | Reply::Pulled(_)
             | Reply::Changes(_)
             | Reply::PathStat(_)
             | Reply::Info(_)

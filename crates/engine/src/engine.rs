@@ -7,6 +7,8 @@ mod events;
 mod execs;
 mod images;
 mod open;
+mod pull;
+mod push;
 mod stats;
 mod still;
 mod volumes;
@@ -36,6 +38,7 @@ use crate::{
     images::Images,
     networks::Networks,
     records::Records,
+    registries::Registries,
     registry::Registry,
     volume::Volumes,
 };
@@ -78,6 +81,7 @@ pub(crate) struct Shared {
     pub(crate) images: Arc<dyn Images>,
     pub(crate) networks: Arc<dyn Networks>,
     pub(crate) volumes: Volumes,
+    pub(crate) registries: Registries,
     pub(crate) host: HostFacts,
     pub(crate) closing: watch::Sender<bool>,
     pub(crate) records: Records,

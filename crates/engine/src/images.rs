@@ -8,6 +8,7 @@ use std::{
     io::Read,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use base::{ContainerId, Digest};
@@ -18,7 +19,7 @@ use crate::{
     engine::OnProgress,
 };
 
-pub(crate) use store::StoreImages;
+pub(crate) use store::{StoreImages, platform, reference, unresolved, wrong};
 
 /// A container, as far as its image cares.
 #[derive(Clone, Debug)]
@@ -173,6 +174,13 @@ pub(crate) trait Images: Debug + Send + Sync {
     /// # Errors
     /// If the store cannot be read.
     fn collect(&self, uses: &[ImageUse]) -> Result<(), EngineError>;
+
+    /// The store itself, for what comes from registries and goes there; nothing where there is
+    /// none.
+    fn store(&self) -> Option<Arc<image::Store>>;
+
+    /// Counts again after the store was changed by itself.
+    fn recount(&self);
 
     /// What this host can do with layers, and what is wrong with the store.
     fn findings(&self) -> Vec<Finding>;

@@ -28,6 +28,7 @@ mod plan;
 mod pool;
 mod record;
 mod records;
+mod registries;
 mod registry;
 mod request;
 mod restart;
@@ -39,11 +40,13 @@ mod stopped;
 #[cfg(test)]
 mod tests;
 mod tidy;
+mod transfer;
 mod update;
 mod userns;
 mod view;
 mod volume;
 
+pub use ::registry::Credentials;
 pub use config::{Config, Embedded, Ipv6, Lacks, OrdinaryUser};
 pub use disk::{
     ContainerSize, DiskUsage, ImageMount, ImageSize, ImageUsage, LabelCondition, Prune, Pruned,
@@ -68,6 +71,9 @@ pub use request::{
 pub use restart::{RestartPolicy, RestartPolicyError};
 pub use seat::Seat;
 pub use stats::{ContainerStats, HostStats, Stats, StatsQuery};
+pub use transfer::{
+    DistributionView, LoginRequest, PullRequest, Pulled, PushRequest, TransferEvent, TransferNews,
+};
 pub use update::Update;
 pub use view::{
     Container, ContainerState, Created, ExecView, ImageAbout, ImageConfig, ImageHistory,

@@ -13,6 +13,7 @@
 //! Knows nothing of how anything runs: no container, driver, network or volume, and no client's
 //! vocabulary beyond Docker's image documents.
 
+mod arrive;
 pub mod change;
 mod commit;
 pub mod config;
@@ -26,11 +27,12 @@ mod load;
 mod mounts;
 pub mod platform;
 mod progress;
-pub mod reference;
 mod save;
 mod store;
 pub mod wire;
 
+pub use arrive::{Arrival, ArrivalError, Arriving, ArrivingLayer, BlobFile, Departure, Next};
+pub use base::{Reference, reference};
 pub use commit::{Commit, CommitError};
 pub use import::{Import, ImportError};
 pub use inspect::{GraphDriver, HistoryRow, Inspect, InspectRootFs, Metadata};
@@ -38,7 +40,6 @@ pub use load::{Load, LoadError, Loaded};
 pub use mounts::{Attach, Form, Marks, MountError};
 pub use platform::Platform;
 pub use progress::{Progress, Tell};
-pub use reference::Reference;
 pub use save::SaveError;
 pub use store::{
     Audit, Collected, Conflict, ContainerUse, ExposeError, Extra, Image, ImageMount, ImageSize,

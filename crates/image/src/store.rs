@@ -23,6 +23,7 @@ use std::{
     collections::BTreeMap,
     fs::{DirBuilder, File, OpenOptions},
     io,
+    ops::Deref,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -97,6 +98,9 @@ struct Leased {
     needs: Needs,
     /// What it has put in place itself.
     placed: Needs,
+    /// Blobs that were unpacked, and what to: layer and bytes of content. An image that is not in
+    /// the table yet vouches for them as the table does for others.
+    unpacked: BTreeMap<Digest, (Digest, u64)>,
 }
 
 /// Keeps what an operation under way needs from being collected. When it is dropped, what the
@@ -104,8 +108,26 @@ struct Leased {
 /// operation succeeded, or by another operation.
 #[derive(Debug)]
 pub(crate) struct Lease<'s> {
-    store: &'s Store,
+    store: Held<'s>,
     id: u64,
+}
+
+/// The store of a lease, for as long as that takes.
+#[derive(Debug)]
+enum Held<'s> {
+    Borrowed(&'s Store),
+    Shared(Arc<Store>),
+}
+
+impl Deref for Held<'_> {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        match self {
+            Held::Borrowed(store) => store,
+            Held::Shared(store) => store,
+        }
+    }
 }
 
 impl Store {
@@ -231,11 +253,20 @@ impl Store {
     }
 
     pub(crate) fn lease(&self) -> Lease<'_> {
+        Lease { store: Held::Borrowed(self), id: self.new_lease() }
+    }
+
+    /// A lease that can be handed from thread to thread.
+    pub(crate) fn shared_lease(self: &Arc<Store>) -> Lease<'static> {
+        Lease { store: Held::Shared(Arc::clone(self)), id: self.new_lease() }
+    }
+
+    fn new_lease(&self) -> u64 {
         let mut state = self.state();
         let id = state.next_lease;
         state.next_lease += 1;
         state.leases.insert(id, Leased::default());
-        Lease { store: self, id }
+        id
     }
 }
 
@@ -249,6 +280,13 @@ impl Lease<'_> {
     fn placed_blob(&self, digest: Digest) {
         let mut state = self.store.state();
         state.leases.entry(self.id).or_default().placed.blobs.insert(digest);
+    }
+
+    /// Notes what a blob unpacks to.
+    fn unpacked(&self, blob: Digest, diff_id: Digest, content_bytes: u64) {
+        let mut state = self.store.state();
+        let leased = state.leases.entry(self.id).or_default();
+        leased.unpacked.insert(blob, (diff_id, content_bytes));
     }
 
     /// Notes a layer that was put in place.

@@ -27,6 +27,8 @@ mod info;
 mod inspect;
 mod kill;
 mod load;
+mod login;
+mod logout;
 mod logs;
 mod man;
 mod network;
@@ -34,6 +36,8 @@ mod pause;
 mod port;
 mod prune;
 mod ps;
+mod pull;
+mod push;
 mod rename;
 mod restart;
 mod rm;
@@ -100,6 +104,14 @@ pub(crate) enum ClientCommand {
     Import(import::Args),
     /// Load an image from a tar archive or STDIN
     Load(load::Args),
+    /// Download an image from a registry
+    Pull(pull::Args),
+    /// Upload an image to a registry
+    Push(push::Args),
+    /// Authenticate to a registry
+    Login(login::Args),
+    /// Log out from a registry
+    Logout(logout::Args),
     /// Save one or more images to a tar archive (streamed to STDOUT by default)
     Save(save::Args),
     /// Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE
@@ -266,6 +278,10 @@ impl ClientCommand {
             ClientCommand::Images(args) => args.run(to).await,
             ClientCommand::Import(args) => args.run(to).await,
             ClientCommand::Load(args) => args.run(to).await,
+            ClientCommand::Pull(args) => args.run(to).await,
+            ClientCommand::Push(args) => args.run(to).await,
+            ClientCommand::Login(args) => args.run(to).await,
+            ClientCommand::Logout(args) => args.run(),
             ClientCommand::Save(args) => args.run(to).await,
             ClientCommand::Tag(args) => args.run(to).await,
             ClientCommand::Rmi(args) => args.run(to).await,

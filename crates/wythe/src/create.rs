@@ -22,7 +22,7 @@ mod unbuilt;
 mod value;
 
 pub(crate) use env::EnvFlags;
-pub(crate) use identity::architecture;
+pub(crate) use identity::{PullPolicy, architecture};
 pub(crate) use surroundings::{Host, Surroundings};
 pub(crate) use value::{memory_swap, nano_cpus, signal, size};
 
@@ -133,6 +133,14 @@ impl Flags {
         self.logging.apply(&mut create)?;
         self.lifecycle.apply(&mut create)?;
         Ok(create)
+    }
+
+    /// When the image is pulled, and whether silently.
+    ///
+    /// # Errors
+    /// [`FlagError`].
+    pub(crate) fn pull(&self) -> Result<(PullPolicy, bool), FlagError> {
+        self.identity.pull()
     }
 
     /// Whether a terminal was asked for, and whether standard input stays open.

@@ -10,6 +10,7 @@ mod command;
 mod connect;
 mod create;
 mod daemon;
+mod docker_config;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;

@@ -9,6 +9,7 @@ pub(crate) mod human;
 pub(crate) mod progress;
 pub(crate) mod style;
 pub(crate) mod table;
+pub(crate) mod transfer;
 
 /// Writes text to standard output.
 ///

@@ -30,6 +30,7 @@ pub(crate) use demux::{Demux, Stream};
 pub(crate) use detach::DetachKeys;
 use pump::Ended;
 use terminal::Raw;
+pub(crate) use terminal::without_echo;
 
 use crate::error::CliError;
 

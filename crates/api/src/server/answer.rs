@@ -128,6 +128,9 @@ async fn carry_out(
             let work = engine.import(File::from(given(fd)), import, tell(news));
             return Ok(Reply::Name(with_progress(work, heard, to).await?));
         }
+        Request::Pull(pull) => return super::transfer::pull(engine, *pull, to).await,
+        Request::Push(push) => super::transfer::push(engine, *push, to).await?,
+        Request::Login(login) => engine.login(*login).await?,
         Request::Load => return load(engine, given(fd), None, to).await,
         Request::LoadPlatform { platform } => {
             return load(engine, given(fd), Some(platform), to).await;

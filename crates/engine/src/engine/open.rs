@@ -25,6 +25,7 @@ use crate::{
     networks::{HostNetworks, Networks},
     record::{Record, Stage},
     records::Records,
+    registries::Registries,
     registry::{Entry, Registry, Snapshot},
     tidy::tidy,
     volume::Volumes,
@@ -146,6 +147,7 @@ fn open_blocking(
     let volumes = Volumes::open(&config.data, &config.run, &found, events.clone())?;
     let drivers: HashMap<_, _> =
         drivers.into_iter().map(|driver| (driver.capabilities().isolation, driver)).collect();
+    let registries = Registries::new(&config.data);
     let shared = Shared {
         config,
         drivers,
@@ -156,6 +158,7 @@ fn open_blocking(
         images,
         networks,
         volumes,
+        registries,
         host: HostFacts::read(),
         closing: watch::Sender::new(false),
         records,

@@ -6,7 +6,10 @@ use std::{
     io::{BufReader, BufWriter, Read, Write as _},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -30,7 +33,7 @@ const BUFFER_BYTES: usize = 1 << 20;
 /// The store, and how many images it had when it was last changed.
 #[derive(Debug)]
 pub(crate) struct StoreImages {
-    store: Store,
+    store: Arc<Store>,
     count: AtomicU64,
 }
 
@@ -47,9 +50,15 @@ impl StoreImages {
             platform: Platform::host(),
         };
         let store = Store::open(&options).map_err(|error| OpenError::Images(chain(&error)))?;
-        let images = StoreImages { store, count: AtomicU64::new(0) };
+        let images = StoreImages { store: Arc::new(store), count: AtomicU64::new(0) };
         images.recount();
         Ok(images)
+    }
+}
+
+impl Images for StoreImages {
+    fn store(&self) -> Option<Arc<Store>> {
+        Some(Arc::clone(&self.store))
     }
 
     fn view(&self, image: &image::Image) -> Result<ImageView, EngineError> {
@@ -64,9 +73,7 @@ impl StoreImages {
         let count = self.store.list().map_or(0, |list| list.len());
         self.count.store(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
-}
 
-impl Images for StoreImages {
     fn find_for(&self, name: &str, wanted: Option<&str>) -> Result<ImageView, EngineError> {
         let wanted = wanted.map(platform).transpose()?;
         self.view(&self.store.image(name, wanted.as_ref()).map_err(unresolved)?)
@@ -281,7 +288,7 @@ impl Images for StoreImages {
     }
 }
 
-fn platform(text: &str) -> Result<Platform, EngineError> {
+pub(crate) fn platform(text: &str) -> Result<Platform, EngineError> {
     text.parse().map_err(|error| invalid("platform", chain(&error)))
 }
 
@@ -302,11 +309,11 @@ fn image_mount(mount: image::ImageMount) -> ImageMount {
     }
 }
 
-fn wrong(kind: ErrorKind, error: &dyn std::error::Error) -> EngineError {
+pub(crate) fn wrong(kind: ErrorKind, error: &dyn std::error::Error) -> EngineError {
     EngineError::Image { kind, text: chain(error) }
 }
 
-fn unresolved(error: ResolveError) -> EngineError {
+pub(crate) fn unresolved(error: ResolveError) -> EngineError {
     let ResolveError::NotFound { name, similar } = error else {
         return wrong(error.kind(), &error);
     };
@@ -316,7 +323,7 @@ fn unresolved(error: ResolveError) -> EngineError {
     })
 }
 
-fn reference(text: &str) -> Result<Reference, EngineError> {
+pub(crate) fn reference(text: &str) -> Result<Reference, EngineError> {
     text.parse().map_err(|error: image::reference::ReferenceError| wrong(error.kind(), &error))
 }
 

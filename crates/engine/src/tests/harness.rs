@@ -125,6 +125,12 @@ fn not_here<T>() -> Result<T, EngineError> {
 }
 
 impl Images for FakeImages {
+    fn store(&self) -> Option<Arc<image::Store>> {
+        None
+    }
+
+    fn recount(&self) {}
+
     fn find_for(&self, name: &str, _: Option<&str>) -> Result<ImageView, EngineError> {
         if name != "image" {
             return Err(EngineError::NoSuchImage(name.to_owned()));

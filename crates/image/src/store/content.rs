@@ -68,6 +68,22 @@ impl Write for NewBlob<'_> {
     }
 }
 
+/// What is read goes to a file as well.
+#[derive(Debug)]
+struct Tee<'f, R> {
+    input: R,
+    copy: &'f File,
+}
+
+impl<R: Read> Read for Tee<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(into)?;
+        let mut copy = self.copy;
+        copy.write_all(into.get(..read).unwrap_or_default())?;
+        Ok(read)
+    }
+}
+
 impl<'s> NewBlob<'s> {
     /// Ends the writing. The file is closed: an archive may hold more blobs than a process may
     /// have descriptors.
@@ -233,16 +249,60 @@ impl Store {
             return Err(StoreError::DiffId { blob, wanted: diff_id, found: found.diff_id });
         }
         let layer = self.place_layer(lease, unpacked)?;
+        lease.unpacked(blob, diff_id, layer.content_bytes);
         tell(Progress::LayerReady { blob, reused: false });
         Ok(layer.content_bytes)
+    }
+
+    /// Takes a layer's blob as it comes: in one pass it is kept, hashed and unpacked. Nothing of
+    /// it gets a name before blob, length and layer are what they should be.
+    ///
+    /// Answers how many bytes of content the layer has.
+    pub(crate) fn layer_from_stream(
+        &self,
+        lease: &Lease<'_>,
+        wanted: LayerBlob,
+        input: impl Read + Send,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<u64, StoreError> {
+        let LayerBlob { blob, bytes, diff_id } = wanted;
+        let failed = |source| StoreError::Disk { doing: "store a blob", source };
+        let (temporary, file) = self.disk.temporary_file().map_err(failed)?;
+        let tee = Tee { input, copy: &file };
+        let unpacked = self.unpack(tee, progress);
+        let unpacked = unpacked.map_err(|source| StoreError::Layer { blob, source })?;
+        let found = &unpacked.layer;
+        if found.blob != blob || found.blob_bytes != bytes {
+            return Err(StoreError::Damaged { blob, found: found.blob });
+        }
+        if found.diff_id != diff_id {
+            return Err(StoreError::DiffId { blob, wanted: diff_id, found: found.diff_id });
+        }
+        SealedBlob { temporary, digest: blob, bytes }.place(lease)?;
+        let layer = self.place_layer(lease, unpacked)?;
+        lease.unpacked(blob, diff_id, layer.content_bytes);
+        Ok(layer.content_bytes)
+    }
+
+    /// What is here of a layer: its bytes of content, if blob and layer are, and known to be one.
+    pub(crate) fn layer_here(&self, layer: &LayerBlob) -> Option<u64> {
+        self.known_layer(&layer.blob, &layer.diff_id).filter(|_| self.has_blob(&layer.blob))
     }
 
     /// Content of a layer that an image of the store has from the same blob, if it is there. Then
     /// it was checked already that the one unpacks to the other.
     fn known_layer(&self, blob: &Digest, diff_id: &Digest) -> Option<u64> {
         let table = self.table();
-        let known = table.layers().find(|l| l.blob == *blob && l.diff_id == *diff_id)?;
-        self.layer_path(diff_id).exists().then_some(known.content_bytes)
+        let known = table.layers().find(|l| l.blob == *blob && l.diff_id == *diff_id);
+        let known = known.map(|layer| layer.content_bytes);
+        let content_bytes = known.or_else(|| {
+            let state = self.state();
+            let noted = state.leases.values().find_map(|leased| leased.unpacked.get(blob).copied());
+            noted
+                .filter(|(unpacked, _)| unpacked == diff_id)
+                .map(|(_, content_bytes)| content_bytes)
+        })?;
+        self.layer_path(diff_id).exists().then_some(content_bytes)
     }
 
     /// Makes a layer again whose blob is there: the host's form has changed, or it was lost.

@@ -7,7 +7,10 @@ use crate::{
     output,
 };
 
-use super::run::{Cidfile, warn};
+use super::{
+    pull::with_image,
+    run::{Cidfile, warn},
+};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -21,9 +24,11 @@ pub(crate) struct Args {
 impl Args {
     pub(super) async fn run(self: Box<Self>, to: &Endpoint) -> Result<u8, CliError> {
         let cidfile = Cidfile::open(self.flags.cidfile.as_deref())?;
+        let policy = self.flags.pull()?;
         let mut create = self.flags.request(&Host)?;
         create.stdin_once = create.stdin;
-        let created = to.connect().await?.create(create).await?;
+        let made = async || Ok(to.connect().await?.create(create.clone()).await?);
+        let created = with_image(to, policy, &create, made).await?;
         warn(&created.warnings);
         cidfile.write(&created.id)?;
         output::line(created.id.as_str())?;

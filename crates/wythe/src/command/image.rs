@@ -2,7 +2,9 @@
 
 use clap::Subcommand;
 
-use super::{history, image_mount, images, import, inspect, load, prune, rmi, save, tag};
+use super::{
+    history, image_mount, images, import, inspect, load, prune, pull, push, rmi, save, tag,
+};
 use crate::{connect::Endpoint, error::CliError};
 
 /// What can be asked about images.
@@ -23,6 +25,10 @@ pub(crate) enum ImageCommand {
     Mount(image_mount::MountArgs),
     /// Remove unused images
     Prune(prune::ImageArgs),
+    /// Download an image from a registry
+    Pull(pull::Args),
+    /// Upload an image to a registry
+    Push(push::Args),
     /// Remove one or more images
     #[command(visible_alias = "remove")]
     Rm(rmi::Args),
@@ -45,6 +51,8 @@ impl ImageCommand {
             ImageCommand::Ls(args) => args.run(to).await,
             ImageCommand::Mount(args) => args.run(to).await,
             ImageCommand::Prune(args) => args.run(to).await,
+            ImageCommand::Pull(args) => args.run(to).await,
+            ImageCommand::Push(args) => args.run(to).await,
             ImageCommand::Rm(args) => args.run(to).await,
             ImageCommand::Save(args) => args.run(to).await,
             ImageCommand::Tag(args) => args.run(to).await,

@@ -10,7 +10,7 @@ use std::{
 use base::ContainerId;
 use engine::WaitFor;
 
-use super::attach::SessionFlags;
+use super::{attach::SessionFlags, pull::with_image};
 use crate::{
     connect::Endpoint,
     create::{Flags, Host},
@@ -41,19 +41,26 @@ impl Args {
         }
         let plan = self.plan();
         let cidfile = Cidfile::open(self.flags.cidfile.as_deref())?;
+        let policy = self.flags.pull()?;
         let mut create = self.flags.request(&Host)?;
         create.stdin_once = plan.stdin && !self.detach;
         if self.detach {
-            let created = to.connect().await?.run(create, None, None, false).await?;
+            let run =
+                async || Ok(to.connect().await?.run(create.clone(), None, None, false).await?);
+            let created = with_image(to, policy, &create, run).await?;
             warn(&created.warnings);
             cidfile.write(&created.id)?;
             output::line(created.id.as_str())?;
             return Ok(0);
         }
         let (session, theirs) = Session::open(plan)?;
-        let mut client = to.connect().await?;
         let size = session.size();
-        let created = client.run(create, Some(theirs.as_fd()), size, true).await?;
+        let run = async || {
+            let mut client = to.connect().await?;
+            let created = client.run(create.clone(), Some(theirs.as_fd()), size, true).await?;
+            Ok((client, created))
+        };
+        let (mut client, created) = with_image(to, policy, &create, run).await?;
         drop(theirs);
         warn(&created.warnings);
         cidfile.write(&created.id)?;

@@ -11,13 +11,9 @@ pub(crate) const UNBUILT: &[(&str, &str)] = &[
     ("compose", "Compose"),
     ("config", "Swarm, which Wythe leaves to Kubernetes"),
     ("context", "contexts; use --host"),
-    ("login", "registries"),
-    ("logout", "registries"),
     ("manifest", "registries"),
     ("node", "Swarm, which Wythe leaves to Kubernetes"),
     ("plugin", "plug-ins"),
-    ("pull", "registries; use `wythe load` or `wythe import`"),
-    ("push", "registries; use `wythe save`"),
     ("search", "registries"),
     ("secret", "Swarm, which Wythe leaves to Kubernetes"),
     ("service", "Swarm, which Wythe leaves to Kubernetes"),
@@ -55,8 +51,8 @@ mod tests {
 
     #[test]
     fn later_commands_are_refused_by_name_and_typos_mended() {
-        let (text, code) = said("pull");
-        assert!(text.contains("'wythe pull' is not built yet") && code == 125, "{text}");
+        let (text, code) = said("build");
+        assert!(text.contains("'wythe build' is not built yet") && code == 125, "{text}");
         let (text, code) = said("rnu");
         assert!(text.contains("Did you mean 'run'?") && code == 1, "{text}");
         let (text, _) = said("frobnicate");

@@ -36,23 +36,37 @@ pub(super) struct IdentityFlags {
     disable_content_trust: bool,
 }
 
+/// When an image is asked of its registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PullPolicy {
+    /// Each time.
+    Always,
+    /// If it is not here.
+    Missing,
+    /// Not at all.
+    Never,
+}
+
 impl IdentityFlags {
+    /// When the image is pulled, and whether silently.
+    pub(super) fn pull(&self) -> Result<(PullPolicy, bool), FlagError> {
+        let policy = match self.pull.as_str() {
+            "always" => PullPolicy::Always,
+            "missing" => PullPolicy::Missing,
+            "never" => PullPolicy::Never,
+            other => {
+                let why = "use always, missing or never";
+                return Err(FlagError::invalid("pull", other, why));
+            }
+        };
+        Ok((policy, self.quiet))
+    }
+
     pub(super) fn apply(
         self,
         create: &mut Create,
         around: &dyn Surroundings,
     ) -> Result<(), FlagError> {
-        match self.pull.as_str() {
-            "missing" | "never" => {}
-            "always" => {
-                let what = "images come from `wythe load` and `wythe import`";
-                return Err(FlagError::unbuilt("--pull always", what));
-            }
-            other => {
-                let why = "use always, missing or never";
-                return Err(FlagError::invalid("pull", other, why));
-            }
-        }
         create.platform = self.platform.map(|platform| platform.to_string());
         create.name = self.name;
         create.hostname = self.hostname;

@@ -20,6 +20,32 @@ pub(super) fn size() -> Option<TerminalSize> {
     Some(TerminalSize { rows: size.ws_row, columns: size.ws_col })
 }
 
+/// What is typed is not shown, for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Silent {
+    before: Termios,
+}
+
+/// Shows nothing of what is typed at the terminal at standard input.
+///
+/// # Errors
+/// If that cannot be had.
+pub(crate) fn without_echo() -> Result<Silent, CliError> {
+    let failed = |error| CliError::io("hide what is typed", error);
+    let before = tcgetattr(rustix::stdio::stdin()).map_err(failed)?;
+    let mut silent = before.clone();
+    silent.local_modes.remove(LocalModes::ECHO);
+    tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, &silent).map_err(failed)?;
+    Ok(Silent { before })
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        // A terminal that is gone needs no mode.
+        let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Drain, &self.before);
+    }
+}
+
 /// Raw mode of the terminal at standard input, for as long as this lives.
 #[derive(Debug)]
 pub(super) struct Raw {

@@ -10,7 +10,7 @@ mod tests;
 
 use std::{fmt, str::FromStr};
 
-use base::{Digest, ErrorKind};
+use crate::{Digest, ErrorKind};
 
 /// The registry that a name without one means.
 const DEFAULT_DOMAIN: &str = "docker.io";

@@ -1,0 +1,363 @@
+//! Images from registries.
+//!
+//! ```text
+//! registry ──parts──▶ channel ──▶ one pass: blob kept, hashed, inflated, layer written
+//! (async, 3 layers at once)       (a thread of its own for each layer)
+//! ```
+//!
+//! A pull that is dropped ends its downloads; the threads see their channels end and take away
+//! what they have written.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, Read},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use base::{Digest, Reference, clock::Timestamp};
+use bytes::{Buf as _, Bytes};
+use futures_util::{TryStreamExt as _, stream};
+use image::{Arrival, Arriving, ArrivingLayer, Next, Platform, wire};
+use registry::{Credentials, MANIFEST_BYTES_MAX, Manifest, RegistryError, Repository};
+use tokio::sync::mpsc;
+
+use super::{Engine, Shared};
+use crate::{
+    DistributionView, EngineError, LoginRequest, PullRequest, Pulled, TransferEvent, TransferNews,
+    actor::blocking,
+    error::chain,
+    images::{platform, reference, wrong},
+    registries::{refused, short},
+};
+
+/// Layers that come at the same time, as in Docker.
+const LAYERS_AT_ONCE: usize = 3;
+/// Parts of a layer between the network and the thread that unpacks it.
+const PARTS_WAITING: usize = 32;
+/// Indexes within indexes.
+const INDEXES_MAX: usize = 4;
+/// How much must have come before that is told again.
+const TOLD_BYTES: u64 = 512 << 10;
+
+impl Engine {
+    /// Pulls an image, or all tags of a repository.
+    ///
+    /// # Errors
+    /// [`EngineError::Image`]; then nothing of the image stays.
+    pub async fn pull(
+        &self,
+        request: PullRequest,
+        news: TransferNews,
+    ) -> Result<Vec<Pulled>, EngineError> {
+        let asked = reference(&request.reference)?;
+        let wanted = request.platform.as_deref().map(platform).transpose()?;
+        let shared = Arc::clone(&self.inner.shared);
+        let client = blocking("reading registries.toml", move || shared.registries.client());
+        let client = client.await?;
+        let names = match request.all_tags {
+            false => vec![asked.clone().or_latest()],
+            true => {
+                if asked.tag().is_some() || asked.digest().is_some() {
+                    let why = "tag can't be used with --all-tags/-a".to_owned();
+                    return Err(EngineError::Invalid { what: request.reference, why });
+                }
+                let repository =
+                    client.reader(&asked, request.credentials.clone(), request.insecure);
+                let tags = repository.tags().await.map_err(|error| refused(&asked, &error))?;
+                let named = tags.iter().map(|tag| format!("{asked}:{tag}"));
+                named.map(|name| reference(&name)).collect::<Result<_, _>>()?
+            }
+        };
+        let mut pulled = Vec::new();
+        for name in names {
+            let repository = client.reader(&name, request.credentials.clone(), request.insecure);
+            let pull = Pull { shared: &self.inner.shared, name, repository, news: news.clone() };
+            pulled.push(Box::pin(pull.run(wanted.clone())).await?);
+        }
+        Ok(pulled)
+    }
+
+    /// What a registry has under a name.
+    ///
+    /// # Errors
+    /// [`EngineError::Image`].
+    pub async fn distribution(
+        &self,
+        name: &str,
+        credentials: Option<Credentials>,
+    ) -> Result<DistributionView, EngineError> {
+        let name = reference(name)?.or_latest();
+        let shared = Arc::clone(&self.inner.shared);
+        let client = blocking("reading registries.toml", move || shared.registries.client());
+        let repository = client.await?.reader(&name, credentials, false);
+        let refused = |error| refused(&name, &error);
+        let manifest = repository.manifest(&tag_or_digest(&name)).await.map_err(refused)?;
+        let platforms = match Arriving::next(&manifest.bytes, &Platform::host()) {
+            Ok(Next::Config(config)) => {
+                let bytes = repository.document(config.digest, config.size, MANIFEST_BYTES_MAX);
+                let bytes = bytes.await.map_err(refused)?;
+                let config = wire::image_config(&bytes);
+                config.map(|config| vec![config.platform()]).unwrap_or_default()
+            }
+            Ok(Next::Entry(_)) | Err(_) => platforms(&manifest.bytes),
+        };
+        Ok(DistributionView {
+            media_type: manifest.media_type.clone(),
+            digest: manifest.digest.to_string(),
+            size: manifest.bytes.len() as u64,
+            platforms: platforms.into_iter().map(|p| (p.os, p.architecture, p.variant)).collect(),
+        })
+    }
+
+    /// Whether a registry takes these credentials.
+    ///
+    /// # Errors
+    /// [`EngineError::Image`].
+    pub async fn login(&self, login: LoginRequest) -> Result<(), EngineError> {
+        let shared = Arc::clone(&self.inner.shared);
+        let client = blocking("reading registries.toml", move || shared.registries.client());
+        let checked = client.await?;
+        let checked = checked.check(&login.server, Some(login.credentials), login.insecure).await;
+        checked.map_err(|error| EngineError::Image {
+            kind: error.kind(),
+            text: match error.said_no() {
+                Some(said) => {
+                    format!("login attempt to https://{}/v2/ failed: {said}", login.server)
+                }
+                None => chain(&error),
+            },
+        })
+    }
+}
+
+/// The platforms that an index names.
+fn platforms(index: &[u8]) -> Vec<Platform> {
+    let entries = wire::index(index).map(|index| index.manifests).unwrap_or_default();
+    let named = entries.into_iter().filter_map(|entry| entry.platform);
+    named.filter(|platform| platform.os != "unknown").collect()
+}
+
+fn tag_or_digest(name: &Reference) -> String {
+    match (name.digest(), name.tag()) {
+        (Some(digest), _) => digest.to_string(),
+        (None, Some(tag)) => tag.to_owned(),
+        (None, None) => "latest".to_owned(),
+    }
+}
+
+/// One image on its way here.
+struct Pull<'e> {
+    shared: &'e Arc<Shared>,
+    name: Reference,
+    repository: Repository,
+    news: TransferNews,
+}
+
+impl Pull<'_> {
+    async fn run(&self, wanted: Option<Platform>) -> Result<Pulled, EngineError> {
+        let store = self.shared.images.store().ok_or_else(|| EngineError::Unsupported {
+            what: "pulling".to_owned(),
+            why: "there is no image store".to_owned(),
+        })?;
+        let tag = tag_or_digest(&self.name);
+        let repository = self.name.path().to_owned();
+        self.news.tell(TransferEvent::Resolving { repository, tag: tag.clone() }).await;
+        let top = self.repository.manifest(&tag).await.map_err(|error| self.refused(&error))?;
+        let (host, mirror) = (top.host.clone(), top.mirror);
+        self.news.tell(TransferEvent::Served { host, mirror }).await;
+        let digest = top.digest;
+        let before = self.target_here().await;
+        let arriving = self.describe(top, wanted.as_ref()).await?;
+        let arrival = Arc::new(store.arrival());
+        self.layers(&arrival, &arriving).await?;
+        let name = match self.name.digest() {
+            Some(digest) => self.name.at(digest),
+            None => self.name.clone(),
+        };
+        let shared = Arc::clone(self.shared);
+        let finish = move || {
+            let finished = arrival.finish(&arriving, name, Timestamp::now());
+            drop(arrival);
+            shared.images.recount();
+            finished.map_err(|error| wrong(error.kind(), &error))
+        };
+        blocking("storing the image", finish).await?;
+        self.shared.tell_image("pull", &self.name.familiar());
+        self.told(digest, before).await
+    }
+
+    async fn told(&self, digest: Digest, before: Option<String>) -> Result<Pulled, EngineError> {
+        let digest = digest.to_string();
+        let new = before.as_deref() != Some(&digest);
+        self.news.tell(TransferEvent::Digest { digest: digest.clone() }).await;
+        let familiar = self.name.familiar();
+        let text = match new {
+            true => format!("Downloaded newer image for {familiar}"),
+            false => format!("Image is up to date for {familiar}"),
+        };
+        self.news.tell(TransferEvent::Status { text }).await;
+        Ok(Pulled { reference: self.name.to_string(), digest, new })
+    }
+
+    /// What is here under the name.
+    async fn target_here(&self) -> Option<String> {
+        let (shared, name) = (Arc::clone(self.shared), self.name.to_string());
+        let find = move || Ok(shared.images.find(&name).ok().map(|image| image.target));
+        blocking("finding the image", find).await.ok().flatten()
+    }
+
+    /// Fetches the documents, down to the configuration.
+    async fn describe(
+        &self,
+        top: Manifest,
+        wanted: Option<&Platform>,
+    ) -> Result<Arriving, EngineError> {
+        let bad = |error: image::ArrivalError| wrong(error.kind(), &error);
+        let host = Platform::host();
+        let platform = wanted.unwrap_or(&host);
+        let (mut indexes, mut bytes) = (Vec::new(), top.bytes);
+        let config = loop {
+            match Arriving::next(&bytes, platform).map_err(bad)? {
+                Next::Config(config) => break config,
+                Next::Entry(entry) => {
+                    if indexes.len() == INDEXES_MAX {
+                        let why =
+                            format!("there are more than {INDEXES_MAX} indexes in each other");
+                        return Err(EngineError::Invalid { what: self.name.familiar(), why });
+                    }
+                    indexes.push(bytes.to_vec());
+                    let next = self.repository.manifest(&entry.digest.to_string()).await;
+                    let next = next.map_err(|error| self.refused(&error))?;
+                    bytes = next.bytes;
+                }
+            }
+        };
+        let fetched = self.repository.document(config.digest, config.size, MANIFEST_BYTES_MAX);
+        let config = fetched.await.map_err(|error| self.refused(&error))?;
+        let arriving = Arriving::new(indexes, bytes.to_vec(), config).map_err(bad)?;
+        if let Some(wanted) = wanted {
+            arriving.check(wanted).map_err(bad)?;
+        }
+        Ok(arriving)
+    }
+
+    async fn layers(&self, arrival: &Arc<Arrival>, arriving: &Arriving) -> Result<(), EngineError> {
+        let mut seen = BTreeSet::new();
+        let distinct = arriving.layers.iter().filter(|layer| seen.insert(layer.blob));
+        let layers: Vec<_> = distinct.cloned().collect();
+        for layer in &layers {
+            self.news.tell(TransferEvent::Waiting { id: short(&layer.blob) }).await;
+        }
+        let each = stream::iter(layers.into_iter().map(Ok));
+        each.try_for_each_concurrent(LAYERS_AT_ONCE, |layer| self.layer(Arc::clone(arrival), layer))
+            .await
+    }
+
+    async fn layer(&self, arrival: Arc<Arrival>, layer: ArrivingLayer) -> Result<(), EngineError> {
+        let id = short(&layer.blob);
+        let turn = self.shared.registries.turn(layer.blob);
+        let _held = turn.lock().await;
+        let (looker, looked) = (Arc::clone(&arrival), layer.clone());
+        let look = move || looker.has(&looked).map_err(|error| wrong(error.kind(), &error));
+        if blocking("looking for a layer", look).await? {
+            self.news.tell(TransferEvent::Exists { id }).await;
+            return Ok(());
+        }
+        let (parts, coming) = mpsc::channel(PARTS_WAITING);
+        let came = Arc::new(AtomicBool::new(false));
+        let unpack = unpack(arrival, layer.clone(), coming, Arc::clone(&came), self.news.clone());
+        let (downloaded, unpacked) = tokio::join!(self.download(&layer, parts, &came), unpack);
+        // A download that failed is why the unpacking did.
+        downloaded?;
+        unpacked?;
+        self.news.tell(TransferEvent::Complete { id }).await;
+        Ok(())
+    }
+
+    async fn download(
+        &self,
+        layer: &ArrivingLayer,
+        parts: mpsc::Sender<Part>,
+        came: &AtomicBool,
+    ) -> Result<(), EngineError> {
+        let (id, total) = (short(&layer.blob), layer.bytes);
+        let mut download = self.repository.blob(layer.blob, layer.bytes);
+        let (mut done, mut told) = (0, 0);
+        while let Some(part) = download.next().await.map_err(|error| self.refused(&error))? {
+            done += part.len() as u64;
+            if parts.send(Part::Bytes(part)).await.is_err() {
+                // The thread has stopped, and says why.
+                return Ok(());
+            }
+            if done >= told + TOLD_BYTES {
+                told = done;
+                self.news.hint(TransferEvent::Downloading { id: id.clone(), done, total });
+            }
+        }
+        came.store(true, Ordering::Relaxed);
+        parts.send(Part::End).await.ok();
+        self.news.tell(TransferEvent::Downloaded { id }).await;
+        Ok(())
+    }
+
+    fn refused(&self, error: &RegistryError) -> EngineError {
+        refused(&self.name, error)
+    }
+}
+
+async fn unpack(
+    arrival: Arc<Arrival>,
+    layer: ArrivingLayer,
+    coming: mpsc::Receiver<Part>,
+    came: Arc<AtomicBool>,
+    news: TransferNews,
+) -> Result<(), EngineError> {
+    let work = move || {
+        let (id, total) = (short(&layer.blob), layer.bytes);
+        let mut told = 0;
+        let mut progress = |done: u64| {
+            if came.load(Ordering::Relaxed) && done >= told + TOLD_BYTES {
+                told = done;
+                news.hint(TransferEvent::Extracting { id: id.clone(), done, total });
+            }
+        };
+        let feed = Feed { coming, current: Bytes::new(), ended: false };
+        let taken = arrival.take(&layer, feed, &mut progress);
+        taken.map_err(|error| wrong(error.kind(), &error))
+    };
+    blocking("unpacking a layer", work).await
+}
+
+/// What comes of a layer. Without its end it is not whole, whatever it looks like.
+enum Part {
+    Bytes(Bytes),
+    End,
+}
+
+/// The parts of a layer as something to read, on a thread that may wait.
+struct Feed {
+    coming: mpsc::Receiver<Part>,
+    current: Bytes,
+    ended: bool,
+}
+
+impl Read for Feed {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while self.current.is_empty() && !self.ended {
+            match self.coming.blocking_recv() {
+                Some(Part::Bytes(part)) => self.current = part,
+                Some(Part::End) => self.ended = true,
+                None => return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "cut off")),
+            }
+        }
+        let length = self.current.len().min(into.len());
+        if let (Some(to), Some(from)) = (into.get_mut(..length), self.current.get(..length)) {
+            to.copy_from_slice(from);
+        }
+        self.current.advance(length);
+        Ok(length)
+    }
+}
