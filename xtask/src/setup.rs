@@ -7,13 +7,14 @@ use anyhow::{Context as _, Result, bail};
 use crate::command::{cargo, quietly, run, target, which};
 
 /// A program that tests call, and Debian's package that has it.
-const TOOLS: [(&str, &str); 20] = [
+const TOOLS: [(&str, &str); 21] = [
     ("busybox", "busybox-static"),
     ("conmon", "conmon"),
     ("crun", "crun"),
     ("ctr", "containerd"),
     ("docker", "docker.io"),
     ("docker-compose", "docker-compose"),
+    ("docker-registry", "docker-registry"),
     ("fsck.erofs", "erofs-utils"),
     ("getfattr", "attr"),
     ("ip", "iproute2"),

@@ -125,6 +125,16 @@ impl Reference {
     }
 }
 
+/// The registry that a server's name means, as people and Docker's clients write it:
+/// `https://index.docker.io/v1/` is `docker.io`.
+pub fn registry_of(server: &str) -> &str {
+    let bare = server.strip_prefix("https://").or_else(|| server.strip_prefix("http://"));
+    match bare.unwrap_or(server).split('/').next().unwrap_or_default() {
+        "" | LEGACY_DOMAIN | "registry-1.docker.io" => DEFAULT_DOMAIN,
+        host => host,
+    }
+}
+
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.suffixed(format!("{}/{}", self.domain, self.path)))

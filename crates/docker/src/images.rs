@@ -2,6 +2,7 @@
 
 mod archive;
 mod filter;
+mod transfer;
 
 use std::collections::BTreeMap;
 
@@ -11,6 +12,7 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 
 pub(crate) use archive::{load, save};
+pub(crate) use transfer::{auth, distribution, push};
 
 use crate::{
     call::Call,
@@ -156,19 +158,7 @@ pub(crate) async fn create(call: Call) -> Answer {
     if call.query.some("fromSrc").is_some() {
         return archive::import(call).await;
     }
-    Err(ApiError::unbuilt("pulling images"))
-}
-
-/// `POST /images/{}/push`.
-pub(crate) fn push(call: &Call) -> Answer {
-    let _ = call;
-    Err(ApiError::unbuilt("pushing images"))
-}
-
-/// `GET /distribution/{}/json`.
-pub(crate) fn distribution(call: &Call) -> Answer {
-    let _ = call;
-    Err(ApiError::unbuilt("asking a registry for an image"))
+    transfer::pull(call).await
 }
 
 /// `POST /images/prune`.

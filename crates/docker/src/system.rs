@@ -78,11 +78,6 @@ pub(crate) fn version(call: &Call) -> Answer {
     }))
 }
 
-/// `/auth`: registries come later.
-pub(crate) fn auth() -> Answer {
-    Err(ApiError::unbuilt("logging in to a registry"))
-}
-
 /// `/build` and what belongs to it.
 pub(crate) fn build() -> Answer {
     Err(ApiError::unbuilt("building images"))

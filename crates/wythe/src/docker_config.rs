@@ -25,8 +25,8 @@ const VARIABLE: &str = "DOCKER_CONFIG";
 const FILE_BYTES_MAX: u64 = 4 << 20;
 /// By which name Docker Hub is kept.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
-/// Names of Docker Hub.
-const HUB: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
+/// Docker Hub's name in references.
+const HUB: &str = "docker.io";
 /// The user's name that says that the secret is a token.
 const TOKEN_USER: &str = "<token>";
 
@@ -40,14 +40,12 @@ struct Answer {
 
 /// The host in a server's name as people write it.
 pub(crate) fn host(server: &str) -> String {
-    let bare = server.strip_prefix("https://").or_else(|| server.strip_prefix("http://"));
-    let host = bare.unwrap_or(server).split('/').next().unwrap_or_default();
-    if HUB.contains(&host) { "docker.io".to_owned() } else { host.to_owned() }
+    base::reference::registry_of(server).to_owned()
 }
 
 /// By which name the credentials of a host are kept.
 pub(crate) fn key(host: &str) -> String {
-    if HUB.contains(&host) { HUB_KEY.to_owned() } else { host.to_owned() }
+    if host == HUB { HUB_KEY.to_owned() } else { host.to_owned() }
 }
 
 /// What is known for a registry.

@@ -17,7 +17,7 @@ use std::{
     },
 };
 
-use base::{Digest, Reference, clock::Timestamp};
+use base::{Digest, Reference, clock::Timestamp, reference::registry_of};
 use bytes::{Buf as _, Bytes};
 use futures_util::{TryStreamExt as _, stream};
 use image::{Arrival, Arriving, ArrivingLayer, Next, Platform, wire};
@@ -119,13 +119,13 @@ impl Engine {
     pub async fn login(&self, login: LoginRequest) -> Result<(), EngineError> {
         let shared = Arc::clone(&self.inner.shared);
         let client = blocking("reading registries.toml", move || shared.registries.client());
-        let checked = client.await?;
-        let checked = checked.check(&login.server, Some(login.credentials), login.insecure).await;
+        let (client, server) = (client.await?, registry_of(&login.server));
+        let checked = client.check(server, Some(login.credentials), login.insecure).await;
         checked.map_err(|error| EngineError::Image {
             kind: error.kind(),
             text: match error.said_no() {
                 Some(said) => {
-                    format!("login attempt to https://{}/v2/ failed: {said}", login.server)
+                    format!("login attempt to https://{server}/v2/ failed: {said}")
                 }
                 None => chain(&error),
             },

@@ -54,12 +54,6 @@ impl StoreImages {
         images.recount();
         Ok(images)
     }
-}
-
-impl Images for StoreImages {
-    fn store(&self) -> Option<Arc<Store>> {
-        Some(Arc::clone(&self.store))
-    }
 
     fn view(&self, image: &image::Image) -> Result<ImageView, EngineError> {
         let form = match self.store.form() {
@@ -67,6 +61,12 @@ impl Images for StoreImages {
             image::Form::Directory(_) => "directory",
         };
         view(image, form)
+    }
+}
+
+impl Images for StoreImages {
+    fn store(&self) -> Option<Arc<Store>> {
+        Some(Arc::clone(&self.store))
     }
 
     fn recount(&self) {
