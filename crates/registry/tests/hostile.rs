@@ -32,8 +32,8 @@ struct Fake {
 
 impl Fake {
     async fn start(answers: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static) -> Fake {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("it is right");
+        let port = listener.local_addr().expect("it is right").port();
         let (asked, answers) = (Arc::new(Mutex::new(Vec::new())), Arc::new(answers) as Answers);
         let (seen, mut task) = (Arc::clone(&asked), JoinSet::new());
         task.spawn(async move {
@@ -46,12 +46,12 @@ impl Fake {
     }
 
     fn repository(&self, credentials: Option<Credentials>) -> Repository {
-        let name: Reference = format!("127.0.0.1:{}/a/b", self.port).parse().unwrap();
+        let name: Reference = format!("127.0.0.1:{}/a/b", self.port).parse().expect("it is right");
         Client::default().reader(&name, credentials, false)
     }
 
     fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap().clone()
+        self.asked.lock().expect("no test panics with it").clone()
     }
 }
 
@@ -75,7 +75,7 @@ async fn serve(mut stream: TcpStream, answers: Answers, seen: Arc<Mutex<Vec<Aske
     let (method, path) = (first.next().unwrap_or_default(), first.next().unwrap_or_default());
     let asked = Asked { method, path, headers: headers.collect() };
     let answer = answers(&asked);
-    seen.lock().unwrap().push(asked);
+    seen.lock().expect("no test panics with it").push(asked);
     stream.write_all(&answer).await.ok();
     stream.shutdown().await.ok();
 }
@@ -89,7 +89,8 @@ fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
 }
 
 fn content(bytes: usize) -> (Vec<u8>, Digest) {
-    let content: Vec<u8> = (0..bytes).map(|at| u8::try_from(at % 251).unwrap()).collect();
+    let content: Vec<u8> =
+        (0..bytes).map(|at| u8::try_from(at % 251).expect("it is right")).collect();
     let digest = digest_of(&content);
     (content, digest)
 }
