@@ -50,6 +50,16 @@ fn message(body: &[u8]) {
     let _ = serde_json::from_slice::<api::Reply>(body);
 }
 
+/// What a registry says that it wants to see.
+pub(crate) fn challenge(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    for challenge in registry::challenge::parse(text) {
+        if let registry::challenge::Challenge::Bearer { realm, .. } = challenge {
+            assert!(!realm.is_empty() && realm.len() <= text.len(), "a realm out of nothing");
+        }
+    }
+}
+
 /// A journal of records.
 pub(crate) fn journal(bytes: &[u8]) {
     engine::fuzzing::journal(bytes);
