@@ -49,16 +49,24 @@ impl Call {
         }
     }
 
-    /// The body as JSON.
+    /// All of a body that has to be JSON, or nothing.
     ///
     /// # Errors
-    /// As [`body::json`]; 400 for a body of another type.
-    pub(crate) async fn json<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
+    /// As [`body::read`]; 400 for a body of another type.
+    pub(crate) async fn json_bytes(&mut self) -> Result<Bytes, ApiError> {
         let bytes = self.bytes().await?;
         if !bytes.is_empty() {
             is_json(&self.headers)?;
         }
-        body::json(&bytes)
+        Ok(bytes)
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Errors
+    /// As [`body::json`] and [`Call::json_bytes`].
+    pub(crate) async fn json<T: DeserializeOwned>(&mut self) -> Result<T, ApiError> {
+        body::json(&self.json_bytes().await?)
     }
 }
 

@@ -184,7 +184,7 @@ pub(crate) async fn tag(call: &Call) -> Answer {
         Some(tag) => format!("{repository}:{tag}"),
         None => repository.to_owned(),
     };
-    let tagged = call.engine().tag(&call.name, &name).await;
+    let tagged = call.engine().tag(&call.name, familiar(&name)).await;
     tagged.map_err(in_dockers_words)?;
     Ok(reply::empty(StatusCode::CREATED))
 }

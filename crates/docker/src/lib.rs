@@ -15,6 +15,8 @@
 
 mod body;
 mod call;
+#[cfg(test)]
+mod compat;
 mod containers;
 mod error;
 mod events;
@@ -26,6 +28,7 @@ pub mod fixture;
 pub mod fuzzing;
 mod hijack;
 mod images;
+mod listener;
 mod networks;
 mod pipe;
 mod platform;
@@ -39,7 +42,10 @@ mod system;
 #[cfg(test)]
 mod table;
 pub mod time;
+mod tls;
 pub mod top;
 mod volumes;
 
+pub use listener::Listener;
 pub use server::Server;
+pub use tls::{TlsError, TlsFiles};

@@ -13,7 +13,6 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::UnixListener,
     sync::Semaphore,
     task::JoinSet,
 };
@@ -21,7 +20,9 @@ use tracing::{debug, warn};
 
 use crate::{
     call::{Api, Call},
-    containers, events, execs, images, networks,
+    containers, events, execs, images,
+    listener::{Arrived, Listener, is_passing},
+    networks,
     query::Query,
     reply::{self, Answer, Reply},
     route::{Endpoint, NEWEST, Route, route},
@@ -58,10 +59,10 @@ impl Server {
     /// If the socket cannot be used any more.
     pub async fn serve(
         &self,
-        listener: UnixListener,
+        listener: Listener,
         stop: impl Future<Output = ()>,
     ) -> io::Result<()> {
-        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let room = Arc::new(Semaphore::new(connections_max()));
         let mut connections = JoinSet::new();
         tokio::pin!(stop);
         loop {
@@ -75,10 +76,10 @@ impl Server {
                 accepted = accepted => accepted,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok(arrived) => {
                     let api = Arc::clone(&self.api);
                     connections.spawn(async move {
-                        connection(api, stream).await;
+                        admit(api, arrived).await;
                         drop(permit);
                     });
                 }
@@ -92,12 +93,27 @@ impl Server {
     }
 }
 
-/// Whether the next try may work: the host is short of something, or the client has gone.
-fn is_passing(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let passing =
-        [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::CONNABORTED, Errno::INTR];
-    error.raw_os_error().is_some_and(|raw| passing.iter().any(|errno| errno.raw_os_error() == raw))
+/// Connections at once, with as many descriptors left for everything else.
+///
+/// Source: getrlimit(2), `RLIMIT_NOFILE`.
+fn connections_max() -> usize {
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let most = most.and_then(|most| usize::try_from(most / 2).ok());
+    most.map_or(CONNECTIONS_MAX, |most| most.min(CONNECTIONS_MAX))
+}
+
+/// Serves who has come; over TCP, once it is known who that is.
+async fn admit(api: Arc<Api>, arrived: Arrived) {
+    match arrived {
+        Arrived::Unix(stream) => connection(api, stream).await,
+        Arrived::Tls(stream, acceptor) => {
+            match tokio::time::timeout(HEAD_WITHIN, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => connection(api, stream).await,
+                Ok(Err(error)) => warn!(%error, "a client is not who it should be"),
+                Err(_) => debug!("a client did not say who it is"),
+            }
+        }
+    }
 }
 
 async fn connection(api: Arc<Api>, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {

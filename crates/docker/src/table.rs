@@ -18,14 +18,14 @@ const SECTIONS: [&str; 3] = ["/containers", "/exec", "/commit"];
 
 /// One entry.
 #[derive(Debug)]
-struct Entry {
+pub(crate) struct Entry {
     kind: String,
-    name: String,
-    keys: BTreeMap<String, String>,
+    pub(crate) name: String,
+    pub(crate) keys: BTreeMap<String, String>,
 }
 
 impl Entry {
-    fn state(&self) -> &str {
+    pub(crate) fn state(&self) -> &str {
         let state = &self.keys["state"];
         assert!(["supported", "refused", "ignored"].contains(&state.as_str()), "{self:?}");
         assert!(state == "supported" || self.keys.contains_key("why"), "{self:?}: why?");
@@ -34,7 +34,7 @@ impl Entry {
 }
 
 /// The part of TOML that the table is written in: `[kind."name"]`, and one string a line.
-fn entries(kind: &str) -> Vec<Entry> {
+pub(crate) fn entries(kind: &str) -> Vec<Entry> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/compat/docker-api.toml");
     let text = fs::read_to_string(path).unwrap();
     let mut entries: Vec<Entry> = Vec::new();

@@ -1,15 +1,13 @@
 //! What is asked of volumes.
 
-use std::collections::BTreeMap;
-
 use engine::{VolumeCreate, VolumeLabel, VolumePrune, VolumeView};
 use hyper::StatusCode;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     call::Call,
     error::ApiError,
+    fields::{Asked, Fields},
     query::Filters,
     reply::{self, Answer},
     route::Version,
@@ -18,17 +16,6 @@ use crate::{
 
 /// The first version that prunes only anonymous volumes unless told otherwise.
 const ANONYMOUS_SINCE: Version = Version(1, 42);
-
-/// Docker's `VolumeCreateOptions`.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct Body {
-    name: Option<String>,
-    driver: Option<String>,
-    driver_opts: Option<BTreeMap<String, String>>,
-    labels: Option<BTreeMap<String, String>>,
-    cluster_volume_spec: Option<Value>,
-}
 
 /// `GET /volumes`.
 pub(crate) async fn list(call: &Call) -> Answer {
@@ -88,22 +75,26 @@ pub(crate) async fn inspect(call: &Call) -> Answer {
 
 /// `POST /volumes/create`.
 pub(crate) async fn create(mut call: Call) -> Answer {
-    let body: Body = call.json().await?;
-    if body.cluster_volume_spec.is_some_and(|spec| !spec.is_null()) {
-        return Err(ApiError::bad(
-            "ClusterVolumeSpec is not supported: cluster volumes belong to a swarm, and this node \
-             is not a swarm manager",
-        ));
-    }
-    let some = |text: Option<String>| text.filter(|text| !text.is_empty());
-    let create = VolumeCreate {
-        name: some(body.name),
-        driver: some(body.driver),
-        labels: body.labels.unwrap_or_default(),
-        options: body.driver_opts.unwrap_or_default(),
-    };
+    let create = request(&call.json_bytes().await?, None)?;
     let volume = call.engine().volume_create(create).await?;
     reply::json_with(StatusCode::CREATED, &VolumeJson::of(&volume))
+}
+
+/// Docker's `VolumeCreateOptions`.
+///
+/// # Errors
+/// 400 for what makes no sense, 501 for a field that is not supported.
+pub(crate) fn request(bytes: &[u8], asked: Option<&Asked>) -> Result<VolumeCreate, ApiError> {
+    let mut body = Fields::read(bytes, asked)?;
+    body.refuse("ClusterVolumeSpec", "cluster volumes belong to a swarm")?;
+    let create = VolumeCreate {
+        name: body.text("Name")?,
+        driver: body.text("Driver")?,
+        labels: body.take("Labels")?,
+        options: body.take("DriverOpts")?,
+    };
+    body.done()?;
+    Ok(create)
 }
 
 /// `POST /volumes/prune`.
@@ -144,6 +135,8 @@ pub(crate) async fn remove(call: &Call) -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use base::{ContainerId, clock::Timestamp};
 
     use super::*;
@@ -184,6 +177,19 @@ mod tests {
         volume.users.push(ContainerId::from_random([1; 32]));
         assert!(!wants(&volume, r#"{"dangling":["1"]}"#));
         assert!(Wanted::read(&filters(r#"{"size":["1"]}"#)).is_err());
+    }
+
+    #[test]
+    fn a_field_that_nobody_knows_is_refused_by_its_name() {
+        let read = |text: &str| request(text.as_bytes(), None);
+        let text = r#"{"Name":"data","Driver":"","DriverOpts":{"type":"tmpfs"},"Labels":null,
+            "ClusterVolumeSpec":null}"#;
+        let create = read(text).unwrap();
+        assert_eq!((create.name.as_deref(), create.driver), (Some("data"), None));
+        assert_eq!(create.options["type"], "tmpfs");
+        assert!(read(r#"{"Size":1}"#).unwrap_err().message.contains("Size"));
+        let refused = read(r#"{"ClusterVolumeSpec":{"Group":"a"}}"#).unwrap_err();
+        assert!(refused.message.contains("ClusterVolumeSpec"), "{refused}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt as _, path::Path};
 
 use api::Server;
 use engine::Engine;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::UnixListener,
     signal::unix::{SignalKind, signal},
@@ -19,6 +20,7 @@ use crate::{
     paths::Roots,
 };
 
+mod docker_hosts;
 mod drivers;
 mod embedded;
 mod init;
@@ -56,6 +58,8 @@ pub(crate) struct Args {
     /// Socket at which Docker's clients are served
     #[arg(long, value_name = "path")]
     docker_socket: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    docker_hosts: docker_hosts::DockerHosts,
     /// Name of the default bridge
     #[arg(long, value_name = "name")]
     bridge: Option<net::InterfaceName>,
@@ -95,6 +99,7 @@ fn start(args: Args, endpoint: &Endpoint) -> Result<(), CliError> {
         .create(&roots.data)
         .map_err(|error| not_made(&roots.data, error))?;
     let router = rootless::router(args.rootless_network)?;
+    let docker_hosts = args.docker_hosts.check(ordinary)?;
     let lock = lock::take(&roots.lock())?;
     let ready = Ready::new(args.background);
     if args.background {
@@ -116,6 +121,7 @@ fn start(args: Args, endpoint: &Endpoint) -> Result<(), CliError> {
     let sockets = Sockets {
         own: listener::open(&socket)?,
         docker: listener::own(&args.docker_socket.unwrap_or_else(|| roots.docker_socket()))?,
+        more: docker_hosts.open()?,
     };
     let bridge = args.bridge.unwrap_or_else(|| instance::bridge(&roots.run));
     let mut config =
@@ -146,6 +152,8 @@ struct Sockets {
     own: listener::Listener,
     /// For Docker's clients.
     docker: listener::Listener,
+    /// For those who come elsewhere.
+    more: docker_hosts::Open,
 }
 
 async fn serve(
@@ -156,6 +164,8 @@ async fn serve(
     ready: Ready,
 ) -> Result<(), CliError> {
     let drivers = drivers::open(roots, joined).await?;
+    // Not before: what containers inherit comes from the fork server, which runs by now.
+    raise_descriptors();
     let engine = Engine::open(config, drivers.list())
         .await
         .map_err(|error| CliError::Usage(format!("cannot open the engine: {}", chain(&error))))?;
@@ -166,20 +176,27 @@ async fn serve(
     let stop = stop_asked().map_err(failed)?;
     let server = Server::new(engine.clone(), build_version());
     let docker = docker::Server::new(engine.clone(), build_version());
+    let mut for_docker = vec![docker::Listener::from(for_docker)];
+    for_docker.extend(sockets.more.listeners()?);
     ready.tell();
     info!(version = build_version(), "serving");
-    let docker = tokio::spawn(async move {
-        // Dropped with the task: it is ended below.
-        let served = docker.serve(for_docker, std::future::pending()).await;
-        if let Err(error) = served {
-            error!(%error, "Docker's clients are served no more");
-        }
-    });
+    // Dropped at the end: they are ended then.
+    let mut serving = tokio::task::JoinSet::new();
+    for listener in for_docker {
+        let docker = docker.clone();
+        serving.spawn(async move {
+            let served = docker.serve(listener, std::future::pending()).await;
+            if let Err(error) = served {
+                error!(%error, "Docker's clients are served no more");
+            }
+        });
+    }
     let served = server.serve(own, stop).await;
-    docker.abort();
+    drop(serving);
     ready::stopping();
     sockets.own.remove();
     sockets.docker.remove();
+    sockets.more.remove();
     engine.close().await;
     drivers.stop().await;
     info!("stopped; containers run on");
@@ -208,6 +225,14 @@ fn end_on_panic(log: Option<std::path::PathBuf>) {
         }
         std::process::abort();
     }));
+}
+
+/// As many descriptors as the daemon may have: each client is one, and there can be thousands.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "fewer clients can be served than the host would let");
+    }
 }
 
 /// Done when the daemon is asked to stop.

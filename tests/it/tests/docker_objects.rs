@@ -142,6 +142,8 @@ fn an_upload_that_is_cut_leaves_nothing() {
     tar[263..265].copy_from_slice(b"00");
     let sum: u32 = tar.iter().map(|byte| u32::from(*byte)).sum();
     tar[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    let open = || fs::read_dir(format!("/proc/{}/fd", daemon(&instance))).unwrap().count();
+    let idle = open();
     let mut socket = UnixStream::connect(instance.path("run/docker.sock")).unwrap();
     let head = "POST /v1.50/images/create?fromSrc=-&repo=cut HTTP/1.1\r\nHost: x\r\n\
                 Transfer-Encoding: chunked\r\n\r\n200\r\n";
@@ -149,10 +151,9 @@ fn an_upload_that_is_cut_leaves_nothing() {
     // A whole entry, after which a reader that found an end could take the archive for whole.
     socket.write_all(&tar).unwrap();
     socket.write_all(b"\r\n").unwrap();
-    let open = || fs::read_dir(format!("/proc/{}/fd", daemon(&instance))).unwrap().count();
-    let during = open();
+    wait_until("it is being read", || open() > idle);
     drop(socket);
-    wait_until("the connection is given up", || open() < during);
+    wait_until("the connection is given up", || open() <= idle);
     // The work ends a moment later than the connection.
     wait_until("nothing is left", || {
         instance.diagnosis().to_string().contains("all there")
@@ -241,7 +242,7 @@ fn the_daemon_tells_what_it_is_and_what_it_is_not() {
     let events = docker(&["events", "--since", "1h", "--until", &now, "--filter", "event=tag"]);
     assert!(events.contains("image tag sha256:") && events.contains("name=other"), "{events}");
     assert_eq!(events.lines().count(), 1, "{events}");
-    assert!(docker(&["image", "prune", "-af"]).contains("Untagged: other:latest"));
+    assert!(docker(&["image", "prune", "-af"]).contains("untagged: other:latest"));
     assert!(docker(&["system", "prune", "-f"]).contains("Total reclaimed space"));
 }
 
@@ -272,7 +273,8 @@ fn what_makes_no_sense_is_refused_in_dockers_form() {
         ("/volumes/create", json, "{", 400, "invalid JSON"),
         ("/volumes/create", json, "[1]", 400, "invalid JSON"),
         ("/volumes/create", "text/plain", "{}", 400, "unsupported Content-Type header"),
-        ("/volumes/create", json, "{\"ClusterVolumeSpec\":{}}", 400, "ClusterVolumeSpec"),
+        ("/volumes/create", json, "{\"ClusterVolumeSpec\":{\"Group\":\"a\"}}", 501, "Cluster"),
+        ("/volumes/create", json, "{\"Size\":1}", 400, "Size"),
         ("/volumes", json, "", 404, "page not found"),
         ("/v1.23/volumes/create", json, "{}", 400, "too old"),
         ("/images/demo/tag?repo=a&tag=%20", json, "", 400, "invalid reference format"),

@@ -1,0 +1,159 @@
+//! The server behind the Docker API: crowds, clients that leave, further sockets, TCP with
+//! certificates on both sides.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
+    path::Path,
+    process::Command,
+};
+
+use it::{Instance, wait_until};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Connections that do nothing.
+const IDLE: usize = 3000;
+
+fn connect(instance: &Instance) -> UnixStream {
+    UnixStream::connect(instance.path("run/docker.sock")).unwrap()
+}
+
+/// A connection on which this was asked, and on which an answer has begun.
+fn asked(instance: &Instance, request: &str) -> UnixStream {
+    let mut socket = connect(instance);
+    socket.write_all(format!("{request} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
+    let mut first = [0; 12];
+    socket.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200", "{request}");
+    socket
+}
+
+fn descriptors(instance: &Instance) -> usize {
+    let pid = fs::read_to_string(instance.path("run/daemon.lock")).unwrap();
+    fs::read_dir(format!("/proc/{}/fd", pid.trim())).unwrap().count()
+}
+
+#[test]
+fn thousands_who_do_nothing_are_in_nobodys_way() {
+    let Some(instance) = Instance::start() else { return };
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    drop(asked(&instance, "GET /version"));
+    let before = descriptors(&instance);
+    let idle: Vec<_> = (0..IDLE).map(|_| connect(&instance)).collect();
+    let half: Vec<_> = (0..100)
+        .map(|_| {
+            let mut socket = connect(&instance);
+            socket.write_all(b"GET /version HT").unwrap();
+            socket
+        })
+        .collect();
+    // The one who asked before may be among those counted first.
+    let in_all = IDLE + half.len() - 1;
+    wait_until("all of them are in", || descriptors(&instance) >= before + in_all);
+    drop(asked(&instance, "GET /version"));
+    assert_eq!(instance.run(&["ps", "-q"]).code, 0);
+    drop((idle, half));
+    wait_until("they are forgotten", || descriptors(&instance) <= before + 5);
+}
+
+#[test]
+fn who_leaves_in_the_middle_of_an_answer_leaves_nothing_behind() {
+    let Some(instance) = Instance::start() else { return };
+    instance.ok(&["run", "-d", "--name", "web", "--network", "none", "demo", "sleep", "1000"]);
+    drop(asked(&instance, "GET /version"));
+    let listeners = || {
+        let mut socket = connect(&instance);
+        let request = "GET /info HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        socket.write_all(request.as_bytes()).unwrap();
+        let mut text = String::new();
+        socket.read_to_string(&mut text).unwrap();
+        let body = text.split_once("\r\n\r\n").unwrap().1;
+        let info: serde_json::Value = serde_json::from_str(body).unwrap();
+        info["NEventsListener"].as_u64().unwrap()
+    };
+    assert_eq!(listeners(), 0);
+    let before = descriptors(&instance);
+    let events: Vec<_> = (0..20).map(|_| asked(&instance, "GET /events")).collect();
+    assert_eq!(listeners(), 20);
+    let mut others: Vec<_> = (0..5).map(|_| asked(&instance, "GET /images/demo/get")).collect();
+    others.extend((0..5).map(|_| asked(&instance, "GET /containers/web/export")));
+    others.extend((0..5).map(|_| asked(&instance, "GET /containers/web/logs?stdout=1&follow=1")));
+    others.extend((0..5).map(|_| asked(&instance, "GET /containers/web/stats")));
+    drop((events, others));
+    wait_until("nobody listens", || listeners() == 0);
+    wait_until("all is closed", || descriptors(&instance) <= before + 5);
+    instance.remove_all();
+}
+
+/// Certificates: an authority, a server for 127.0.0.1, a client, and a stranger who signed himself.
+fn certificates(dir: &Path) -> bool {
+    let Some(openssl) = testkit::need::tool("openssl") else { return false };
+    fs::create_dir(dir).unwrap();
+    fs::write(dir.join("server.ext"), "subjectAltName=IP:127.0.0.1\n").unwrap();
+    fs::write(dir.join("client.ext"), "extendedKeyUsage=clientAuth\n").unwrap();
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    let mut all =
+        vec![format!("req -x509 {key} -keyout ca-key.pem -out ca.pem -subj /CN=ca -days 2")];
+    for name in ["server", "client"] {
+        all.push(format!("req {key} -keyout {name}-key.pem -out {name}.csr -subj /CN={name}"));
+        all.push(format!(
+            "x509 -req -in {name}.csr -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 2 \
+             -extfile {name}.ext -out {name}.pem"
+        ));
+    }
+    all.push(format!("req -x509 {key} -keyout odd-key.pem -out odd.pem -subj /CN=odd -days 2"));
+    for args in all {
+        let mut command = Command::new(&openssl);
+        let made = command.args(args.split_whitespace()).current_dir(dir).output().unwrap();
+        assert!(made.status.success(), "{args}: {}", String::from_utf8_lossy(&made.stderr));
+    }
+    true
+}
+
+#[test]
+fn over_tcp_both_sides_prove_who_they_are() {
+    let Some(mut instance) = Instance::without_daemon() else { return };
+    let dir = instance.path("certificates");
+    if testkit::need::tool("docker").is_none() || !certificates(&dir) {
+        return;
+    }
+    let file = |name: &str| dir.join(name).display().to_string();
+    let further = instance.path("further.sock");
+    let hosts =
+        format!("--docker-host tcp://127.0.0.1:2376 --docker-host unix://{}", further.display());
+    let refused = instance.run(&["daemon", "--docker-host", "tcp://127.0.0.1:2376"]);
+    assert!(refused.code != 0 && refused.err.contains("--tlsverify"), "{refused:?}");
+    instance.start_daemon_with(&format!(
+        "exec \"$0\" daemon {hosts} --tlsverify --tlscacert {} --tlscert {} --tlskey {}",
+        file("ca.pem"),
+        file("server.pem"),
+        file("server-key.pem")
+    ));
+    // The instance's own network, where its 127.0.0.1 is.
+    let network = format!("--net=/proc/{}/ns/net", instance.daemon_pid());
+    let docker = |host: &str, args: &[&str]| {
+        let mut command = Command::new("nsenter");
+        command.args([&network, "docker", "-H", host]).args(args);
+        command.env_remove("DOCKER_HOST").env("DOCKER_CONFIG", instance.path("config"));
+        let output = command.output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+    };
+    let as_who = |who: &str, args: &[&str]| {
+        let (ca, cert, key) =
+            (file("ca.pem"), file(&format!("{who}.pem")), file(&format!("{who}-key.pem")));
+        let tls = ["--tlsverify", "--tlscacert", &ca, "--tlscert", &cert, "--tlskey", &key];
+        docker("tcp://127.0.0.1:2376", &[&tls, args].concat())
+    };
+    let ran = as_who("client", &["run", "--rm", "--network", "none", "demo", "echo", "in"]);
+    assert_eq!(ran, (true, "in\n".to_owned()));
+    let (known, text) = as_who("odd", &["version"]);
+    assert!(!known && !text.contains("Server: Wythe"), "{text}");
+    let (known, text) = docker("tcp://127.0.0.1:2376", &["version"]);
+    assert!(!known && !text.contains("Server: Wythe"), "{text}");
+    let (served, text) = docker(&format!("unix://{}", further.display()), &["version"]);
+    assert!(served && text.contains("Server: Wythe"), "{text}");
+    instance.remove_all();
+}
