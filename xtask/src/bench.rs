@@ -17,6 +17,7 @@
 mod budget;
 mod crowd;
 mod daemon;
+mod docker;
 mod fleet;
 mod import;
 mod logs;
@@ -63,8 +64,9 @@ struct Part {
     measure: fn(&Place, &Options) -> Result<Vec<Row>>,
 }
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     Part { rows: &timed::ROWS, measure: timed::measure },
+    Part { rows: &docker::ROWS, measure: docker::measure },
     Part { rows: &fleet::ROWS, measure: fleet::measure },
     Part { rows: &daemon::ROWS, measure: daemon::measure },
     Part { rows: &import::ROWS, measure: import::measure },

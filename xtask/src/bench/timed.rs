@@ -17,10 +17,10 @@ pub(super) const ROWS: [&str; 4] =
 const RUNC_ALONE: &str = "runc alone";
 
 /// One way of doing a piece of work.
-struct Contender {
-    name: &'static str,
+pub(super) struct Contender {
+    pub(super) name: &'static str,
     /// Does it once, and says how many milliseconds it took.
-    once: Box<dyn FnMut() -> Result<f64>>,
+    pub(super) once: Box<dyn FnMut() -> Result<f64>>,
 }
 
 pub(super) fn measure(place: &Place, options: &Options) -> Result<Vec<Row>> {
@@ -40,7 +40,11 @@ pub(super) fn measure(place: &Place, options: &Options) -> Result<Vec<Row>> {
 }
 
 /// Figures by contender, after one round that is not counted.
-fn take_turns(work: &'static str, contenders: &mut [Contender], rounds: usize) -> Result<Row> {
+pub(super) fn take_turns(
+    work: &'static str,
+    contenders: &mut [Contender],
+    rounds: usize,
+) -> Result<Row> {
     let mut figures: Vec<_> =
         contenders.iter().map(|c| (c.name, Vec::with_capacity(rounds))).collect();
     for round in 0..=rounds {
