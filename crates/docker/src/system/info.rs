@@ -54,7 +54,7 @@ pub(crate) fn info(call: &Call) -> Answer {
         "NGoroutines": tokio::runtime::Handle::current().metrics().num_alive_tasks(),
         "NEventsListener": call.engine().listeners(),
         "SystemTime": time::rfc3339(Some(Timestamp::now())),
-        "LoggingDriver": "local",
+        "LoggingDriver": "json-file",
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": if limits.unified { "2" } else { "1" },
         "KernelVersion": uname.release().to_string_lossy(),

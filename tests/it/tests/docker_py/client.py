@@ -44,7 +44,7 @@ def listen():
             return
 
 
-listener = threading.Thread(target=listen)
+listener = threading.Thread(target=listen, daemon=True)
 listener.start()
 time.sleep(0.2)
 
