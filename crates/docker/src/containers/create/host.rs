@@ -176,8 +176,8 @@ fn log(given: &mut Fields<'_>) -> Result<LogOptions, ApiError> {
     let pairs = options.iter().map(|(key, value)| (key.as_str(), value.as_deref().unwrap_or("")));
     // Docker's own default: docker-py shows no output of a container that has another.
     let driver = driver.as_deref().unwrap_or("json-file");
-    let options = LogOptions::parse(Some(driver), pairs)
-        .map_err(|error| given.wrong("LogConfig", error))?;
+    let options =
+        LogOptions::parse(Some(driver), pairs).map_err(|error| given.wrong("LogConfig", error))?;
     log.done()?;
     Ok(options)
 }
