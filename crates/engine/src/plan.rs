@@ -55,8 +55,12 @@ pub(crate) fn plan(create: Create, image: &ImageConfig) -> Result<Plan, EngineEr
 /// Docker's rule: an entrypoint of one's own does without the image's command too.
 fn merge_command(config: &mut Create, image: &ImageConfig) {
     match &mut config.entrypoint {
-        // `--entrypoint ""` takes the image's away.
+        // `--entrypoint ""` takes the image's away, and its command with it.
         Some(own) if own.len() == 1 && own.first().is_some_and(String::is_empty) => own.clear(),
+        // An empty list takes away the entrypoint alone.
+        Some(own) if own.is_empty() && config.command.is_empty() => {
+            config.command = image.command.clone().unwrap_or_default();
+        }
         Some(_) => {}
         None => {
             config.entrypoint.clone_from(&image.entrypoint);

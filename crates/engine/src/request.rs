@@ -21,7 +21,8 @@ pub struct Create {
     pub isolation: Isolation,
     /// `os/architecture[/variant]` of the image; the host's, if it is there, where none is given.
     pub platform: Option<String>,
-    /// Replaces the image's entrypoint; `Some(vec![])` removes it.
+    /// Replaces the image's entrypoint. An empty list removes it; a list of one empty word removes
+    /// the image's command too.
     pub entrypoint: Option<Vec<String>>,
     /// Replaces the image's command.
     pub command: Vec<String>,

@@ -112,6 +112,7 @@ struct Config {
     volumes: Option<BTreeMap<String, Empty>>,
     working_dir: String,
     entrypoint: Option<Vec<String>>,
+    on_build: Option<()>,
     labels: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     healthcheck: Option<health::Check>,
@@ -131,7 +132,19 @@ struct NetworkSettings {
     bridge: &'static str,
     #[serde(rename = "SandboxID")]
     sandbox_id: String,
+    sandbox_key: String,
     ports: BTreeMap<String, Option<Vec<Binding>>>,
+    hairpin_mode: bool,
+    #[serde(rename = "LinkLocalIPv6Address")]
+    link_local_ipv6_address: &'static str,
+    #[serde(rename = "LinkLocalIPv6PrefixLen")]
+    link_local_ipv6_prefix_len: u8,
+    #[serde(rename = "SecondaryIPAddresses")]
+    secondary_ip_addresses: Option<()>,
+    #[serde(rename = "SecondaryIPv6Addresses")]
+    secondary_ipv6_addresses: Option<()>,
+    #[serde(rename = "EndpointID")]
+    endpoint_id: String,
     gateway: String,
     #[serde(rename = "IPAddress")]
     ip_address: String,
@@ -315,6 +328,7 @@ fn config(container: &Container) -> Config {
         volumes: anonymous(config),
         working_dir: config.working_dir.clone().unwrap_or_default(),
         entrypoint: config.entrypoint.clone(),
+        on_build: None,
         labels: config.labels.clone(),
         healthcheck: config.health.as_ref().map(health::Check::of),
         stop_signal: config.stop_signal.map(|signal| signal.to_string()),
@@ -346,7 +360,21 @@ fn network(container: &Container) -> NetworkSettings {
     NetworkSettings {
         bridge: "",
         sandbox_id: container.id.as_str().to_owned(),
+        // The network namespace, where it can be entered.
+        sandbox_key: match container.state.pid {
+            Some(pid) => format!("/proc/{pid}/ns/net"),
+            None => String::new(),
+        },
         ports: ports::bound(&container.config.expose, &view.ports),
+        hairpin_mode: false,
+        link_local_ipv6_address: "",
+        link_local_ipv6_prefix_len: 0,
+        secondary_ip_addresses: None,
+        secondary_ipv6_addresses: None,
+        endpoint_id: match view.address {
+            Some(_) => container.id.as_str().to_owned(),
+            None => String::new(),
+        },
         gateway,
         ip_address: ip,
         ip_prefix_len: view.prefix,

@@ -66,12 +66,19 @@ pub struct HostConfig {
     cpuset_mems: String,
     devices: Vec<Device>,
     device_cgroup_rules: Option<Vec<String>>,
+    device_requests: Option<()>,
     memory_reservation: u64,
     memory_swap: i64,
     memory_swappiness: Option<u8>,
     oom_kill_disable: bool,
     pids_limit: Option<u64>,
     ulimits: Vec<Ulimit>,
+    cpu_count: u64,
+    cpu_percent: u64,
+    #[serde(rename = "IOMaximumIOps")]
+    io_maximum_iops: u64,
+    #[serde(rename = "IOMaximumBandwidth")]
+    io_maximum_bandwidth: u64,
     init: Option<bool>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     tmpfs: BTreeMap<String, String>,
@@ -142,7 +149,7 @@ impl HostConfig {
             auto_remove: create.auto_remove,
             volume_driver: create.volume_driver.clone().unwrap_or_default(),
             volumes_from: some(create.volumes_from.clone()),
-            console_size: [0, 0],
+            console_size: create.terminal_size.map_or([0, 0], |size| [size.rows, size.columns]),
             cap_add: some(security.cap_add.iter().map(|name| capability(name)).collect()),
             cap_drop: some(security.cap_drop.iter().map(|name| capability(name)).collect()),
             cgroupns_mode: namespace(&create.cgroupns, "private"),
@@ -184,6 +191,7 @@ impl HostConfig {
             cpuset_cpus: cpu.cpus.clone().unwrap_or_default(),
             cpuset_mems: cpu.mems.clone().unwrap_or_default(),
             devices: devices(create),
+            device_requests: None,
             device_cgroup_rules: some(create.device_rules.clone()),
             memory_reservation: memory.reservation.map_or(0, |limit| limit.bytes()),
             memory_swap: match memory.swap {
@@ -195,6 +203,11 @@ impl HostConfig {
             oom_kill_disable: memory.disable_oom_killer,
             pids_limit: limits.pids,
             ulimits: ulimits(create),
+            // Windows'.
+            cpu_count: 0,
+            cpu_percent: 0,
+            io_maximum_iops: 0,
+            io_maximum_bandwidth: 0,
             init: create.init.then_some(true),
             tmpfs: create.mounts.iter().filter_map(tmpfs).collect(),
             sysctls: create.sysctls.clone(),

@@ -39,8 +39,10 @@ fn command_and_entrypoint_merge_as_dockers_do() {
     let both = Create { command: words(&["arg"]), ..entrypoint.clone() };
     let cleared =
         Create { entrypoint: Some(words(&[""])), command: words(&["sh"]), ..Create::default() };
+    let emptied = Create { entrypoint: Some(Vec::new()), ..Create::default() };
     for (create, want) in [
         (none, "/entry default"),
+        (emptied, "default"),
         (command, "/entry own"),
         (entrypoint, "/own"),
         (both, "/own arg"),

@@ -59,10 +59,8 @@ impl ProcessFlags {
         create.working_dir = self.workdir;
         create.user = self.user;
         create.groups = self.group_add;
-        create.entrypoint = self.entrypoint.map(|word| match word.as_str() {
-            "" => Vec::new(),
-            _ => vec![word],
-        });
+        // An empty word means something to the engine: no entrypoint, and no command of the image.
+        create.entrypoint = self.entrypoint.map(|word| vec![word]);
         create.stdin = self.interactive;
         create.terminal = self.tty;
         create.init = self.init;

@@ -114,7 +114,7 @@ fn the_process_is_as_described() {
     assert_eq!(made.oom_score_adj, Some(-500));
     let ulimit = |name: &str, soft, hard| UlimitRequest { name: name.to_owned(), soft, hard };
     assert_eq!(made.ulimits, [ulimit("nofile", 10, 20), ulimit("core", u64::MAX, u64::MAX)]);
-    assert_eq!(create("--entrypoint=|~demo").entrypoint, Some(Vec::new()));
+    assert_eq!(create("--entrypoint=|~demo").entrypoint, Some(vec![String::new()]));
     for bad in ["-w src", "--ulimit nofile=3:2", "--ulimit files=1", "--stop-signal NOPE"] {
         assert!(try_create(&format!("{bad} demo")).is_err(), "{bad}");
     }

@@ -138,9 +138,13 @@ fn security_options(given: &mut Fields<'_>) -> Result<SecurityOptions, ApiError>
     Ok(SecurityOptions { unmasked: options.unmasked || (masked && read_only), ..options })
 }
 
-/// As the command line writes them: a name in capitals, with or without its beginning.
+/// As our own command line writes them: in capitals, and without what `inspect` puts before them.
 fn capabilities(names: Option<Vec<String>>) -> Vec<String> {
-    names.unwrap_or_default().iter().map(|name| name.to_ascii_uppercase()).collect()
+    let bare = |name: &String| {
+        let name = name.to_ascii_uppercase();
+        name.strip_prefix("CAP_").map(str::to_owned).unwrap_or(name)
+    };
+    names.unwrap_or_default().iter().map(bare).collect()
 }
 
 /// Whether none of the paths is meant: an empty list, where no list is the usual one.

@@ -309,6 +309,21 @@ fn updates_say_what_changes_and_nothing_else() {
     assert!(super::update(br#"{"Image":"x"}"#).is_err());
 }
 
+#[test]
+fn what_inspect_shows_can_be_sent_back() {
+    let container = crate::fixture::container();
+    let shown = crate::shape::container::ContainerJson::of(&container);
+    let shown = serde_json::to_value(shown).unwrap();
+    let mut body = shown["Config"].clone();
+    body["HostConfig"] = shown["HostConfig"].clone();
+    let again = created(&body);
+    let first = container.config;
+    assert_eq!((again.limits, again.security), (first.limits, first.security));
+    assert_eq!((again.mounts, again.ports), (first.mounts, first.ports));
+    assert_eq!((again.entrypoint, again.command), (first.entrypoint, first.command));
+    assert_eq!((again.env, again.labels), (first.env, first.labels));
+}
+
 /// JSON of any shape.
 fn json_of_any_shape() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
