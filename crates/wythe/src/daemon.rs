@@ -119,8 +119,9 @@ fn start(args: Args, endpoint: &Endpoint) -> Result<(), CliError> {
     let user = user.map(|entered| entered.settle(router));
     let socket = args.socket.unwrap_or_else(|| endpoint.named.clone().unwrap_or(roots.socket()));
     let sockets = Sockets {
-        own: listener::open(&socket)?,
         docker: listener::own(&args.docker_socket.unwrap_or_else(|| roots.docker_socket()))?,
+        // The last one: who finds it finds the others.
+        own: listener::open(&socket)?,
         more: docker_hosts.open()?,
     };
     let bridge = args.bridge.unwrap_or_else(|| instance::bridge(&roots.run));

@@ -88,7 +88,7 @@ fn top_takes_the_options_of_the_hosts_ps() {
         let ran = instance.run(&[&["top", "web"], options].concat());
         assert!(ran.code == 1 && ran.err.contains(said), "{ran:?}");
     }
-    let mut without = instance.command(&["top", "web", "-ef"]);
+    let mut without = instance.command(&["top", "web", "-eo", "pid,comm"]);
     without.env("PATH", instance.path("nowhere"));
     let output = without.output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr);

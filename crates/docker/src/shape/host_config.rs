@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use engine::{Create, MountKind, MountRequest, NamespaceMode, NetworkMode, SecurityOptions};
 use serde::Serialize;
-use workload::{BlockRate, CpuLimits, MemorySwap, profile};
+use workload::{BlockRate, CpuLimits, Isolation, MemorySwap, profile};
 
 use super::ports::{self, Binding};
 
@@ -173,7 +173,7 @@ impl HostConfig {
             userns_mode: if create.user_map.is_some() { "private" } else { "" },
             shm_size: create.shm_size.map_or(64 << 20, |size| size.bytes()),
             runtime: "wythe",
-            isolation: create.isolation.to_string(),
+            isolation: isolation(create.isolation),
             cpu_shares: cpu.shares.unwrap_or(0),
             memory: memory.limit.map_or(0, |limit| limit.bytes()),
             nano_cpus,
@@ -372,4 +372,13 @@ fn ulimits(create: &Create) -> Vec<Ulimit> {
         soft: limit(one.soft),
     };
     create.ulimits.iter().map(ulimit).collect()
+}
+
+/// Docker's word for it where Docker has one: clients take no other.
+fn isolation(isolation: Isolation) -> String {
+    match isolation {
+        Isolation::Container => String::new(),
+        Isolation::Vm => "hyperv".to_owned(),
+        Isolation::Wasm | Isolation::Host => isolation.to_string(),
+    }
 }

@@ -51,6 +51,10 @@ fn what_the_stock_client_sends_is_a_plain_container() {
         image: "demo".to_owned(),
         command: vec!["sleep".to_owned(), "1000".to_owned()],
         terminal_size: Some(workload::TerminalSize { rows: 24, columns: 80 }),
+        log: engine::LogOptions {
+            kind: engine::LogKind::JsonFile,
+            ..engine::LogOptions::default()
+        },
         ..Create::default()
     };
     assert_eq!(create, want);
