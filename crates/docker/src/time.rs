@@ -100,7 +100,8 @@ fn unix(text: &str) -> Option<u64> {
         return None;
     }
     let nanos: u64 = format!("{fraction:0<9}").parse().ok()?;
-    seconds.parse::<u64>().ok()?.checked_mul(1_000_000_000)?.checked_add(nanos)
+    // What is later than can be counted is never.
+    Some(seconds.parse::<u64>().ok()?.saturating_mul(1_000_000_000).saturating_add(nanos))
 }
 
 /// `1h30m`, `1.5s`, `100ms`, in nanoseconds.

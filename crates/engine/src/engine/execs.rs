@@ -81,8 +81,12 @@ impl Engine {
     /// # Errors
     /// [`EngineError::NoSuchExec`].
     pub async fn exec_settled(&self, exec: &str) -> Result<ExecView, EngineError> {
-        let view = self.exec_inspect(exec)?;
         let exec = self.inner.shared.execs.find(exec)?;
+        // One that is being started may have ended before that was heard of.
+        let mut states = exec.state.subscribe();
+        let started = states.wait_for(|state| !matches!(state, ExecState::Starting));
+        timeout(SHORT_WAIT, started).await.ok();
+        let view = exec.view();
         let (Some(_), Ok(process)) = (view.pid, exec.process()) else { return Ok(view) };
         let sandbox = self.find(exec.container.as_str())?.live().sandbox;
         // Its driver knows before the engine has heard of it.
