@@ -20,10 +20,10 @@ fn start() -> Option<Instance> {
 
 /// What one request is answered with: status and body.
 fn asked(instance: &Instance, request: &str) -> (u16, String) {
-    let mut socket = UnixStream::connect(instance.path("run/docker.sock")).unwrap();
-    socket.write_all(request.as_bytes()).unwrap();
+    let mut socket = UnixStream::connect(instance.path("run/docker.sock")).expect("it listens");
+    socket.write_all(request.as_bytes()).expect("it is read");
     let mut text = String::new();
-    socket.read_to_string(&mut text).unwrap();
+    socket.read_to_string(&mut text).expect("it answers");
     let status = text.split(' ').nth(1).unwrap_or_default().parse().expect(&text);
     (status, text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
 }
@@ -32,7 +32,7 @@ fn get(instance: &Instance, path: &str) -> Value {
     let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     let (status, body) = asked(instance, &head);
     assert_eq!(status, 200, "{path}: {body}");
-    serde_json::from_str(&body).unwrap()
+    serde_json::from_str(&body).expect("it is JSON")
 }
 
 fn post(instance: &Instance, path: &str, content_type: &str, body: &str) -> (u16, String) {
@@ -164,7 +164,10 @@ fn an_upload_that_is_cut_leaves_nothing() {
 
 /// The process that serves.
 fn daemon(instance: &Instance) -> String {
-    fs::read_to_string(instance.path("run/daemon.lock")).unwrap().trim().to_owned()
+    fs::read_to_string(instance.path("run/daemon.lock"))
+        .expect("a daemon has one")
+        .trim()
+        .to_owned()
 }
 
 #[test]

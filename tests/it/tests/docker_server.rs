@@ -16,22 +16,24 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 const IDLE: usize = 3000;
 
 fn connect(instance: &Instance) -> UnixStream {
-    UnixStream::connect(instance.path("run/docker.sock")).unwrap()
+    UnixStream::connect(instance.path("run/docker.sock")).expect("it listens")
 }
 
 /// A connection on which this was asked, and on which an answer has begun.
 fn asked(instance: &Instance, request: &str) -> UnixStream {
     let mut socket = connect(instance);
-    socket.write_all(format!("{request} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
+    socket
+        .write_all(format!("{request} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
+        .expect("it is read");
     let mut first = [0; 12];
-    socket.read_exact(&mut first).unwrap();
+    socket.read_exact(&mut first).expect("it answers");
     assert_eq!(&first, b"HTTP/1.1 200", "{request}");
     socket
 }
 
 fn descriptors(instance: &Instance) -> usize {
-    let pid = fs::read_to_string(instance.path("run/daemon.lock")).unwrap();
-    fs::read_dir(format!("/proc/{}/fd", pid.trim())).unwrap().count()
+    let pid = fs::read_to_string(instance.path("run/daemon.lock")).expect("a daemon has one");
+    fs::read_dir(format!("/proc/{}/fd", pid.trim())).expect("it runs").count()
 }
 
 #[test]
