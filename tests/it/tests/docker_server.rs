@@ -92,9 +92,9 @@ fn who_leaves_in_the_middle_of_an_answer_leaves_nothing_behind() {
 /// Certificates: an authority, a server for 127.0.0.1, a client, and a stranger who signed himself.
 fn certificates(dir: &Path) -> bool {
     let Some(openssl) = testkit::need::tool("openssl") else { return false };
-    fs::create_dir(dir).unwrap();
-    fs::write(dir.join("server.ext"), "subjectAltName=IP:127.0.0.1\n").unwrap();
-    fs::write(dir.join("client.ext"), "extendedKeyUsage=clientAuth\n").unwrap();
+    fs::create_dir(dir).expect("it can be done");
+    fs::write(dir.join("server.ext"), "subjectAltName=IP:127.0.0.1\n").expect("it can be done");
+    fs::write(dir.join("client.ext"), "extendedKeyUsage=clientAuth\n").expect("it can be done");
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
     let mut all =
         vec![format!("req -x509 {key} -keyout ca-key.pem -out ca.pem -subj /CN=ca -days 2")];
@@ -108,7 +108,11 @@ fn certificates(dir: &Path) -> bool {
     all.push(format!("req -x509 {key} -keyout odd-key.pem -out odd.pem -subj /CN=odd -days 2"));
     for args in all {
         let mut command = Command::new(&openssl);
-        let made = command.args(args.split_whitespace()).current_dir(dir).output().unwrap();
+        let made = command
+            .args(args.split_whitespace())
+            .current_dir(dir)
+            .output()
+            .expect("it can be done");
         assert!(made.status.success(), "{args}: {}", String::from_utf8_lossy(&made.stderr));
     }
     true
