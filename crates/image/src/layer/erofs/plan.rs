@@ -6,7 +6,10 @@
 use super::{
     contents::{Location, block_at, tail_fits},
     dirents,
-    format::{BLOCK_BYTES, INODE_BYTES, SLOT_BYTES, encode_device, mode, xattr_area_bytes},
+    format::{
+        BLOCK_BYTES, INODE_BYTES, SLOT_BYTES, XATTR_HEADER_BYTES, encode_device, mode,
+        xattr_area_bytes,
+    },
 };
 use crate::layer::{
     Attributes, Device, DeviceClass, EntryError, Xattr,
@@ -102,6 +105,9 @@ pub(super) fn plan(tree: &Tree<Location>, position: u64) -> Result<Plan, EntryEr
         inode.nid = at / SLOT_BYTES;
         at += (INODE_BYTES + inode.xattr_bytes + tail + map) as u64;
     }
+    // fsck.erofs 1.5 reads a header of attributes behind every inode, also where there are none:
+    // the image may not end right behind the last one.
+    at += XATTR_HEADER_BYTES as u64;
     let blocks = block_at(end + at.next_multiple_of(BLOCK_BYTES))?;
     let chunked = inodes
         .iter()
