@@ -26,6 +26,7 @@ const ENDS: usize = 40;
 const LISTS: usize = 11;
 
 pub(super) fn measure(place: &Place, _: &Options) -> Result<Vec<Row>> {
+    let _cleared = place.cleared("crowd", "crowd-run");
     let ours = || place.wythe_at("crowd", "crowd-run");
     quietly(ours().args(["import", "--name", "bench"]).arg(place.path("rootfs.tar")))?;
     let start = |name: &str| {
@@ -48,7 +49,6 @@ pub(super) fn measure(place: &Place, _: &Options) -> Result<Vec<Row>> {
     let few = names.iter().take(ENDS);
     first.extend(few.clone().map(|name| start(name)).collect::<Result<Vec<f64>>>()?);
     timed(ours().args(["rm", "-f"]).args(few))?;
-    place.stop_daemon("crowd-run");
     Ok(vec![
         Row::ours(ROWS[0], "ms", Better::Lower, median(lists)),
         Row::ours(ROWS[1], "MiB", Better::Lower, used),

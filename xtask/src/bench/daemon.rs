@@ -24,6 +24,7 @@ const STARTS: usize = 9;
 const REST: Duration = Duration::from_secs(2);
 
 pub(super) fn measure(place: &Place, _: &Options) -> Result<Vec<Row>> {
+    let _cleared = place.cleared("rest", "rest-run");
     let mut ready = Vec::new();
     let mut resident = Vec::new();
     for at in 0..STARTS {

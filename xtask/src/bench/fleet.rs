@@ -42,8 +42,9 @@ const PODMANS: usize = 20;
 const SETTLE: Duration = Duration::from_secs(12);
 
 pub(super) fn measure(place: &Place, options: &Options) -> Result<Vec<Row>> {
-    let disk = Disk::mount(place)?;
     let (data, run) = ("fleet/data", "fleet-run");
+    let disk = Disk::mount(place)?;
+    let _cleared = place.cleared(data, run);
     let ours = || place.wythe_at(data, run);
     quietly(ours().args(["import", "--name", "bench"]).arg(place.path("rootfs.tar")))?;
     // The bridge is there and the layer mounted when the clock starts, as for podman.

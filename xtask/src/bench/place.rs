@@ -87,6 +87,26 @@ impl Place {
         command
     }
 
+    /// Sees to it that a daemon with these roots does not outlive what is measured.
+    pub(super) fn cleared(&self, data: &'static str, run: &'static str) -> Cleared<'_> {
+        Cleared { place: self, data, run }
+    }
+
+    /// Removes all containers of the daemon that serves from here, if one does, and ends it.
+    fn clear(&self, data: &str, run: &str) {
+        if self.daemon(run).is_err() {
+            return;
+        }
+        let all = self.wythe_at(data, run).args(["ps", "-aq"]).output();
+        let all = all.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        let all = all.unwrap_or_default();
+        if !all.trim().is_empty() {
+            let mut remove = self.wythe_at(data, run);
+            drop(quietly(remove.args(["rm", "-f"]).args(all.split_whitespace())));
+        }
+        self.stop_daemon(run);
+    }
+
     /// The daemon that serves from here.
     pub(crate) fn daemon(&self, run: &str) -> Result<u32> {
         let text = fs::read_to_string(self.path(run).join("daemon.lock"))?;
@@ -141,12 +161,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // What is left of a failed round does not matter any more; it is removed with the rest.
-        let all = self.wythe().args(["ps", "-aq"]).output();
-        let all = all.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-        let all = all.unwrap_or_default();
-        drop(quietly(self.wythe().args(["rm", "-f"]).args(all.split_whitespace())));
-        self.stop_daemon("run");
+        self.clear("data", "run");
         for args in [&["rm", "-f", "-t", "0", "-a"], &["rmi", "-f", "-a", "", ""]] {
             let args: Vec<&str> = args.iter().copied().filter(|arg| !arg.is_empty()).collect();
             if let Some(mut podman) = self.podman(&args) {
@@ -154,6 +169,20 @@ impl Drop for Place {
             }
         }
         drop(quietly(Command::new("umount").arg("-l").arg(self.path("podman/overlay"))));
+    }
+}
+
+/// Our daemon with these roots. Dropped, it is gone with all its containers, also when what was
+/// measured there has failed.
+pub(super) struct Cleared<'p> {
+    place: &'p Place,
+    data: &'static str,
+    run: &'static str,
+}
+
+impl Drop for Cleared<'_> {
+    fn drop(&mut self) {
+        self.place.clear(self.data, self.run);
     }
 }
 
