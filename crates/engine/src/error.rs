@@ -261,6 +261,7 @@ fn in_container(fault: &FileFault, container: &str) -> String {
         | FileFault::Deep { .. }
         | FileFault::Archive { .. }
         | FileFault::Stream { .. }
+        | FileFault::User { .. }
         | FileFault::Kernel { .. } => String::new(),
     }
 }

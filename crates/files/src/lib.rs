@@ -16,6 +16,7 @@ mod pack;
 mod stat;
 mod stream;
 mod unpack;
+mod users;
 
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ pub use pack::pack;
 pub use stat::{stat, stat_local};
 pub use stream::Stream;
 pub use unpack::{Place, unpack};
+pub use users::{Identity, NoSuchUser, home_of, look_up};
 
 /// Deepest nesting of directories that is followed: a descriptor is held for each.
 pub const DEPTH_MAX: usize = 512;

@@ -81,7 +81,7 @@ fn a_tree_comes_back_as_it_was() {
 
     let out = packed(open(&from).as_fd(), "/tree", "other").unwrap();
     assert!(out.len() < 1 << 20, "holes are not written: {}", out.len());
-    unpack(Place::Directory(open(&to).as_fd()), &out[..], plain(), None).unwrap();
+    unpack(Place::Directory(open(&to).as_fd()), &out[..], &plain(), None).unwrap();
 
     let there = |name: &str| fs::symlink_metadata(to.join("other").join(name)).unwrap();
     assert_eq!(fs::read(to.join("other/file")).unwrap(), b"content");
@@ -153,9 +153,9 @@ fn hostile_archives_write_nothing_outside() {
         let inside = open(&inside);
         let root = open(dir.path());
         // It is refused, or it lands inside.
-        let _ = unpack(Place::Directory(inside.as_fd()), &archive[..], plain(), None);
+        let _ = unpack(Place::Directory(inside.as_fd()), &archive[..], &plain(), None);
         let place = Place::InRoot { root: inside.as_fd(), path: "/" };
-        let _ = unpack(place, &archive[..], plain(), None);
+        let _ = unpack(place, &archive[..], &plain(), None);
         drop(root);
         let list: Vec<_> =
             fs::read_dir(&outside).unwrap().map(|e| e.unwrap().file_name()).collect();
@@ -171,14 +171,14 @@ fn kinds_are_kept_where_asked() {
     fs::write(dir.path().join("file"), "x").unwrap();
     let root = open(dir.path());
     let place = Place::Directory(root.as_fd());
-    let over = unpack(place, &tar(&[file("dir", "x")])[..], plain(), None);
+    let over = unpack(place, &tar(&[file("dir", "x")])[..], &plain(), None);
     assert!(matches!(over, Err(FileFault::OverDirectory { .. })), "{over:?}");
-    let over = unpack(place, &tar(&[other("file", EntryKind::Directory)])[..], plain(), None);
+    let over = unpack(place, &tar(&[other("file", EntryKind::Directory)])[..], &plain(), None);
     assert!(matches!(over, Err(FileFault::OverOther { .. })), "{over:?}");
     let how = Unpack { keep_kinds: false, owner: Owner::Archive };
-    unpack(place, &tar(&[file("dir", "now a file")])[..], how, None).unwrap();
+    unpack(place, &tar(&[file("dir", "now a file")])[..], &how, None).unwrap();
     assert_eq!(fs::read(dir.path().join("dir")).unwrap(), b"now a file");
-    let target = unpack(Place::InRoot { root: root.as_fd(), path: "/file" }, &b""[..], how, None);
+    let target = unpack(Place::InRoot { root: root.as_fd(), path: "/file" }, &b""[..], &how, None);
     assert_eq!(target, Err(FileFault::Target));
 }
 
@@ -213,7 +213,7 @@ fn a_race_of_links_never_leads_outside() {
             if let Ok(out) = packed(fd, "/", "top") {
                 assert!(!out.windows(6).any(|bytes| bytes == b"SECRET"));
             }
-            let _ = unpack(Place::InRoot { root: fd, path: "/a" }, &archive[..], plain(), None);
+            let _ = unpack(Place::InRoot { root: fd, path: "/a" }, &archive[..], &plain(), None);
         }
         over.store(true, Ordering::Relaxed);
     });
@@ -290,7 +290,7 @@ fn two_layers_show_what_an_overlay_would() {
     let mut out = Vec::new();
     crate::layer(up.as_fd(), &changes, &mut out).unwrap();
     let to = tempfile::tempdir().unwrap();
-    unpack(Place::Directory(open(to.path()).as_fd()), &out[..], plain(), None).unwrap();
+    unpack(Place::Directory(open(to.path()).as_fd()), &out[..], &plain(), None).unwrap();
     assert!(to.path().join(".wh.gone").exists() && to.path().join("hidden/.wh.b").exists());
     assert_eq!(fs::read(to.path().join("etc/old")).unwrap(), b"new");
     assert!(!to.path().join("etc/hosts").exists() && !to.path().join("proc").exists());
@@ -298,7 +298,7 @@ fn two_layers_show_what_an_overlay_would() {
     let mut out = Vec::new();
     export(up.as_fd(), low.as_fd(), &mut out).unwrap();
     let whole = tempfile::tempdir().unwrap();
-    unpack(Place::Directory(open(whole.path()).as_fd()), &out[..], plain(), None).unwrap();
+    unpack(Place::Directory(open(whole.path()).as_fd()), &out[..], &plain(), None).unwrap();
     let there = |path: &str| whole.path().join(path).exists();
     assert!(there("etc/same") && there("hidden/c") && there("dev/pts"));
     assert!(!there("gone") && !there("hidden/b"));

@@ -30,6 +30,7 @@ use crate::{
     fault::{io, kernel, text},
     object::Object,
     pack::{deep, joined},
+    users,
 };
 
 /// Bytes read at once.
@@ -100,6 +101,23 @@ impl Place<'_> {
         }
         self.directory(b"").map_err(kernel("open", shown.as_bytes()))
     }
+
+    /// To whom everything belongs, if not to whom the archive says.
+    fn owner(&self, owner: &Owner) -> Result<Option<(u32, u32)>, FileFault> {
+        match (owner, self) {
+            (Owner::Archive, _) => Ok(None),
+            (Owner::Given { uid, gid }, _) => Ok(Some((*uid, *gid))),
+            (Owner::User { name }, Place::InRoot { root, .. }) => {
+                let found = users::look_up(*root, name, &[]);
+                let found = found.map_err(|none| FileFault::User { why: none.to_string() })?;
+                Ok(Some((found.uid, found.gid)))
+            }
+            (Owner::User { name }, Place::Directory(_)) => {
+                let why = format!("user {name} is looked up in a root, and this is a directory");
+                Err(FileFault::User { why })
+            }
+        }
+    }
 }
 
 /// Unpacks an archive, plain tar, into a directory; the first name of every path is replaced by
@@ -110,14 +128,16 @@ impl Place<'_> {
 pub fn unpack(
     place: Place<'_>,
     from: impl Read,
-    how: Unpack,
+    how: &Unpack,
     name: Option<&[u8]>,
 ) -> Result<(), FileFault> {
     place.target()?;
+    let owner = place.owner(&how.owner)?;
     let limits = Limits::default();
     let source = BufReader::with_capacity(BUFFER_BYTES, from);
     let mut archive = tar::Archive::new(source, &limits);
-    let mut unpacking = Unpacking { place, how, name, times: BTreeMap::new() };
+    let mut unpacking =
+        Unpacking { place, keep_kinds: how.keep_kinds, owner, name, times: BTreeMap::new() };
     while let Some(entry) = archive.next_entry().map_err(malformed)? {
         unpacking.entry(&entry, &mut archive)?;
     }
@@ -132,7 +152,10 @@ fn malformed(error: tar::TarError) -> FileFault {
 
 struct Unpacking<'a> {
     place: Place<'a>,
-    how: Unpack,
+    /// See [`Unpack::keep_kinds`].
+    keep_kinds: bool,
+    /// Everything belongs to this user and group, if to any in particular.
+    owner: Option<(u32, u32)>,
     name: Option<&'a [u8]>,
     /// Directories get their times when everything is in them.
     times: BTreeMap<Vec<u8>, Time>,
@@ -213,7 +236,7 @@ impl Unpacking<'_> {
         let above = self.parent(above)?;
         match mkdirat(&above, name, Mode::from_raw_mode(IMPLIED_MODE)) {
             Ok(()) => {
-                if let Owner::Given { uid, gid } = self.how.owner {
+                if let Some((uid, gid)) = self.owner {
                     own(above.as_fd(), name, uid, gid)
                         .map_err(kernel("change the owner of", path))?;
                 }
@@ -237,8 +260,8 @@ impl Unpacking<'_> {
         let shown = || text(path);
         match (there.is_directory(), directory) {
             (true, true) => Ok(()),
-            (true, false) if self.how.keep_kinds => Err(FileFault::OverDirectory { path: shown() }),
-            (false, true) if self.how.keep_kinds => Err(FileFault::OverOther { path: shown() }),
+            (true, false) if self.keep_kinds => Err(FileFault::OverDirectory { path: shown() }),
+            (false, true) if self.keep_kinds => Err(FileFault::OverOther { path: shown() }),
             (true, false) => remove_tree(parent, name, &there, 0, path),
             (false, _) => match unlinkat(parent, name, AtFlags::empty()) {
                 // Something is mounted on it, such as the engine's own /etc/hosts: its content
@@ -283,9 +306,9 @@ impl Unpacking<'_> {
         if !wanted {
             return Err(failed(Errno::STALE));
         }
-        let (uid, gid) = match self.how.owner {
-            Owner::Archive => (*uid, *gid),
-            Owner::Given { uid, gid } => (uid, gid),
+        let (uid, gid) = match self.owner {
+            None => (*uid, *gid),
+            Some(owner) => owner,
         };
         if (made.stat().st_uid, made.stat().st_gid) != (uid, gid) {
             own(made.fd(), b"", uid, gid).map_err(&failed)?;

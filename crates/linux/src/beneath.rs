@@ -7,7 +7,7 @@
 
 use std::{
     ffi::CStr,
-    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
 };
 
 use rustix::{
@@ -30,12 +30,6 @@ const DIRECTORY_MODE: u32 = 0o755;
 pub(crate) fn open(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
-}
-
-/// Opens what a descriptor of a path means. Allocates: for parents only.
-pub(crate) fn reopen(found: &OwnedFd, flags: OFlags) -> Result<OwnedFd> {
-    let path = format!("/proc/self/fd/{}", found.as_raw_fd());
-    rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())
 }
 
 /// The target of a view of the kernel (proc, sysfs): a directory on whose way there is no link.

@@ -213,7 +213,7 @@ fn carry_out(work: &Work, root: &OwnedFd, stream: Option<OwnedFd>) -> Answer {
         }
         Work::Write { path, unpack } => {
             let place = files::Place::InRoot { root, path };
-            files::unpack(place, stream()?, *unpack, None).map(|()| None)
+            files::unpack(place, stream()?, unpack, None).map(|()| None)
         }
     }
 }

@@ -16,6 +16,7 @@ mod tests;
 use std::{ffi::CString, os::unix::ffi::OsStrExt, path::Path, path::PathBuf};
 
 use cgroups::MountView;
+use files::Identity;
 use sys::{clone::Namespaces, mount::Change, seccomp::SockFilter, userns::Ids};
 use workload::{ContainerSpec, DriverError, Isolation, ProcessSpec, RootFs, SandboxSpec, UserMap};
 
@@ -95,16 +96,6 @@ impl Input<'_> {
     fn is_confined(&self) -> bool {
         self.facts.confined.is_some() || self.sandbox.user.is_some()
     }
-}
-
-/// As whom a process runs, looked up.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Identity {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) groups: Vec<u32>,
-    /// Its home directory.
-    pub(crate) home: String,
 }
 
 /// What a command line asks for beyond the contract.

@@ -14,6 +14,7 @@ use std::{
 
 use base::{Deadline, ProcessId};
 use cgroups::{Cgroup, Join};
+use files::Identity;
 use rustix::fs::{Mode, OFlags};
 use seccomp::{Arch, FilterFlags};
 use stdio::{ChildStreams, Keeper, StreamSpec};
@@ -28,7 +29,7 @@ use crate::{
     driver::Shared,
     launch::{self, Launched, Progress},
     network,
-    plan::{self, Extras, Filter, Identity, Input, Joined},
+    plan::{self, Extras, Filter, Input, Joined},
     prepare::{self, Given},
     process::LinuxProcess,
     tree, users,

@@ -84,7 +84,7 @@ impl FileStat {
 }
 
 /// How an archive is unpacked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unpack {
     /// Refuse to put something else in a directory's place, or a directory in something else's.
     pub keep_kinds: bool,
@@ -93,7 +93,7 @@ pub struct Unpack {
 }
 
 /// To whom unpacked files belong.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Owner {
     /// To whom the archive says.
@@ -105,6 +105,11 @@ pub enum Owner {
         uid: u32,
         /// Group.
         gid: u32,
+    },
+    /// To `user[:group]`, looked up beneath the root that they are unpacked into.
+    User {
+        /// Each a name or a number.
+        name: String,
     },
 }
 
@@ -165,6 +170,12 @@ pub enum FileFault {
         /// What is wrong with it.
         why: String,
     },
+    /// To whom the files should belong is nobody there.
+    #[error("{why}")]
+    User {
+        /// Who is not there.
+        why: String,
+    },
     /// Whoever should read the archive has gone, or cannot be written to.
     #[error("the archive cannot be written: {}", std::io::Error::from_raw_os_error(*.errno))]
     Stream {
@@ -193,6 +204,7 @@ impl FileFault {
             | FileFault::OverDirectory { .. }
             | FileFault::OverOther { .. }
             | FileFault::Escapes { .. }
+            | FileFault::User { .. }
             | FileFault::Archive { .. } => ErrorKind::InvalidInput,
             FileFault::ReadOnlyRoot | FileFault::ReadOnlyMount => ErrorKind::PermissionDenied,
             FileFault::Deep { .. } => ErrorKind::Exhausted,

@@ -161,6 +161,27 @@ fn files_are_copied_both_ways() {
 }
 
 #[test]
+fn copied_files_belong_to_the_containers_user_if_that_is_asked_for() {
+    let Some(instance) = start() else { return };
+    let file = instance.path("file");
+    std::fs::write(&file, "content").expect("a file");
+    let from = file.to_str().expect("text");
+    instance.docker_ok(&run(&["-d", "--user", "demo", "--name", "box", "demo", "sleep", "1000"]));
+    instance.docker_ok(&["cp", "-a", from, "box:/tmp/one"]);
+    instance.docker_ok(&["kill", "box"]);
+    instance.docker_ok(&["cp", "-a", from, "box:/tmp/two"]);
+    instance.docker_ok(&["start", "box"]);
+    let listed = instance.docker_ok(&["exec", "box", "ls", "-l", "/tmp/one", "/tmp/two"]);
+    assert_eq!(listed.matches(" 1000  1000 ").count(), 2, "{listed}");
+    instance.docker_ok(&["rm", "-f", "box"]);
+    instance.docker_ok(&["create", "--user", "nobody-else", "--name", "box", "demo", "true"]);
+    let ran = instance.docker(&["cp", "-a", from, "box:/tmp/three"]);
+    assert!(ran.code == 1 && ran.err.contains("unable to find user nobody-else"), "{ran:?}");
+    instance.docker_ok(&["rm", "box"]);
+    instance.remove_all();
+}
+
+#[test]
 fn waiting_clients_learn_how_it_ended() {
     let Some(instance) = start() else { return };
     instance.docker_ok(&run(&["-d", "-i", "--name", "box", "demo", "cat"]));

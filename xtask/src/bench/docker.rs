@@ -16,12 +16,13 @@ use super::{
     Options,
     place::{Place, timed, timed_ms},
     row::Row,
-    timed::{Contender, take_turns},
+    timed::{Contender, runc_alone, take_turns},
 };
 use crate::command::quietly;
 
-pub(super) const ROWS: [&str; 3] =
-    ["four HTTP calls of a run", "docker run --rm, bridge", "docker exec true"];
+pub(super) const ROWS: [&str; 3] = [BY_HAND, "docker run --rm, bridge", "docker exec true"];
+
+const BY_HAND: &str = "four HTTP calls of a run";
 
 /// How long an engine may take to serve.
 const READY: Duration = Duration::from_secs(30);
@@ -45,12 +46,23 @@ pub(super) fn measure(place: &Place, options: &Options) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for work in ROWS.into_iter().filter(|work| options.wants(&[work])) {
         let mut contenders: Vec<_> = servers.iter().map(|server| server.contender(work)).collect();
+        match work {
+            BY_HAND => contenders.extend(runc_alone(place)),
+            _ => contenders.push(client_alone()),
+        }
         rows.push(take_turns(work, &mut contenders, options.rounds)?);
     }
     for server in &servers {
         drop(quietly(&mut server.client(&["rm", "-f", "api-idle"])));
     }
     Ok(rows)
+}
+
+/// The stock client when it asks nobody anything: what no engine can take away.
+fn client_alone() -> Contender {
+    let mut version = Command::new("docker");
+    version.arg("--version");
+    Contender { name: "client alone", once: Box::new(move || timed_ms(&mut version)) }
 }
 
 fn ours(place: &Place) -> Server {
@@ -103,7 +115,7 @@ impl Server {
     fn contender(&self, work: &str) -> Contender {
         let socket = self.socket.clone();
         let once: Box<dyn FnMut() -> Result<f64>> = match work {
-            "four HTTP calls of a run" => Box::new(move || by_hand(&socket)),
+            BY_HAND => Box::new(move || by_hand(&socket)),
             "docker run --rm, bridge" => {
                 let mut run = self.client(&["run", "--rm", "bench", "/bin/true"]);
                 Box::new(move || timed_ms(&mut run))

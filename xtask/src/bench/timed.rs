@@ -78,8 +78,13 @@ fn clients(place: &Place, args: &[&str]) -> Vec<Contender> {
         name: "podman",
         once: Box::new(move || timed_ms(&mut podman)),
     }));
-    contenders.extend(place.peer("runc").map(|runc| runtime(place, RUNC_ALONE, &runc, &[])));
+    contenders.extend(runc_alone(place));
     contenders
+}
+
+/// runc without an engine around it, if it is installed.
+pub(super) fn runc_alone(place: &Place) -> Option<Contender> {
+    place.peer("runc").map(|runc| runtime(place, RUNC_ALONE, &runc, &[]))
 }
 
 /// An OCI runtime that runs the bundle.

@@ -40,7 +40,7 @@ pub(crate) async fn put(mut call: Call) -> Answer {
     let path = path(&call)?;
     let keep_kinds = call.query.flag("noOverwriteDirNonDir");
     let owner = match call.query.flag("copyUIDGID") {
-        true => owner(call.engine().inspect(&call.name)?.config.user.as_deref())?,
+        true => owner(call.engine().inspect(&call.name)?.config.user.clone()),
         false => Owner::Archive,
     };
     let Some(body) = call.body.take() else { return Err(ApiError::bad("the archive is missing")) };
@@ -53,16 +53,10 @@ pub(crate) async fn put(mut call: Call) -> Answer {
 /// `copyUIDGID`: files belong to the container's own user, if it has one.
 ///
 /// Source: moby, `daemon/archive_tarcopyoptions_unix.go`.
-fn owner(user: Option<&str>) -> Result<Owner, ApiError> {
-    let Some(user) = user.filter(|user| !user.is_empty()) else { return Ok(Owner::Archive) };
-    let (uid, gid) = user.split_once(':').unwrap_or((user, user));
-    match (uid.parse(), gid.parse()) {
-        (Ok(uid), Ok(gid)) => Ok(Owner::Given { uid, gid }),
-        (Err(_), _) | (_, Err(_)) => {
-            let why = format!("the container's user {user:?} is a name, and takes numbers here");
-            let text = format!("copyUIDGID is not supported: {why}");
-            Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, text))
-        }
+fn owner(user: Option<String>) -> Owner {
+    match user.filter(|user| !user.is_empty()) {
+        Some(name) => Owner::User { name },
+        None => Owner::Archive,
     }
 }
 
@@ -114,14 +108,6 @@ fn go_mode(mode: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn files_belong_to_the_containers_user_if_that_is_asked_for() {
-        assert_eq!(owner(None), Ok(Owner::Archive));
-        assert_eq!(owner(Some("7")), Ok(Owner::Given { uid: 7, gid: 7 }));
-        assert_eq!(owner(Some("7:8")), Ok(Owner::Given { uid: 7, gid: 8 }));
-        assert_eq!(owner(Some("www")).unwrap_err().status, 501);
-    }
 
     #[test]
     fn modes_are_gos() {

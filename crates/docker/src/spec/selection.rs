@@ -5,6 +5,7 @@
 
 use base::clock::Timestamp;
 use engine::{ContainerState, MountKind, Summary};
+use regex::{Regex, RegexBuilder};
 
 use crate::shape::{host_config::network_name, image::familiar, ports, status};
 
@@ -34,6 +35,9 @@ const STATES: [&str; 7] =
 /// Docker's words for how a container is.
 const HEALTHS: [&str; 4] = ["starting", "healthy", "unhealthy", "none"];
 
+/// Most memory that a pattern of names may take, compiled.
+const PATTERN_BYTES_MAX: usize = 1 << 20;
+
 /// Why nothing is selected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SelectionError {
@@ -59,8 +63,16 @@ pub struct Selection {
     all: bool,
     /// Only so many of the youngest, whether they run or not.
     last: Option<usize>,
-    /// Conditions, as kind and value.
-    conditions: Vec<(String, String)>,
+    conditions: Vec<Condition>,
+}
+
+/// One of them.
+#[derive(Clone, Debug)]
+struct Condition {
+    kind: String,
+    value: String,
+    /// What names are compared with.
+    pattern: Option<Regex>,
 }
 
 /// Between which moments of creation.
@@ -106,7 +118,12 @@ impl Selection {
         if !known {
             return Err(bad(format!("there is no {kind} \"{value}\"")));
         }
-        self.conditions.push((kind.to_owned(), value.to_owned()));
+        let pattern = match kind {
+            "name" => Some(pattern(value).map_err(|error| bad(error.to_string()))?),
+            _ => None,
+        };
+        let (kind, value) = (kind.to_owned(), value.to_owned());
+        self.conditions.push(Condition { kind, value, pattern });
         Ok(())
     }
 
@@ -127,13 +144,13 @@ impl Selection {
 
     /// Whether containers that do not run are asked for by name.
     fn name_states(&self) -> bool {
-        self.conditions.iter().any(|(kind, _)| kind == "status" || kind == "exited")
+        self.conditions.iter().any(|one| one.kind == "status" || one.kind == "exited")
     }
 
     /// The moments of the containers that `before` and `since` name.
     fn bounds(&self, all: &[Summary]) -> Result<Bounds, SelectionError> {
         let mut bounds = Bounds::default();
-        for (kind, value) in &self.conditions {
+        for Condition { kind, value, .. } in &self.conditions {
             let place = match kind.as_str() {
                 "before" => &mut bounds.before,
                 "since" => &mut bounds.after,
@@ -150,16 +167,34 @@ impl Selection {
     /// Whether the container meets the conditions.
     fn accept(&self, container: &Summary) -> bool {
         KINDS.iter().all(|kind| {
-            let mut of_kind = self.conditions.iter().filter(|(k, _)| k == kind).peekable();
+            let mut of_kind = self.conditions.iter().filter(|one| one.kind == *kind).peekable();
             if of_kind.peek().is_none() {
                 return true;
             }
             match *kind {
-                "label" => of_kind.all(|(_, value)| meets(kind, value, container)),
-                _ => of_kind.any(|(_, value)| meets(kind, value, container)),
+                "label" => of_kind.all(|one| one.holds(container)),
+                _ => of_kind.any(|one| one.holds(container)),
             }
         })
     }
+}
+
+impl Condition {
+    fn holds(&self, container: &Summary) -> bool {
+        match &self.pattern {
+            // A name may be written with Docker's slash.
+            Some(pattern) => {
+                let name = format!("/{}", container.name);
+                pattern.is_match(&name) || pattern.is_match(container.name.as_str())
+            }
+            None => meets(&self.kind, &self.value, container),
+        }
+    }
+}
+
+/// A regular expression, found anywhere in a name unless it says otherwise.
+fn pattern(text: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(text).size_limit(PATTERN_BYTES_MAX).build()
 }
 
 fn runs(container: &Summary) -> bool {
@@ -175,7 +210,6 @@ fn runs(container: &Summary) -> bool {
 fn meets(kind: &str, value: &str, container: &Summary) -> bool {
     match kind {
         "id" => container.id.as_str().starts_with(value),
-        "name" => name_matches(container.name.as_str(), value),
         "label" => match value.split_once('=') {
             Some((key, value)) => container.labels.get(key).is_some_and(|v| v == value),
             None => container.labels.contains_key(value),
@@ -230,21 +264,6 @@ fn meets(kind: &str, value: &str, container: &Summary) -> bool {
     }
 }
 
-/// Part of a name; `^` and `$` hold on to its ends, and a name may be written with Docker's slash.
-fn name_matches(name: &str, pattern: &str) -> bool {
-    let (pattern, start) = match pattern.strip_prefix('^') {
-        Some(rest) => (rest, true),
-        None => (pattern, false),
-    };
-    let pattern = pattern.strip_prefix('/').unwrap_or(pattern);
-    match (start, pattern.strip_suffix('$')) {
-        (true, Some(whole)) => name == whole,
-        (true, None) => name.starts_with(pattern),
-        (false, Some(end)) => name.ends_with(end),
-        (false, None) => name.contains(pattern),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,6 +284,10 @@ mod tests {
             (&["name=we"][..], true),
             (&["name=^/web$"], true),
             (&["name=^eb"], false),
+            (&["name=^/eb"], false),
+            (&["name=w.b"], true),
+            (&["name=^(db|web)$"], true),
+            (&["name=web_[0-9]+"], false),
             (&["name=db", "name=web"], true),
             (&["label=tier"], true),
             (&["label=tier=front"], true),

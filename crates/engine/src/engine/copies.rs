@@ -132,7 +132,7 @@ impl Engine {
                 let work = move || {
                     root.with(true, |root| {
                         let place = files::Place::InRoot { root, path: &path };
-                        files::unpack(place, Stream::from(from), unpack, None).map_err(about)
+                        files::unpack(place, Stream::from(from), &unpack, None).map_err(about)
                     })
                 };
                 blocking("copying files", work).await?;

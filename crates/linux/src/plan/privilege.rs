@@ -7,10 +7,11 @@
 
 use std::ffi::CString;
 
+use files::Identity;
 use sys::{capability::Sets, exec::StringArray};
 use workload::{CapabilitySets, ProcessSpec};
 
-use super::{Identity, Input, Planned, c_path, c_string, invalid, unsupported};
+use super::{Input, Planned, c_path, c_string, invalid, unsupported};
 use crate::{
     init::GROUPS_MAX,
     op::{Command, Op, Slot},

@@ -1,11 +1,12 @@
 //! Golden plans: the order of a container's operations is its security, so a change of it shows.
 
+use files::Identity;
 use workload::{
     ContainerSpec, Isolation, Limits, Namespace, Network, ProcessRoot, ProcessSpec, RootFs,
     SandboxSpec, UserSpec, profile,
 };
 
-use super::{Extras, Facts, Filter, Identity, Input, Joined, container, describe, join};
+use super::{Extras, Facts, Filter, Input, Joined, container, describe, join};
 
 fn sandbox() -> SandboxSpec {
     SandboxSpec {

@@ -74,7 +74,7 @@ pub(super) async fn unpack(
     let name = (plan.name != ".").then(|| plan.name.clone().into_bytes());
     let work = tokio::task::spawn_blocking(move || {
         let place = files::Place::Directory(place.as_fd());
-        let done = files::unpack(place, &mut counted, unpack, name.as_deref());
+        let done = files::unpack(place, &mut counted, &unpack, name.as_deref());
         // What comes after the archive's end is read too: its writer is not to be cut off.
         if done.is_ok() {
             let _ = io::copy(&mut counted, &mut io::sink());
