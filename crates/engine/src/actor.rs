@@ -9,6 +9,7 @@ mod end;
 mod events;
 mod execs;
 mod health;
+mod networks;
 mod recover;
 mod rename;
 mod update;
@@ -34,6 +35,7 @@ use workload::{Driver, Exit, Process, Sandbox, SandboxHandle, TerminalSize};
 
 pub(crate) use effects::{blocking, within};
 use events::Told;
+pub(crate) use networks::Change as NetworkChange;
 pub(crate) use view::{first_record, first_view};
 
 use crate::{
@@ -88,6 +90,11 @@ pub(crate) enum Message {
         name: ContainerName,
         reply: Reply,
     },
+    /// Another network, or one less.
+    Network {
+        change: networks::Change,
+        reply: Reply,
+    },
     Update {
         update: Box<Update>,
         reply: Reply,
@@ -139,6 +146,7 @@ enum Outcome {
     ExecEnded(Arc<Exec>, Exit),
     Checked(Run, HealthResult, bool),
     Limited(Result<(), EngineError>),
+    Networked(Box<networks::Networked>),
     /// Nobody needs to know.
     Quiet,
 }
@@ -173,6 +181,8 @@ pub(crate) struct Actor {
     execs: BTreeMap<String, Arc<Exec>>,
     checks: Option<health::Checks>,
     updates: update::Updates,
+    /// Its networks are being changed.
+    networking: bool,
     told: Told,
 }
 
@@ -213,6 +223,7 @@ impl Actor {
             execs: BTreeMap::new(),
             checks: health::Checks::new(record.config.health.as_ref(), record.health),
             updates: update::Updates::default(),
+            networking: false,
             told: Told::new(known && record.stage != Stage::Making),
             record,
         }
@@ -278,6 +289,10 @@ impl Actor {
                 reply.send(self.rename(name)).ok();
                 None
             }
+            Message::Network { change, reply } => {
+                self.change_network(change, reply);
+                None
+            }
             Message::Update { update, reply } => {
                 self.queue_update(*update, reply);
                 None
@@ -336,6 +351,7 @@ impl Actor {
                     Outcome::ExecEnded(exec, exit) => self.exec_ended(&exec, exit),
                     Outcome::Checked(run, result, ended) => self.checked(run, result, ended),
                     Outcome::Limited(result) => self.limited(result),
+                    Outcome::Networked(done) => self.networked(*done),
                     Outcome::Quiet => {}
                 }
                 None
@@ -399,7 +415,8 @@ impl Actor {
         let Some(record) = self.describe(&next) else {
             let before = std::mem::replace(&mut self.state, next);
             self.ends += u64::from(ran);
-            self.tell_change(&before, self.record.network.address.is_some());
+            let plugged = events::joined(&self.record.network);
+            self.tell_change(&before, &plugged);
             return Ok(Some(effects));
         };
         if record != self.record {
@@ -409,7 +426,7 @@ impl Actor {
                 false => self.note(&record),
             }
         }
-        let plugged = self.record.network.address.is_some();
+        let plugged = events::joined(&self.record.network);
         self.record = record;
         let before = std::mem::replace(&mut self.state, next);
         self.ends += u64::from(ran && !self.state.runs());
@@ -419,7 +436,7 @@ impl Actor {
         }
         self.tend_checks(&before);
         self.publish();
-        self.tell_change(&before, plugged);
+        self.tell_change(&before, &plugged);
         for effect in effects {
             if let Some(last) = self.execute(effect) {
                 return Ok(Some(last));

@@ -6,6 +6,7 @@ mod disk;
 mod events;
 mod execs;
 mod images;
+mod networks;
 mod open;
 mod pull;
 mod push;

@@ -101,6 +101,14 @@ pub enum EngineError {
         /// What it said, with all causes.
         text: String,
     },
+    /// A network refused, or there is none.
+    #[error("{text}")]
+    Networking {
+        /// What a caller can do about it.
+        kind: ErrorKind,
+        /// In Docker's words.
+        text: String,
+    },
     /// It uses a namespace of a container that does not run.
     #[error("cannot join namespaces of a non running container: {0}")]
     JoinsStopped(String),
@@ -232,7 +240,9 @@ impl EngineError {
             EngineError::CannotUpdate { source, .. } => source.kind(),
             EngineError::Driver(error) => error.kind(),
             EngineError::File { fault, .. } => fault.kind(),
-            EngineError::Image { kind, .. } | EngineError::Volume { kind, .. } => *kind,
+            EngineError::Image { kind, .. }
+            | EngineError::Volume { kind, .. }
+            | EngineError::Networking { kind, .. } => *kind,
             EngineError::Network(error) => error.kind(),
             EngineError::Port(error) => error.kind(),
             EngineError::Lease(error) => error.kind(),

@@ -124,7 +124,7 @@ fn write_files(
     // Who shares a network shares its names.
     let sharing = match &config.network {
         NetworkMode::Container(name) => joined.get(name).map(|(id, _)| files.own(id)),
-        NetworkMode::Bridge | NetworkMode::None | NetworkMode::Host => None,
+        NetworkMode::Bridge | NetworkMode::Named(_) | NetworkMode::None | NetworkMode::Host => None,
     };
     let mut list =
         vec![("/etc/hostname".into(), { files.write(id, "hostname", &format!("{hostname}\n"))? })];

@@ -62,6 +62,9 @@ pub use events::{
 pub use health::{Health, HealthCheck, HealthResult, HealthStatus, HealthTest};
 pub use log_options::{LogKind, LogOptionError, LogOptions, SyslogOptions};
 pub use logs::LogStream;
+pub use networks::{
+    EndpointRequest, EndpointView, NetworkCreate, NetworkInfo, NetworkUser, Pool, PoolRequest,
+};
 pub use records::RecordsError;
 pub use request::{
     Change, Commit, Create, DeviceRequest, ExecCreate, Import, LogQuery, MountKind, MountRequest,

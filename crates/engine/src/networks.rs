@@ -1,23 +1,31 @@
-//! The default bridge: made when the first container needs it, gone when there is none.
+//! Networks: the default bridge, made when the first container needs it and gone when there is
+//! none, and those that users make.
 
+mod admin;
+mod book;
 mod claim;
+mod design;
 mod findings;
 mod keeper;
 mod leaving;
 mod passage;
+mod places;
+mod request;
+mod state;
 
 use std::{
     collections::BTreeMap,
     fmt::Debug,
-    net::{IpAddr, Ipv4Addr},
-    os::fd::{AsFd, OwnedFd},
+    net::IpAddr,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use base::ContainerId;
 use net::{
-    Admission, Endpoint, Forward, Host, InterfaceName, Ipv4Net, Ipv6Net, Leases, Network,
-    NetworkError, Passage, PortRange, PublishedPort, Reservation, Watching,
+    Admission, Host, InterfaceName, Ipv4Net, Ipv6Net, Leases, Network, NetworkError, PortRange,
+    PublishedPort, Reservation,
 };
 use tracing::{debug, warn};
 use workload::Finding;
@@ -27,15 +35,44 @@ use crate::{
     error::chain,
 };
 
-use claim::Claim;
-use leaving::{Leaving, Seat};
+pub use request::{
+    EndpointRequest, EndpointView, NetworkCreate, NetworkInfo, NetworkUser, Pool, PoolRequest,
+};
 
-/// A container's place on the default bridge.
+use book::Book;
+use claim::Claim;
+use leaving::Leaving;
+use state::{Plugged, State, endpoint_id};
+
+/// A container's places, made.
 #[derive(Debug)]
 pub(crate) struct Attached {
     /// Its network namespace.
     pub(crate) namespace: OwnedFd,
     /// What is shown of it.
+    pub(crate) view: NetworkView,
+}
+
+/// The places that a container wants.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Joining {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its host name, if it has one of its own.
+    pub(crate) hostname: Option<String>,
+    /// The network whose interface comes first.
+    pub(crate) first: Option<String>,
+    /// What it wants of each network, by the networks' names.
+    pub(crate) endpoints: BTreeMap<String, EndpointRequest>,
+    /// Ports to publish.
+    pub(crate) ports: Vec<PortRequest>,
+}
+
+/// A container that was plugged in when the last daemon ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) id: ContainerId,
+    pub(crate) name: String,
     pub(crate) view: NetworkView,
 }
 
@@ -45,7 +82,53 @@ pub(crate) trait Networks: Debug + Send + Sync {
     ///
     /// # Errors
     /// Nothing is left of it then.
-    fn attach(&self, id: &ContainerId, ports: &[PortRequest]) -> Result<Attached, EngineError>;
+    fn attach(&self, id: &ContainerId, joining: &Joining) -> Result<Attached, EngineError>;
+
+    /// Plugs a container that runs into one more network.
+    ///
+    /// # Errors
+    /// Then all is as it was.
+    fn connect(
+        &self,
+        id: &ContainerId,
+        joining: &Joining,
+        namespace: BorrowedFd<'_>,
+    ) -> Result<NetworkView, EngineError>;
+
+    /// Takes a container that runs out of one network, by its name.
+    ///
+    /// # Errors
+    /// It can be tried again.
+    fn disconnect(
+        &self,
+        id: &ContainerId,
+        network: &str,
+        namespace: BorrowedFd<'_>,
+    ) -> Result<NetworkView, EngineError>;
+
+    /// A container has another name.
+    fn rename(&self, id: &ContainerId, name: &str);
+
+    /// Makes a network.
+    ///
+    /// # Errors
+    /// Then there is none.
+    fn create(&self, create: NetworkCreate) -> Result<NetworkInfo, EngineError>;
+
+    /// All of them, by name.
+    fn list(&self) -> Vec<NetworkInfo>;
+
+    /// The one of this name, id, or unique beginning of an id.
+    ///
+    /// # Errors
+    /// [`EngineError::Networking`] if there is none.
+    fn find(&self, who: &str) -> Result<NetworkInfo, EngineError>;
+
+    /// Removes a network that nobody is plugged into.
+    ///
+    /// # Errors
+    /// [`EngineError::Networking`].
+    fn remove(&self, who: &str) -> Result<NetworkInfo, EngineError>;
 
     /// Who resolves names for containers, if not those whom the host's own configuration names.
     fn resolver(&self) -> Option<IpAddr>;
@@ -63,9 +146,9 @@ pub(crate) trait Networks: Debug + Send + Sync {
     ///
     /// # Errors
     /// [`EngineError::Network`].
-    fn adopt(&self, plugged: &[(ContainerId, NetworkView)]) -> Result<(), EngineError>;
+    fn adopt(&self, plugged: &[Known]) -> Result<(), EngineError>;
 
-    /// Cables that are plugged in and nobody's.
+    /// Cables and bridges that are nobody's.
     ///
     /// # Errors
     /// [`EngineError::Network`].
@@ -106,7 +189,10 @@ pub(crate) trait Networks: Debug + Send + Sync {
 #[derive(Debug)]
 pub(crate) struct HostNetworks {
     bridge: InterfaceName,
+    /// The default network's id.
+    default: String,
     ipv6: Ipv6,
+    book: Book,
     /// The namespace that plays the host; the daemon's own where there is none.
     namespace: Option<OwnedFd>,
     /// Whoever has the ports, where that network is not the host's own.
@@ -127,44 +213,6 @@ struct Opened {
     _claim: Option<Claim>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    up: Option<Up>,
-    /// How often others have changed the host's rules since the network is watched.
-    changes: u64,
-    /// How many bridges there have been.
-    bridges: u64,
-    /// One that is not up, of which something may be on the host.
-    left: Option<Network>,
-    plugged: BTreeMap<ContainerId, Plugged>,
-}
-
-impl State {
-    fn set_up(&mut self, network: Network, leases: Leases) {
-        self.bridges += 1;
-        self.up = Some(Up { number: self.bridges, network, leases, watching: None, passage: None });
-    }
-}
-
-/// The bridge, while there is one.
-#[derive(Debug)]
-struct Up {
-    /// Which of this daemon's bridges it is.
-    number: u64,
-    network: Network,
-    leases: Leases,
-    /// Somebody keeps it whole.
-    watching: Option<Watching>,
-    /// What the host's own rules were last seen to let through, until others change them.
-    passage: Option<Passage>,
-}
-
-#[derive(Debug)]
-struct Plugged {
-    address: Ipv4Addr,
-    ports: Vec<Reservation>,
-}
-
 impl HostNetworks {
     pub(crate) fn new(
         bridge: InterfaceName,
@@ -173,8 +221,20 @@ impl HostNetworks {
         outside: Option<Arc<dyn net::Outside>>,
     ) -> HostNetworks {
         let (opened, state, leaving) = (OnceLock::new(), Arc::default(), Leaving::default());
-        let loopback = None;
-        HostNetworks { bridge, ipv6, namespace, outside, loopback, opened, state, leaving }
+        let default = admin::builtin_id("bridge", &bridge);
+        let (loopback, book) = (None, Book::default());
+        HostNetworks {
+            bridge,
+            default,
+            ipv6,
+            book,
+            namespace,
+            outside,
+            loopback,
+            opened,
+            state,
+            leaving,
+        }
     }
 
     pub(crate) fn with_loopback(mut self, loopback: Option<Arc<dyn net::Outside>>) -> HostNetworks {
@@ -182,11 +242,26 @@ impl HostNetworks {
         self
     }
 
+    /// The same with users' networks, kept in this directory.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub(crate) fn with_data(mut self, data: &Path) -> std::io::Result<HostNetworks> {
+        self.book = Book::new(Some(data));
+        self.lock().made = self.book.read()?;
+        Ok(self)
+    }
+
     fn host(&self) -> Result<&Arc<Host>, EngineError> {
         if let Some(opened) = self.opened.get() {
             return Ok(&opened.host);
         }
         let _one_at_a_time = self.lock();
+        self.open()
+    }
+
+    /// The same for who has the state already.
+    fn open(&self) -> Result<&Arc<Host>, EngineError> {
         if let Some(opened) = self.opened.get() {
             return Ok(&opened.host);
         }
@@ -214,81 +289,106 @@ impl HostNetworks {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An address on the bridge, which is there then.
-    fn lease(&self, id: &ContainerId) -> Result<(Network, Ipv4Addr), EngineError> {
-        let host = self.host()?;
-        let mut state = self.lock();
-        if state.up.is_none() {
-            let network = Network {
-                ipv6: self.ipv6.subnet(&self.bridge).filter(|_| host.has_ipv6()),
-                ..Network::new(self.bridge.clone(), host.choose_subnet(&self.bridge)?)
-            };
-            state.left = Some(network.clone());
-            host.ensure_network(&network)?;
-            host.publish(&[&network], &[])?;
-            let leases = Leases::new(network.subnet, network.gateway);
-            state.left = None;
-            state.set_up(network, leases);
-            self.watch_over(host, &mut state);
-        }
-        let up = state.up.as_mut().expect("it was put there above");
-        let (address, network) = (up.leases.allocate()?, up.network.clone());
-        state.plugged.insert(id.clone(), Plugged { address, ports: Vec::new() });
-        Ok((network, address))
+    /// The default network as it would be made.
+    fn default_network(&self, host: &Host, state: &State) -> Result<Network, EngineError> {
+        let subnet = host.choose_subnet(&self.bridge, &state.subnets(&self.default))?;
+        Ok(Network {
+            ipv6: self.ipv6.subnet(&self.bridge).filter(|_| host.has_ipv6()),
+            ..Network::new(self.bridge.clone(), subnet)
+        })
     }
 
-    fn plug(
-        &self,
-        id: &ContainerId,
-        network: &Network,
-        address: Ipv4Addr,
-        ports: &[PortRequest],
-    ) -> Result<Attached, EngineError> {
-        let host = self.host()?;
-        let asked: Vec<_> = ports.iter().map(published).collect();
-        let reservations = host.reserve(&asked, network.ipv6.is_some())?;
-        let endpoint = Endpoint { id: id.as_str(), address };
-        let attachment = match host.attach(network, &endpoint) {
-            // Somebody removed our bridge; it is made anew.
-            Err(NetworkError::NotABridge(_)) => {
-                keeper::mend(host, &self.lock())?;
-                host.attach(network, &endpoint)?
-            }
-            other => other?,
-        };
-        let view = NetworkView {
-            address: Some(address),
-            prefix: network.subnet.prefix(),
-            gateway: Some(network.gateway),
-            address6: network.ipv6_of(address),
-            prefix6: network.ipv6.map_or(0, Ipv6Net::prefix),
-            gateway6: network.ipv6_of(network.gateway),
-            mac: Some(attachment.mac.to_string()),
-            ports: reservations.iter().map(binding).collect(),
-        };
-        if !reservations.is_empty() {
-            let mut state = self.lock();
-            if let Some(plugged) = state.plugged.get_mut(id) {
-                plugged.ports = reservations;
-            }
-            publish(host, &state)?;
+    /// Makes a network's bridge, if it has none.
+    fn raise(&self, host: &Arc<Host>, state: &mut State, id: &str) -> Result<(), EngineError> {
+        if state.up.contains_key(id) {
+            return Ok(());
         }
-        Ok(Attached { namespace: attachment.namespace, view })
+        let (network, reserved) = match state.made.get(id) {
+            Some(made) => {
+                let four = made.auxiliary.values().filter_map(|address| match address {
+                    IpAddr::V4(four) => Some(*four),
+                    IpAddr::V6(_) => None,
+                });
+                (made.network.clone(), four.collect())
+            }
+            None => (self.default_network(host, state)?, Vec::new()),
+        };
+        state.left.insert(id.to_owned(), network.clone());
+        host.ensure_network(&network)?;
+        let leases = Leases::restore(network.subnet, network.gateway, reserved)?;
+        // Among the others, so that the tables speak of all.
+        let mut all = state.networks();
+        all.push(&network);
+        host.publish(&all, &state.forwards())?;
+        state.set_up(id, network, leases);
+        self.watch_over(host, state, id);
+        Ok(())
+    }
+
+    fn watch_over(&self, host: &Arc<Host>, state: &mut State, id: &str) {
+        if let Some(up) = state.up.get_mut(id) {
+            up.watching = keeper::keep(host, &self.state, &self.default, id, up);
+        }
+    }
+
+    /// The default network of a container that is plugged into it.
+    fn network_of(&self, view: &NetworkView) -> Option<Network> {
+        let all = view.endpoints(&self.default);
+        let place = all.iter().find(|place| place.network_id == self.default)?;
+        let subnet = Ipv4Net::containing(place.address, place.prefix)?;
+        let ipv6 = place.address6.and_then(|address| Ipv6Net::containing(address, place.prefix6));
+        let network = Network::new(self.bridge.clone(), subnet);
+        Some(Network { gateway: place.gateway.unwrap_or(network.gateway), ipv6, ..network })
     }
 }
 
 impl Networks for HostNetworks {
-    fn attach(&self, id: &ContainerId, ports: &[PortRequest]) -> Result<Attached, EngineError> {
-        let had = self.leaving.come_back(id);
-        let (network, address) = self.lease(id)?;
-        if let (Some(had), Some(up)) = (had, &mut self.lock().up) {
-            up.leases.free(had.address);
-        }
-        self.plug(id, &network, address, ports).inspect_err(|_| {
+    fn attach(&self, id: &ContainerId, joining: &Joining) -> Result<Attached, EngineError> {
+        places::attach(self, id, joining).inspect_err(|_| {
             if let Err(error) = self.detach(id) {
                 warn!(container = %id, %error, "an endpoint that was not plugged in is still there");
             }
         })
+    }
+
+    fn connect(
+        &self,
+        id: &ContainerId,
+        joining: &Joining,
+        namespace: BorrowedFd<'_>,
+    ) -> Result<NetworkView, EngineError> {
+        places::connect(self, id, joining, namespace)
+    }
+
+    fn disconnect(
+        &self,
+        id: &ContainerId,
+        network: &str,
+        namespace: BorrowedFd<'_>,
+    ) -> Result<NetworkView, EngineError> {
+        places::disconnect(self, id, network, namespace)
+    }
+
+    fn rename(&self, id: &ContainerId, name: &str) {
+        if let Some(plugged) = self.lock().plugged.get_mut(id) {
+            name.clone_into(&mut plugged.name);
+        }
+    }
+
+    fn create(&self, create: NetworkCreate) -> Result<NetworkInfo, EngineError> {
+        admin::create(self, create)
+    }
+
+    fn list(&self) -> Vec<NetworkInfo> {
+        admin::list(self)
+    }
+
+    fn find(&self, who: &str) -> Result<NetworkInfo, EngineError> {
+        admin::find(self, who)
+    }
+
+    fn remove(&self, who: &str) -> Result<NetworkInfo, EngineError> {
+        admin::remove(self, who)
     }
 
     fn resolver(&self) -> Option<IpAddr> {
@@ -296,7 +396,7 @@ impl Networks for HostNetworks {
     }
 
     fn prepare(&self) {
-        let network = self.lock().up.as_ref().map(|up| up.network.clone());
+        let network = self.lock().up.get(&self.default).map(|up| up.network.clone());
         if let (Some(network), Some(Opened { host, .. })) = (network, self.opened.get())
             && let Err(error) = host.prepare(&network)
         {
@@ -307,78 +407,43 @@ impl Networks for HostNetworks {
     fn detach(&self, id: &ContainerId) -> Result<(), EngineError> {
         // Who never plugged anything in has no business with the host.
         let Some(Opened { host, .. }) = self.opened.get() else { return Ok(()) };
-        let mut state = self.lock();
-        let Some(plugged) = state.plugged.get_mut(id) else { return Ok(()) };
-        // First nothing leads there any more, then the address can be another's.
-        let ports = std::mem::take(&mut plugged.ports);
-        if !ports.is_empty()
-            && let Err(failure) = publish(host, &state)
-        {
-            // They lead there still, and whoever tries again has to see to them.
-            if let Some(plugged) = state.plugged.get_mut(id) {
-                plugged.ports = ports;
-            }
-            return Err(failure);
-        }
-        let Some(Plugged { address, .. }) = state.plugged.remove(id) else { return Ok(()) };
-        let seat = Seat { address, bridge: state.bridges };
-        drop(state);
-        let state = Arc::clone(&self.state);
-        self.leaving.add(id.clone(), seat, host, move |seat| {
-            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-            match &mut state.up {
-                Some(up) if up.number == seat.bridge => up.leases.free(seat.address),
-                // That bridge is gone; its leases went with it.
-                Some(_) | None => {}
-            }
-        });
-        Ok(())
+        places::detach(self, host, id)
     }
 
-    fn adopt(&self, plugged: &[(ContainerId, NetworkView)]) -> Result<(), EngineError> {
+    fn adopt(&self, plugged: &[Known]) -> Result<(), EngineError> {
         let host = match self.host() {
             // Another daemon has this host's network, and we have nothing there.
             Err(EngineError::NetworkClaimed(_)) if plugged.is_empty() => return Ok(()),
             other => other?,
         };
-        let Some(network) = plugged.iter().find_map(|(_, view)| self.network_of(view)) else {
-            // What an earlier daemon left goes; only the bridge's name matters for that.
-            let network = Network::new(self.bridge.clone(), host.choose_subnet(&self.bridge)?);
-            return Ok(host.remove_everything(&[&network])?);
-        };
-        let mut state = self.lock();
-        host.ensure_network(&network)?;
-        let addresses = plugged.iter().filter_map(|(_, view)| view.address);
-        let leases = Leases::restore(network.subnet, network.gateway, addresses)?;
-        for (id, view) in plugged {
-            let Some(address) = view.address else { continue };
-            let asked: Vec<_> = view.ports.iter().map(bound).collect();
-            let ports = host.reserve(&asked, network.ipv6.is_some()).unwrap_or_else(|error| {
-                warn!(container = %id, %error, "published ports are taken by somebody else");
-                Vec::new()
-            });
-            state.plugged.insert(id.clone(), Plugged { address, ports });
-        }
-        state.set_up(network, leases);
-        self.watch_over(host, &mut state);
-        publish(host, &state)?;
-        drop(state);
+        places::adopt(self, host, plugged)?;
         // What the last daemon did not come to take away.
-        for cable in self.strays()? {
-            self.remove_stray(&cable)?;
+        for link in self.strays()? {
+            self.remove_stray(&link)?;
         }
         Ok(())
     }
 
     fn strays(&self) -> Result<Vec<InterfaceName>, EngineError> {
-        let cables = self.host()?.cables(&self.bridge)?;
-        // Whoever is plugged in has been noted before it is there.
+        let host = self.host()?;
+        let all = self.lock().all();
+        let mut cables = host.cables(&self.bridge)?;
+        for network in all.iter().filter(|network| network.bridge != self.bridge) {
+            cables.extend(host.cables(&network.bridge)?);
+        }
+        let bridges = host.bridges_like(&admin::bridge_prefix(&self.bridge))?;
+        // Whoever is plugged in has been noted before it is there, and so has every bridge.
         let state = self.lock();
+        let known = |bridge: &InterfaceName| state.all().iter().any(|n| n.bridge == *bridge);
         let ours = |cable: &InterfaceName| {
-            let names = |id: &ContainerId| InterfaceName::of_endpoint(id.as_str()) == *cable;
-            state.plugged.keys().any(names) || self.leaving.has(names)
+            let names = |id: &String| InterfaceName::of_endpoint(id) == *cable;
+            let mut places = state.plugged.iter().flat_map(|(id, plugged)| {
+                plugged.places.keys().map(|network| endpoint_id(id, network, &self.default))
+            });
+            places.any(|id| names(&id)) || self.leaving.has(names)
         };
-        Ok(cables.into_iter().filter(|cable| !ours(cable)).collect())
+        let bridges = bridges.into_iter().filter(|bridge| !known(bridge));
+        Ok(cables.into_iter().filter(|cable| !ours(cable)).chain(bridges).collect())
     }
 
     fn admission(
@@ -404,33 +469,19 @@ impl Networks for HostNetworks {
 
     fn remove_unused(&self) -> Result<(), EngineError> {
         let mut state = self.lock();
-        if !state.plugged.is_empty() {
+        if state.plugged.values().any(|plugged| !plugged.places.is_empty()) {
             return Ok(());
         }
-        if let Some(up) = state.up.take() {
-            self.leaving.forget();
-            state.left = Some(up.network);
+        for (id, up) in std::mem::take(&mut state.up) {
+            self.leaving.forget(&id);
+            state.left.insert(id, up.network);
         }
-        if let (Some(network), Some(opened)) = (&state.left, self.opened.get()) {
-            opened.host.remove_everything(&[network])?;
-            state.left = None;
+        if let Some(opened) = self.opened.get().filter(|_| !state.left.is_empty()) {
+            let left: Vec<&Network> = state.left.values().collect();
+            opened.host.remove_everything(&left)?;
+            state.left.clear();
         }
         Ok(())
-    }
-}
-
-impl HostNetworks {
-    fn watch_over(&self, host: &Arc<Host>, state: &mut State) {
-        if let Some(up) = &mut state.up {
-            up.watching = keeper::keep(host, &self.state, up);
-        }
-    }
-
-    fn network_of(&self, view: &NetworkView) -> Option<Network> {
-        let subnet = Ipv4Net::containing(view.address?, view.prefix)?;
-        let gateway = view.gateway?;
-        let ipv6 = view.address6.and_then(|address| Ipv6Net::containing(address, view.prefix6));
-        Some(Network { gateway, ipv6, ..Network::new(self.bridge.clone(), subnet) })
     }
 }
 
@@ -441,25 +492,16 @@ impl Drop for HostNetworks {
         let mut state = self.lock();
         let all = state.plugged.values_mut();
         all.flat_map(|plugged| plugged.ports.drain(..)).for_each(Reservation::leave);
-        state.up.iter_mut().for_each(|up| up.watching = None);
+        state.up.values_mut().for_each(|up| up.watching = None);
     }
 }
 
 /// Writes the whole wanted state.
 fn publish(host: &Host, state: &State) -> Result<(), EngineError> {
-    let Some(up) = &state.up else { return Ok(()) };
-    host.publish(&[&up.network], &forwards(state))?;
+    if !state.up.is_empty() {
+        host.publish(&state.networks(), &state.forwards())?;
+    }
     Ok(())
-}
-
-/// The ways from published ports to containers.
-fn forwards(state: &State) -> Vec<Forward> {
-    let of = |plugged: &Plugged| {
-        let (address, ports) = (plugged.address, plugged.ports.iter());
-        let address6 = state.up.as_ref().and_then(|up| up.network.ipv6_of(address));
-        ports.filter_map(|port| port.forward(address, address6)).collect::<Vec<_>>()
-    };
-    state.plugged.values().flat_map(of).collect()
 }
 
 fn published(port: &PortRequest) -> PublishedPort {

@@ -163,13 +163,16 @@ fn check_network(config: &mut Create, warnings: &mut Vec<String>) -> Result<(), 
             return conflict("custom host-to-IP mapping");
         }
         NetworkMode::Container(_) if config.hostname.is_some() => return conflict("hostname"),
-        NetworkMode::Bridge | NetworkMode::None | NetworkMode::Host | NetworkMode::Container(_) => {
-        }
+        NetworkMode::Bridge
+        | NetworkMode::Named(_)
+        | NetworkMode::None
+        | NetworkMode::Host
+        | NetworkMode::Container(_) => {}
     }
     if config.uts != NamespaceMode::Private && config.hostname.is_some() {
         return Err(invalid("uts", "conflicting options: hostname and the UTS mode".to_owned()));
     }
-    let private = matches!(config.network, NetworkMode::Bridge | NetworkMode::None);
+    let private = config.network.is_plugged() || config.network == NetworkMode::None;
     if let Some(name) = config.sysctls.keys().find(|name| !private && name.starts_with("net.")) {
         let why = format!("sysctl '{name}' is not allowed: the network is not the container's own");
         return Err(invalid("sysctl", why));

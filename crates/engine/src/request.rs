@@ -7,7 +7,7 @@ use base::{ByteSize, ContainerName};
 use serde::{Deserialize, Serialize};
 use workload::{Isolation, Limits, Signal, TerminalSize, UserMap};
 
-use crate::{HealthCheck, LogOptions, RestartPolicy};
+use crate::{EndpointRequest, HealthCheck, LogOptions, RestartPolicy};
 
 /// A container to be made. `None` and empty mean "as the image says, else the default".
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +55,8 @@ pub struct Create {
     pub domainname: Option<String>,
     /// Its network.
     pub network: NetworkMode,
+    /// Its places on networks, by their names; where none are given, the one that `network` says.
+    pub endpoints: Option<BTreeMap<String, EndpointRequest>>,
     /// Ports to publish.
     pub ports: Vec<PortRequest>,
     /// Publish every exposed port of the image on a free host port.
@@ -131,6 +133,33 @@ pub enum NetworkMode {
     Host,
     /// That of another container, by name or id.
     Container(String),
+    /// One that its user made, by name or id.
+    Named(String),
+}
+
+impl NetworkMode {
+    /// Whether a container has a network namespace of its own that is plugged into networks.
+    pub fn is_plugged(&self) -> bool {
+        self.name().is_some()
+    }
+
+    /// The network that it is plugged into first.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            NetworkMode::Bridge => Some("bridge"),
+            NetworkMode::Named(name) => Some(name),
+            NetworkMode::None | NetworkMode::Host | NetworkMode::Container(_) => None,
+        }
+    }
+}
+
+impl Create {
+    /// Its places on networks, by their names.
+    pub fn places(&self) -> BTreeMap<String, EndpointRequest> {
+        let Some(name) = self.network.name() else { return BTreeMap::new() };
+        let one = || [(name.to_owned(), EndpointRequest::default())].into();
+        self.endpoints.clone().unwrap_or_else(one)
+    }
 }
 
 /// Whose namespace is used.

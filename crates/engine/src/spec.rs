@@ -220,7 +220,7 @@ fn container(config: &Create, facts: &Facts) -> Result<ContainerSpec, EngineErro
 
 fn network(config: &Create, facts: &Facts) -> Result<Network, EngineError> {
     Ok(match &config.network {
-        NetworkMode::Bridge => Network::Given,
+        NetworkMode::Bridge | NetworkMode::Named(_) => Network::Given,
         NetworkMode::None => Network::None,
         NetworkMode::Host => Network::Host,
         NetworkMode::Container(name) => Network::Join(namespace_file(name, "net", facts)?),
@@ -243,7 +243,7 @@ fn namespace_file(name: &str, file: &str, facts: &Facts) -> Result<PathBuf, Engi
 /// What was asked, and Docker's defaults for a network of one's own.
 fn sysctls(config: &Create, facts: &Facts) -> BTreeMap<String, String> {
     let mut sysctls = config.sysctls.clone();
-    if matches!(config.network, NetworkMode::Bridge | NetworkMode::None) {
+    if config.network.is_plugged() || config.network == NetworkMode::None {
         let mut default = |name: &str, value: &str| {
             sysctls.entry(name.to_owned()).or_insert_with(|| value.to_owned());
         };

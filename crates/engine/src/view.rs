@@ -9,7 +9,9 @@ use base::{ContainerId, ContainerName, clock::Timestamp};
 use serde::{Deserialize, Serialize};
 use workload::{Exit, Isolation};
 
-use crate::{Create, ExecCreate, Health, HealthCheck, MountRequest, NetworkMode, Protocol};
+use crate::{
+    Create, EndpointView, ExecCreate, Health, HealthCheck, MountRequest, NetworkMode, Protocol,
+};
 
 /// A container as it is at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,13 +143,13 @@ pub enum ContainerState {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NetworkView {
-    /// Address on the default bridge.
+    /// Address on the network that leads out.
     pub address: Option<Ipv4Addr>,
     /// Length of the network's prefix.
     pub prefix: u8,
     /// The way out.
     pub gateway: Option<Ipv4Addr>,
-    /// IPv6 address on the default bridge.
+    /// IPv6 address there.
     pub address6: Option<Ipv6Addr>,
     /// Length of the network's IPv6 prefix.
     pub prefix6: u8,
@@ -157,6 +159,51 @@ pub struct NetworkView {
     pub mac: Option<String>,
     /// Ports as they are bound.
     pub ports: Vec<PortBinding>,
+    /// Its places on all networks, the one above first.
+    pub places: Vec<EndpointView>,
+}
+
+impl NetworkView {
+    /// Of a container with these places, the one that leads out first.
+    pub fn of(places: Vec<EndpointView>, ports: Vec<PortBinding>) -> NetworkView {
+        let Some(first) = places.first() else {
+            return NetworkView { ports, ..NetworkView::default() };
+        };
+        NetworkView {
+            address: Some(first.address),
+            prefix: first.prefix,
+            gateway: first.gateway,
+            address6: first.address6,
+            prefix6: first.prefix6,
+            gateway6: first.gateway6,
+            mac: Some(first.mac.clone()),
+            ports,
+            places,
+        }
+    }
+
+    /// Its places; records of earlier versions know of the default network alone, whose id this
+    /// is.
+    pub(crate) fn endpoints(&self, default: &str) -> Vec<EndpointView> {
+        let Some(address) = self.address.filter(|_| self.places.is_empty()) else {
+            return self.places.clone();
+        };
+        vec![EndpointView {
+            network: "bridge".to_owned(),
+            network_id: default.to_owned(),
+            interface: 0,
+            address,
+            prefix: self.prefix,
+            gateway: self.gateway,
+            address6: self.address6,
+            prefix6: self.prefix6,
+            gateway6: self.gateway6,
+            mac: self.mac.clone().unwrap_or_default(),
+            names: Vec::new(),
+            leads_out: true,
+            priority: 0,
+        }]
+    }
 }
 
 /// A published port as it is bound.

@@ -28,6 +28,18 @@ impl Host {
             .collect())
     }
 
+    /// The bridges whose names begin like this.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn bridges_like(&self, prefix: &str) -> Result<Vec<InterfaceName>, NetworkError> {
+        let mut batch = Batch::default();
+        link::get_all(&mut batch);
+        let links = self.collect(batch, Link::read).map_err(wrong("list links of", "the host"))?;
+        let ours = links.into_iter().filter(|link| link.is_bridge && link.name.starts_with(prefix));
+        Ok(ours.filter_map(|link| link.name.parse().ok()).collect())
+    }
+
     /// Removes a cable. Nothing happens if it is not there.
     ///
     /// # Errors

@@ -55,6 +55,35 @@ pub struct Endpoint<'a> {
     pub id: &'a str,
     /// Its address, leased from the network's subnet.
     pub address: Ipv4Addr,
+    /// Its IPv6 address, where that does not go with the other one.
+    pub address6: Option<Ipv6Addr>,
+    /// Its hardware address, where that does not go with its address.
+    pub mac: Option<Mac>,
+    /// The interface inside, `eth0` and so on.
+    pub interface: u32,
+    /// Whether everything else goes by this network.
+    pub leads_out: bool,
+    /// Where it ends; a namespace of its own where there is none yet.
+    pub namespace: Option<BorrowedFd<'a>>,
+}
+
+impl Endpoint<'_> {
+    /// The first one in a namespace of its own.
+    pub fn new(id: &str, address: Ipv4Addr) -> Endpoint<'_> {
+        Endpoint {
+            id,
+            address,
+            address6: None,
+            mac: None,
+            interface: 0,
+            leads_out: true,
+            namespace: None,
+        }
+    }
+
+    fn inside(&self) -> InterfaceName {
+        inside(self.interface)
+    }
 }
 
 /// An endpoint that is plugged in.
@@ -71,8 +100,11 @@ pub struct Attachment {
     pub host_interface: InterfaceName,
 }
 
-/// The name of the interface inside every endpoint's namespace, as in Docker.
-const INSIDE: &str = "eth0";
+/// The name of an interface inside an endpoint's namespace, as in Docker.
+pub(crate) fn inside(number: u32) -> InterfaceName {
+    format!("eth{number}").parse().expect("eth and a number make an interface's name")
+}
+
 /// The group of cables that are about to be removed: "wyth", which nobody else will think of.
 const LEAVING: u32 = 0x7779_7468;
 
@@ -151,20 +183,25 @@ impl Host {
         Host { loopback, ..self }
     }
 
-    /// A subnet for a new network, clear of every network that the host has a route to.
+    /// A subnet for a new network, clear of every network that the host has a route to and of
+    /// these others.
     ///
     /// Routes of the bridge itself do not count, so that the answer stays the same when it is
     /// there already.
     ///
     /// # Errors
     /// [`NetworkError::NoSubnet`] if none is free.
-    pub fn choose_subnet(&self, bridge: &InterfaceName) -> Result<Ipv4Net, NetworkError> {
+    pub fn choose_subnet(
+        &self,
+        bridge: &InterfaceName,
+        others: &[Ipv4Net],
+    ) -> Result<Ipv4Net, NetworkError> {
         let own = self.link(bridge)?.map(|link| link.index);
         let mut batch = Batch::default();
         link::get_routes(&mut batch);
         let routes = self.collect(batch, link::read_route).map_err(wrong("list routes of", ""))?;
-        let others = routes.into_iter().filter(|(_, link)| own.is_none() || *link != own);
-        let taken: Vec<_> = others.map(|(net, _)| net).collect();
+        let routed = routes.into_iter().filter(|(_, link)| own.is_none() || *link != own);
+        let taken: Vec<_> = routed.map(|(net, _)| net).chain(others.iter().copied()).collect();
         subnet::choose(&taken).ok_or(NetworkError::NoSubnet)
     }
 
@@ -184,7 +221,7 @@ impl Host {
         let addresses = self.collect(batch, link::read_address).map_err(failed())?;
 
         let mut batch = Batch::default();
-        let six = network.ipv6_of(network.gateway).zip(network.ipv6);
+        let six = network.own6().zip(network.ipv6);
         let wanted = [
             Some((IpAddr::V4(network.gateway), network.subnet.prefix())),
             six.map(|(address, net)| (IpAddr::V6(address), net.prefix())),
@@ -195,7 +232,7 @@ impl Host {
                 link::remove_address(&mut batch, index, address, prefix);
             }
         }
-        link::add_addresses(&mut batch, bridge, network, network.gateway);
+        link::add_addresses(&mut batch, bridge, network, network.gateway, network.own6());
         if network.ipv6.is_some() {
             link::add_address(&mut batch, bridge, ROUTER.0, ROUTER.1);
         }
@@ -232,18 +269,86 @@ impl Host {
         endpoint: &Endpoint<'_>,
     ) -> Result<Attachment, NetworkError> {
         let cable = InterfaceName::of_endpoint(endpoint.id);
-        let mut plug = match self.take_spare(network, &cable) {
-            Some(plug) => plug,
-            None => self.plug(network, &cable)?,
+        let spare = match (endpoint.namespace, endpoint.interface) {
+            (None, 0) => self.take_spare(network, &cable),
+            (Some(_), _) | (None, _) => None,
         };
-        let mac = Mac::of_address(endpoint.address);
+        let mut plug = match (spare, endpoint.namespace) {
+            (Some(plug), _) => plug,
+            (None, Some(namespace)) => self.plug_into(network, &cable, endpoint, namespace)?,
+            (None, None) => self.plug(network, &cable, &endpoint.inside())?,
+        };
+        let mac = endpoint.mac.unwrap_or_else(|| Mac::of_address(endpoint.address));
         // From here the cable goes when the namespace does: with `plug`, on an error.
-        self.bring_up(&cable)
-            .and_then(|()| set_up_inside(&mut plug.inside, network, endpoint.address, mac))
+        self.bring_up(&cable, network)
+            .and_then(|()| set_up_inside(&mut plug.inside, network, endpoint, mac))
             .and_then(|()| self.settle(network, &cable))
-            .map_err(wrong("set up endpoint", endpoint.id))?;
-        let interface = INSIDE.parse().expect("eth0 is an interface's name");
+            .map_err(wrong("set up endpoint", endpoint.id))
+            .inspect_err(|_| {
+                if endpoint.namespace.is_some() {
+                    self.unplug(&cable).ok();
+                }
+            })?;
+        let interface = endpoint.inside();
         Ok(Attachment { namespace: plug.namespace, interface, mac, host_interface: cable })
+    }
+
+    fn plug_into(
+        &self,
+        network: &Network,
+        cable: &InterfaceName,
+        endpoint: &Endpoint<'_>,
+        namespace: BorrowedFd<'_>,
+    ) -> Result<Plug, NetworkError> {
+        let opened = netns::run(namespace, || {
+            if network.ipv6.is_some() && self.families.ipv6 {
+                // It may have been made for a network of IPv4 alone.
+                fs::write(IPV6_OFF, "0")?;
+                fs::write("/proc/sys/net/ipv6/conf/lo/disable_ipv6", "0").ok();
+                IPV6_TRUSTING.iter().try_for_each(|path| fs::write(path, "0"))?;
+            }
+            Ok(Socket::open(Family::Route)?)
+        });
+        let inside = opened.map_err(NetworkError::Namespace)?;
+        let own = namespace.try_clone_to_owned().map_err(NetworkError::Namespace)?;
+        self.lay(network, cable, &endpoint.inside(), namespace)?;
+        Ok(Plug { namespace: own, inside })
+    }
+
+    /// Sends everything that has no better way by this network's gateway, in a namespace that has
+    /// an endpoint there, the interface of this number.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn lead_out(
+        &self,
+        namespace: BorrowedFd<'_>,
+        network: &Network,
+        number: u32,
+    ) -> Result<(), NetworkError> {
+        let name = inside(number);
+        let opened = netns::run(namespace, || Ok(Socket::open(Family::Route)?));
+        let mut socket = opened.map_err(NetworkError::Namespace)?;
+        let mut set = || {
+            let mut batch = Batch::default();
+            let Some(link) = find(&mut socket, &name)? else { return Ok(()) };
+            // Of several, the kernel takes the one that came first, so the others go.
+            for any in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
+                let mut batch = Batch::default();
+                link::remove_default_route(&mut batch, any);
+                match socket.execute(batch) {
+                    Err(error) if error.errno == Errno::SRCH => {}
+                    Err(error) if any.is_ipv6() && error.errno == Errno::NETUNREACH => {}
+                    Err(error) if any.is_ipv6() && error.errno == Errno::AFNOSUPPORT => {}
+                    other => other?,
+                }
+            }
+            for gateway in network.gateways() {
+                link::add_default_route(&mut batch, link.index, gateway);
+            }
+            socket.execute(batch)
+        };
+        set().map_err(wrong("lead out by", name.as_str()))
     }
 
     /// Waits until the cable carries packets.
@@ -278,15 +383,23 @@ impl Host {
         &self,
         network: &Network,
         cable: &InterfaceName,
+        name: &InterfaceName,
     ) -> Result<Plug, NetworkError> {
         let (namespace, inside) = self.new_namespace(network.ipv6.is_some())?;
-        let ends = Cable {
-            host: cable,
-            bridge: self.bridge(&network.bridge)?,
-            inside: &INSIDE.parse().expect("eth0 is an interface's name"),
-            namespace: namespace.as_fd(),
-            mtu: network.mtu,
-        };
+        self.lay(network, cable, name, namespace.as_fd())?;
+        Ok(Plug { namespace, inside })
+    }
+
+    /// Lays a cable from a network into a namespace.
+    fn lay(
+        &self,
+        network: &Network,
+        cable: &InterfaceName,
+        inside: &InterfaceName,
+        namespace: BorrowedFd<'_>,
+    ) -> Result<(), NetworkError> {
+        let bridge = self.bridge(&network.bridge)?;
+        let ends = Cable { host: cable, bridge, inside, namespace, mtu: network.mtu };
         let lay = || {
             let mut batch = Batch::default();
             link::add_cable(&mut batch, &ends);
@@ -295,8 +408,7 @@ impl Host {
         self.instead(cable, lay).map_err(|error| match error.errno {
             Errno::XFULL => NetworkError::Full(network.bridge.clone()),
             _ => wrong("lay cable", cable.as_str())(error),
-        })?;
-        Ok(Plug { namespace, inside })
+        })
     }
 
     /// Does what makes a cable of this name, and once more if there is one, without it.
@@ -311,9 +423,9 @@ impl Host {
         }
     }
 
-    fn bring_up(&self, cable: &InterfaceName) -> Result<(), NetlinkError> {
+    fn bring_up(&self, cable: &InterfaceName, network: &Network) -> Result<(), NetlinkError> {
         let mut batch = Batch::default();
-        link::bring_cable_up(&mut batch, cable, self.families);
+        link::bring_cable_up(&mut batch, cable, network.apart, self.families);
         self.links().execute(batch)
     }
 
@@ -361,6 +473,28 @@ impl Host {
             gone(socket.execute(batch)).map_err(wrong("unplug endpoints", ""))?;
         }
         Ok(())
+    }
+
+    /// Has another network's bridge bear what was noted on this one's, before this one goes.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn pass_note(&self, from: &Network, to: &Network) -> Result<(), NetworkError> {
+        let noted = |of: &Network| {
+            let note = self.link(&of.bridge)?.and_then(|link| link.note);
+            Ok::<_, NetworkError>(Changed::read(&note.unwrap_or_default()))
+        };
+        let (old, own) = (noted(from)?, noted(to)?);
+        let all = Changed {
+            ipv4: old.ipv4 || own.ipv4,
+            ipv6: old.ipv6 || own.ipv6,
+            advertised: [own.advertised.clone(), old.advertised].concat(),
+        };
+        let Some(note) = all.note().filter(|_| all != own) else { return Ok(()) };
+        let heir = self.bridge(&to.bridge)?;
+        let mut batch = Batch::default();
+        link::set_note(&mut batch, heir, &note);
+        self.links().execute(batch).map_err(wrong("note on", to.bridge.as_str()))
     }
 
     /// Removes a network's bridge and unplugs what is in it. Nothing happens if there is none.
@@ -518,18 +652,18 @@ pub fn private_namespace() -> Result<OwnedFd, NetworkError> {
 fn set_up_inside(
     socket: &mut Socket,
     network: &Network,
-    address: Ipv4Addr,
+    endpoint: &Endpoint<'_>,
     mac: Mac,
 ) -> Result<(), NetlinkError> {
-    let name = INSIDE.parse().expect("eth0 is an interface's name");
-    let index = find(socket, &name)?.ok_or(Errno::NODEV)?.index;
+    let index = find(socket, &endpoint.inside())?.ok_or(Errno::NODEV)?.index;
     let mut batch = Batch::default();
     link::bring_up(&mut batch, link::LOOPBACK);
     link::bring_up_as(&mut batch, index, mac);
-    link::add_addresses(&mut batch, index, network, address);
-    link::add_default_route(&mut batch, index, network.gateway.into());
-    if let Some(gateway) = network.ipv6_of(network.gateway) {
-        link::add_default_route(&mut batch, index, gateway.into());
+    link::add_addresses(&mut batch, index, network, endpoint.address, endpoint.address6);
+    if endpoint.leads_out {
+        for gateway in network.gateways() {
+            link::add_default_route(&mut batch, index, gateway);
+        }
     }
     socket.execute(batch)
 }

@@ -108,6 +108,32 @@ impl Mac {
     }
 }
 
+impl FromStr for Mac {
+    type Err = MacError;
+    fn from_str(text: &str) -> Result<Mac, MacError> {
+        let mut bytes = [0; 6];
+        let parts: Vec<&str> = text.split([':', '-']).collect();
+        let error = || MacError(text.chars().take(64).collect());
+        if parts.len() != bytes.len() {
+            return Err(error());
+        }
+        for (byte, part) in bytes.iter_mut().zip(parts) {
+            let two = part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
+            *byte = u8::from_str_radix(part, 16).ok().filter(|_| two).ok_or_else(error)?;
+        }
+        // The lowest bit of the first byte is that of groups (IEEE 802), which no interface has.
+        if bytes.first().is_some_and(|first| first & 1 == 1) || bytes == [0; 6] {
+            return Err(error());
+        }
+        Ok(Mac(bytes))
+    }
+}
+
+/// Why a string is not an interface's hardware address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("invalid MAC address: {0}")]
+pub struct MacError(String);
+
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d, e, g] = self.0;
@@ -134,6 +160,17 @@ mod tests {
         assert!(names.iter().all(|name| InterfaceName::is_of_endpoint(name.as_str())));
         assert!(names[0] != names[1] && names[1] != names[2]);
         assert_eq!(names[0], InterfaceName::of_endpoint("a"));
+    }
+
+    #[test]
+    fn a_mac_address_reads_as_it_prints() {
+        let mac = Mac([0x92, 0xd0, 0xc6, 0x0a, 0x29, 0x33]);
+        assert_eq!(mac.to_string().parse(), Ok(mac));
+        for bad in
+            ["", "92:d0:c6:0a:29", "92:d0:c6:0a:29:3", "93:d0:c6:0a:29:33", "zz:d0:c6:0a:29:33"]
+        {
+            assert!(bad.parse::<Mac>().is_err(), "{bad}");
+        }
     }
 
     #[test]

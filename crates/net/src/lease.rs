@@ -84,12 +84,25 @@ impl Leases {
     /// # Errors
     /// [`LeaseError::Exhausted`] if there is none.
     pub fn allocate(&mut self) -> Result<Ipv4Addr, LeaseError> {
-        let (first, last) = (self.subnet.address().to_bits(), self.subnet.broadcast().to_bits());
-        let found = (self.next..=last)
-            .chain(first..self.next)
+        self.allocate_in(self.subnet, |_| true)
+    }
+
+    /// Takes the next free address of a part of the subnet that is welcome.
+    ///
+    /// # Errors
+    /// [`LeaseError::Exhausted`] if there is none.
+    pub fn allocate_in(
+        &mut self,
+        part: Ipv4Net,
+        welcome: impl Fn(Ipv4Addr) -> bool,
+    ) -> Result<Ipv4Addr, LeaseError> {
+        let (first, last) = (part.address().to_bits(), part.broadcast().to_bits());
+        let next = if part.contains(Ipv4Addr::from_bits(self.next)) { self.next } else { first };
+        let found = (next..=last)
+            .chain(first..next)
             .map(Ipv4Addr::from_bits)
-            .find(|address| !self.taken.contains(address))
-            .ok_or(LeaseError::Exhausted(self.subnet))?;
+            .find(|address| !self.taken.contains(address) && welcome(*address))
+            .ok_or(LeaseError::Exhausted(part))?;
         self.taken.insert(found);
         self.next = found.to_bits();
         Ok(found)
@@ -106,6 +119,11 @@ impl Leases {
             return Err(LeaseError::Unusable { address, subnet });
         }
         if self.taken.insert(address) { Ok(()) } else { Err(LeaseError::Taken(address)) }
+    }
+
+    /// The addresses that are taken.
+    pub fn taken(&self) -> impl Iterator<Item = Ipv4Addr> {
+        self.taken.iter().copied()
     }
 
     /// Gives an address back. Nothing happens if it was not taken.

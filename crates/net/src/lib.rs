@@ -42,7 +42,7 @@ mod why;
 
 pub use error::NetworkError;
 pub use host::{Attachment, Endpoint, Host, private_namespace};
-pub use interface::{InterfaceName, InterfaceNameError, Mac};
+pub use interface::{InterfaceName, InterfaceNameError, Mac, MacError};
 pub use lease::{LeaseError, Leases};
 pub use network::Network;
 pub use passage::{Barrier, Passage};

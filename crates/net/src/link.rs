@@ -4,7 +4,7 @@
 //! `linux/rtnetlink.h`, `linux/if_link.h`, `linux/if_addr.h` and `linux/ip.h`.
 
 use std::{
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::{AsRawFd, BorrowedFd},
 };
 
@@ -19,6 +19,7 @@ const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
 const RTM_GETROUTE: u16 = 26;
 
 const AF_INET: u8 = 2;
@@ -40,6 +41,7 @@ const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BRPORT_MODE: u16 = 4;
+const IFLA_BRPORT_ISOLATED: u16 = 33;
 const IFLA_BR_MCAST_SNOOPING: u16 = 23;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_INET_CONF: u16 = 1;
@@ -151,24 +153,42 @@ pub(crate) fn add_cable(batch: &mut Batch, cable: &Cable<'_>) {
 }
 
 /// Plugs a cable into a bridge that came after it.
-pub(crate) fn plug_in(batch: &mut Batch, name: &InterfaceName, bridge: u32, families: Families) {
+pub(crate) fn plug_in(
+    batch: &mut Batch,
+    name: &InterfaceName,
+    bridge: u32,
+    apart: bool,
+    families: Families,
+) {
     batch.message(RTM_NEWLINK, 0, &link_header(0, 0), |a| {
         a.put_text(IFLA_IFNAME, name.as_str());
         a.put(IFLA_MASTER, &bridge.to_ne_bytes());
     });
-    bring_cable_up(batch, name, families);
+    bring_cable_up(batch, name, apart, families);
 }
 
 /// Brings the host's end of a cable up.
 ///
 /// Hairpin mode lets a frame leave by the port it came from, which a container's connection to
 /// its own published port does where `br_netfilter` translates addresses within the bridge.
-pub(crate) fn bring_cable_up(batch: &mut Batch, host: &InterfaceName, families: Families) {
+///
+/// An isolated port sends to none that is isolated too (since Linux 4.18).
+pub(crate) fn bring_cable_up(
+    batch: &mut Batch,
+    host: &InterfaceName,
+    apart: bool,
+    families: Families,
+) {
     batch.message(RTM_NEWLINK, 0, &link_header(0, IFF_UP), |a| {
         a.put_text(IFLA_IFNAME, host.as_str());
         a.nest(IFLA_LINKINFO, |a| {
             a.put_text(IFLA_INFO_SLAVE_KIND, "bridge");
-            a.nest(IFLA_INFO_SLAVE_DATA, |a| a.put(IFLA_BRPORT_MODE, &[1]));
+            a.nest(IFLA_INFO_SLAVE_DATA, |a| {
+                a.put(IFLA_BRPORT_MODE, &[1]);
+                if apart {
+                    a.put(IFLA_BRPORT_ISOLATED, &[1]);
+                }
+            });
         });
         if families.ipv6 {
             a.nest(IFLA_AF_SPEC, |a| no_ipv6_addresses(a, families));
@@ -229,9 +249,16 @@ pub(crate) fn add_address(batch: &mut Batch, index: u32, address: IpAddr, prefix
 }
 
 /// Gives a link the addresses that somebody of this IPv4 address has in a network.
-pub(crate) fn add_addresses(batch: &mut Batch, index: u32, network: &Network, address: Ipv4Addr) {
+/// `six` is the IPv6 one, where that does not go with it.
+pub(crate) fn add_addresses(
+    batch: &mut Batch,
+    index: u32,
+    network: &Network,
+    address: Ipv4Addr,
+    six: Option<Ipv6Addr>,
+) {
     add_address(batch, index, address.into(), network.subnet.prefix());
-    if let (Some(net), Some(address)) = (network.ipv6, network.ipv6_of(address)) {
+    if let (Some(net), Some(address)) = (network.ipv6, six.or_else(|| network.ipv6_of(address))) {
         add_address(batch, index, address.into(), net.prefix());
     }
 }
@@ -249,6 +276,11 @@ pub(crate) fn add_default_route(batch: &mut Batch, index: u32, gateway: IpAddr) 
         put_ip(a, RTA_GATEWAY, gateway);
         a.put(RTA_OIF, &index.to_ne_bytes());
     });
+}
+
+/// Removes the first of the ways by which everything is sent that has no better one.
+pub(crate) fn remove_default_route(batch: &mut Batch, any: IpAddr) {
+    batch.message(RTM_DELROUTE, 0, &route_header(any, 0), |_| ());
 }
 
 /// Makes the two links of the gate, which take whatever comes.

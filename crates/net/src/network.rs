@@ -18,21 +18,46 @@ pub struct Network {
     /// The IPv6 addresses beside them; none for IPv4 alone.
     #[serde(default)]
     pub ipv6: Option<Ipv6Net>,
+    /// The host's own IPv6 address, where it is not as far from the beginning as its IPv4 one.
+    #[serde(default)]
+    pub gateway6: Option<Ipv6Addr>,
     /// Largest packet in bytes; none for the kernel's choice, which is 1500.
     pub mtu: Option<u32>,
+    /// Nothing leads out of it or into it.
+    #[serde(default)]
+    pub internal: bool,
+    /// Those plugged into it reach the host and the world, and not each other.
+    #[serde(default)]
+    pub apart: bool,
+    /// What leaves it keeps its addresses.
+    #[serde(default)]
+    pub untranslated: bool,
 }
 
 /// Longest prefix of a subnet in which a gateway and a container have room.
 const PREFIX_MAX: u8 = 30;
 
-/// Longest prefix of an IPv6 subnet that has an address for each of an IPv4 one.
-const PREFIX6_MAX: u8 = 96;
-
 impl Network {
     /// A network whose gateway has the first address of the subnet.
     pub fn new(bridge: InterfaceName, subnet: Ipv4Net) -> Network {
         let gateway = Ipv4Addr::from_bits(subnet.address().to_bits().saturating_add(1));
-        Network { bridge, subnet, gateway, ipv6: None, mtu: None }
+        Network {
+            bridge,
+            subnet,
+            gateway,
+            ipv6: None,
+            gateway6: None,
+            mtu: None,
+            internal: false,
+            apart: false,
+            untranslated: false,
+        }
+    }
+
+    /// The host's own IPv6 address.
+    pub fn own6(&self) -> Option<Ipv6Addr> {
+        self.ipv6?;
+        self.gateway6.or_else(|| self.ipv6_of(self.gateway))
     }
 
     /// The IPv6 address of whoever has this IPv4 address: as far from the beginning of its subnet.
@@ -42,8 +67,15 @@ impl Network {
         self.ipv6.map(|net| net.nth(offset))
     }
 
+    /// The ways out of it; none out of an internal one.
+    pub(crate) fn gateways(&self) -> Vec<std::net::IpAddr> {
+        let six = self.own6().map(std::net::IpAddr::V6);
+        let all = [Some(self.gateway.into()), six].into_iter().flatten();
+        all.filter(|_| !self.internal).collect()
+    }
+
     /// What makes it impossible, if anything does.
-    pub(crate) fn fault(&self) -> Option<&'static str> {
+    pub fn fault(&self) -> Option<&'static str> {
         let Network { subnet, gateway, .. } = self;
         if subnet.prefix() > PREFIX_MAX {
             Some("its subnet is smaller than /30")
@@ -51,8 +83,12 @@ impl Network {
             || [subnet.address(), subnet.broadcast()].contains(gateway)
         {
             Some("its gateway is not a host's address in its subnet")
-        } else if self.ipv6.is_some_and(|net| net.prefix() > PREFIX6_MAX) {
-            Some("its IPv6 subnet is smaller than /96")
+        } else if self.ipv6.is_some_and(|net| 128 - net.prefix() < 32 - subnet.prefix()) {
+            Some("its IPv6 subnet has fewer addresses than its IPv4 one")
+        } else if let (Some(net), Some(own)) = (self.ipv6, self.own6())
+            && (!net.contains(own) || own == net.address())
+        {
+            Some("its IPv6 gateway is not a host's address in its subnet")
         } else {
             None
         }

@@ -222,7 +222,14 @@ fn dumps<'a>(forwards: impl Iterator<Item = &'a Forward>) -> Vec<Batch> {
 fn udp_ports<'a>(entries: impl Iterator<Item = &'a Entry>) -> Vec<Forward> {
     let udp = |entry: &Entry| match entry {
         Entry::Port(forward) if forward.protocol == Protocol::Udp => Some(*forward),
-        Entry::Port(_) | Entry::Bridge(_) | Entry::Subnet(_) | Entry::Subnet6(_) => None,
+        Entry::Port(_)
+        | Entry::Bridge(_)
+        | Entry::Within(_)
+        | Entry::Internal(_)
+        | Entry::Subnet(_)
+        | Entry::Subnet6(_)
+        | Entry::Masked(_)
+        | Entry::Masked6(_) => None,
     };
     entries.filter_map(udp).collect()
 }

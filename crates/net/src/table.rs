@@ -12,7 +12,8 @@
 //! output       (nat) what the host itself sends to a published port leads to a container
 //! postrouting  (nat) masquerade what leaves the containers' subnets, what containers send
 //!              to each other through published ports, what the host sends from 127.0.0.1
-//! forward      to a container: established, published, from its own network; else drop
+//! forward      to a container: from its own network, established, published; else drop. Nothing
+//!              passes between an internal network and what is outside
 //! ```
 //!
 //! The gate is how the host's own input policy decides about published ports. Translation happens
@@ -49,10 +50,14 @@ pub(crate) const TABLE: &str = "wythe";
 
 /// Names of the bridges.
 const BRIDGES: &str = "bridges";
+/// Bridges out of which and into which nothing leads.
+const INTERNAL: &str = "internal";
 /// Each bridge's name twice: what arrives by a bridge and leaves by the same.
 const WITHIN: &str = "within";
 /// The containers' addresses.
 const SUBNETS: &str = "subnets";
+/// Those of them that others do not get to see.
+const MASKED: &str = "masked";
 /// Ports published on all of the host's addresses.
 const OPEN: &str = "open";
 /// Ports published on one address of the host.
@@ -85,7 +90,7 @@ impl Family {
     }
 
     /// The sets of its table.
-    fn sets(self) -> [Set; 7] {
+    fn sets(self) -> [Set; 9] {
         let interface = DataType::INTERFACE;
         let all = DataType::PROTOCOL.then(DataType::PORT);
         let one = self.address().then(DataType::PROTOCOL).then(DataType::PORT);
@@ -94,7 +99,9 @@ impl Family {
         [
             set(BRIDGES, interface, None, false),
             set(WITHIN, interface.then(interface), None, false),
+            set(INTERNAL, interface, None, false),
             set(SUBNETS, self.address(), None, true),
+            set(MASKED, self.address(), None, true),
             set(OPEN, all, None, false),
             set(OPEN_AT, one, None, false),
             set(PORTS, all, to, false),
@@ -156,18 +163,33 @@ impl Contents {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Entry {
     Bridge(InterfaceName),
+    /// Within which packets may go.
+    Within(InterfaceName),
+    Internal(InterfaceName),
     Subnet(Ipv4Net),
     Subnet6(Ipv6Net),
+    Masked(Ipv4Net),
+    Masked6(Ipv6Net),
     Port(Forward),
 }
 
 /// Everything that the tables should know.
 pub(crate) fn wanted(networks: &[&Network], forwards: &[Forward]) -> BTreeSet<Entry> {
-    let bridges = networks.iter().map(|network| Entry::Bridge(network.bridge.clone()));
-    let subnets = networks.iter().map(|network| Entry::Subnet(network.subnet));
-    let subnets6 = networks.iter().filter_map(|network| network.ipv6.map(Entry::Subnet6));
+    let of = |network: &&Network| {
+        let name = || network.bridge.clone();
+        let masked = !network.untranslated && !network.internal;
+        [
+            Some(Entry::Bridge(name())),
+            (!network.apart).then(|| Entry::Within(name())),
+            network.internal.then(|| Entry::Internal(name())),
+            Some(Entry::Subnet(network.subnet)),
+            network.ipv6.map(Entry::Subnet6),
+            masked.then_some(Entry::Masked(network.subnet)),
+            network.ipv6.filter(|_| masked).map(Entry::Masked6),
+        ]
+    };
     let ports = forwards.iter().copied().map(Entry::Port);
-    bridges.chain(subnets).chain(subnets6).chain(ports).collect()
+    networks.iter().flat_map(of).flatten().chain(ports).collect()
 }
 
 /// The transaction that makes the tables and all their entries, whatever was there before.
@@ -238,21 +260,29 @@ fn by_set<'a>(
 
 fn elements(family: Family, entry: &Entry) -> Vec<(&'static str, SetElement)> {
     let plain = |key: Vec<u8>| SetElement { key, value: Vec::new(), ends_interval: false };
-    let range = |first: &[u8], end: &[u8]| {
+    let range = |set, first: &[u8], end: &[u8]| {
         let end = SetElement { ends_interval: true, ..plain(end.into()) };
-        vec![(SUBNETS, plain(first.into())), (SUBNETS, end)]
+        vec![(set, plain(first.into())), (set, end)]
+    };
+    let set = match entry {
+        Entry::Masked(_) | Entry::Masked6(_) => MASKED,
+        Entry::Bridge(_)
+        | Entry::Within(_)
+        | Entry::Internal(_)
+        | Entry::Subnet(_)
+        | Entry::Subnet6(_)
+        | Entry::Port(_) => SUBNETS,
     };
     match entry {
-        Entry::Bridge(name) => {
-            let name = name.padded();
-            vec![(BRIDGES, plain(name.into())), (WITHIN, plain([name, name].concat()))]
-        }
-        Entry::Subnet(net) if family == Family::V4 => {
+        Entry::Bridge(name) => vec![(BRIDGES, plain(name.padded().into()))],
+        Entry::Within(name) => vec![(WITHIN, plain([name.padded(), name.padded()].concat()))],
+        Entry::Internal(name) => vec![(INTERNAL, plain(name.padded().into()))],
+        Entry::Subnet(net) | Entry::Masked(net) if family == Family::V4 => {
             let end = Ipv4Addr::from_bits(net.broadcast().to_bits().wrapping_add(1));
-            range(&net.address().octets(), &end.octets())
+            range(set, &net.address().octets(), &end.octets())
         }
-        Entry::Subnet6(net) if family == Family::V6 => {
-            range(&net.address().octets(), &net.end().octets())
+        Entry::Subnet6(net) | Entry::Masked6(net) if family == Family::V6 => {
+            range(set, &net.address().octets(), &net.end().octets())
         }
         Entry::Port(Forward { host, protocol, container }) if family == Family::of(host) => {
             let at = [[protocol.number(), 0, 0, 0], port(host)].concat();
@@ -264,7 +294,11 @@ fn elements(family: Family, entry: &Entry) -> Vec<(&'static str, SetElement)> {
             let led = SetElement { key: key.clone(), value, ends_interval: false };
             vec![(map, led), (set, plain(key))]
         }
-        Entry::Subnet(_) | Entry::Subnet6(_) | Entry::Port(_) => Vec::new(),
+        Entry::Subnet(_)
+        | Entry::Subnet6(_)
+        | Entry::Masked(_)
+        | Entry::Masked6(_)
+        | Entry::Port(_) => Vec::new(),
     }
 }
 
@@ -409,10 +443,11 @@ fn arrived_by(gate: &Gate) -> [Step; 2] {
 
 /// `ip saddr 127.0.0.0/8 oifname @bridges masquerade`,
 /// `ip saddr @subnets ct status dnat oifname @bridges masquerade` and
-/// `ip saddr @subnets oifname != @bridges masquerade`
+/// `ip saddr @masked oifname != @bridges masquerade`
 fn masquerading(family: Family) -> Vec<Vec<Step>> {
     let from_container =
         [payload(family, family.source(), A), Step::In { register: A, set: SUBNETS }];
+    let from_masked = [payload(family, family.source(), A), Step::In { register: A, set: MASKED }];
     let outward =
         [Step::Meta { key: META_OIFNAME, to: A }, Step::NotIn { register: A, set: BRIDGES }];
     let masquerade = [Step::Masquerade];
@@ -420,7 +455,7 @@ fn masquerading(family: Family) -> Vec<Vec<Step>> {
         rule(&[&within_loopback_net(Family::V4.source()), &to_bridge(), &masquerade]);
     let mut all = vec![
         rule(&[&from_container, &translated(), &to_bridge(), &masquerade]),
-        rule(&[&from_container, &outward, &masquerade]),
+        rule(&[&from_masked, &outward, &masquerade]),
     ];
     if family == Family::V4 {
         all.insert(0, from_loopback);
@@ -428,23 +463,28 @@ fn masquerading(family: Family) -> Vec<Vec<Step>> {
     all
 }
 
+/// `iifname . oifname @within accept`,
+/// `iifname @internal drop`, `oifname @internal drop`,
 /// `oifname @bridges ct state established,related accept`,
-/// `oifname @bridges ct status dnat accept`,
-/// `iifname . oifname @within accept` and
+/// `oifname @bridges ct status dnat accept` and
 /// `oifname @bridges drop`
 fn forwarding() -> Vec<Vec<Step>> {
     /// `NF_CT_STATE_BIT` of established and of related.
     const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
     let known = has_bits(CT_STATE, ESTABLISHED_OR_RELATED);
+    let internal =
+        |key| vec![Step::Meta { key, to: A }, Step::In { register: A, set: INTERNAL }, Step::Drop];
     let same_bridge = [
         Step::Meta { key: META_IIFNAME, to: A },
         Step::Meta { key: META_OIFNAME, to: E },
         Step::In { register: A, set: WITHIN },
     ];
     vec![
+        rule(&[&same_bridge, &[Step::Accept]]),
+        internal(META_IIFNAME),
+        internal(META_OIFNAME),
         rule(&[&to_bridge(), &known, &[Step::Accept]]),
         rule(&[&to_bridge(), &translated(), &[Step::Accept]]),
-        rule(&[&same_bridge, &[Step::Accept]]),
         rule(&[&to_bridge(), &[Step::Drop]]),
     ]
 }
@@ -530,6 +570,10 @@ mod tests {
     fn keys_and_values_have_the_lengths_their_sets_declare() {
         let entries = [
             Entry::Bridge("wythe0".parse().unwrap()),
+            Entry::Within("wythe0".parse().unwrap()),
+            Entry::Internal("wythe0".parse().unwrap()),
+            Entry::Masked("10.0.0.0/8".parse().unwrap()),
+            Entry::Masked6("fd00::/64".parse().unwrap()),
             Entry::Subnet("10.0.0.0/8".parse().unwrap()),
             Entry::Subnet6("fd00::/64".parse().unwrap()),
             Entry::Port(forward("0.0.0.0:53", "10.0.0.2:53")),
@@ -539,7 +583,7 @@ mod tests {
         ];
         for family in [Family::V4, Family::V6] {
             let all: Vec<_> = entries.iter().flat_map(|entry| elements(family, entry)).collect();
-            assert_eq!(all.len(), 8);
+            assert_eq!(all.len(), 11);
             for (name, element) in all {
                 let set = family.sets().into_iter().find(|set| set.name == name).unwrap();
                 let value = set.value.map_or(0, |value| value.length);

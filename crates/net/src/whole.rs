@@ -103,7 +103,7 @@ impl Host {
         let addresses = self.collect(batch, link::read_address).map_err(failed)?;
         let has =
             |wanted: &IpAddr| addresses.iter().any(|(i, a, _)| (*i, a) == (bridge.index, wanted));
-        let six = network.ipv6_of(network.gateway).map(IpAddr::from);
+        let six = network.own6().map(IpAddr::from);
         let own = [Some(network.gateway.into()), six].into_iter().flatten();
         let mut faults = Vec::new();
         if !bridge.is_up {
@@ -120,7 +120,7 @@ impl Host {
     }
 
     /// Makes this network whole, whatever others did to it: the bridge, the cables of these
-    /// endpoints, forwarding, and our tables, which say this then.
+    /// endpoints, forwarding, and our tables, which speak of all networks then.
     ///
     /// # Errors
     /// The first thing that the kernel refused.
@@ -128,13 +128,14 @@ impl Host {
         &self,
         network: &Network,
         endpoint_ids: &[&str],
+        all: &[&Network],
         forwards: &[Forward],
     ) -> Result<(), NetworkError> {
         // One that fails does not keep the others from being done.
         let bridged = self.ensure_network(network);
         let plugged = self.plug_in_loose(network, endpoint_ids);
         self.table().doubted = true;
-        let published = self.publish(&[network], forwards);
+        let published = self.publish(all, forwards);
         bridged.and(plugged).and(published)
     }
 
@@ -149,7 +150,7 @@ impl Host {
                 continue;
             }
             let mut batch = Batch::default();
-            link::plug_in(&mut batch, &cable, bridge, self.families);
+            link::plug_in(&mut batch, &cable, bridge, network.apart, self.families);
             // Its namespace may end meanwhile and take it along.
             gone(self.links().execute(batch)).map_err(wrong("plug in", cable.as_str()))?;
         }

@@ -57,13 +57,13 @@ impl Actor {
                 got(resource, made.await.map(|()| Carry::Nothing))
             }),
             Resource::Network => {
-                let ports = config.ports.clone();
-                let bridge = config.network == NetworkMode::Bridge;
+                let plugged = config.network.is_plugged();
+                let joining = self.joining(config.places());
                 self.begin(fallback, async move {
-                    if !bridge {
+                    if !plugged {
                         return Event::Acquired(resource).into();
                     }
-                    let plug = move || shared.networks.attach(&id, &ports);
+                    let plug = move || shared.networks.attach(&id, &joining);
                     got(resource, blocking("plugging it in", plug).await.map(Carry::Network))
                 });
             }
@@ -357,7 +357,7 @@ fn joined(
 ) -> Result<BTreeMap<String, (ContainerId, u32)>, EngineError> {
     let network = match &config.network {
         NetworkMode::Container(name) => Some(name),
-        NetworkMode::Bridge | NetworkMode::None | NetworkMode::Host => None,
+        NetworkMode::Bridge | NetworkMode::Named(_) | NetworkMode::None | NetworkMode::Host => None,
     };
     let modes = [&config.pid, &config.ipc, &config.uts, &config.cgroupns];
     let others = modes.into_iter().filter_map(|mode| match mode {

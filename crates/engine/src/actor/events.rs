@@ -7,7 +7,7 @@ use workload::{Exit, Signal};
 
 use super::Actor;
 use crate::{
-    NetworkMode,
+    NetworkView,
     events::EventKind,
     step::{Ask, Phase, State},
 };
@@ -25,6 +25,14 @@ impl Told {
     pub(super) fn new(created: bool) -> Told {
         Told { created, stopping: false }
     }
+}
+
+/// A network's id and name.
+pub(super) type Joined = (String, String);
+
+/// The networks that a container is on.
+pub(super) fn joined(view: &NetworkView) -> Vec<Joined> {
+    view.places.iter().map(|place| (place.network_id.clone(), place.network.clone())).collect()
 }
 
 /// What a change of state means to others.
@@ -61,9 +69,9 @@ fn news(before: &State, after: &State) -> Vec<News> {
 }
 
 impl Actor {
-    /// Tells what this change means. `plugged`: whether it was on the bridge before.
-    pub(super) fn tell_change(&mut self, before: &State, plugged: bool) {
-        self.tell_network(plugged);
+    /// Tells what this change means. `plugged`: the networks that it was on before.
+    pub(super) fn tell_change(&mut self, before: &State, plugged: &[Joined]) {
+        self.tell_networks(plugged);
         for news in news(before, &self.state) {
             match news {
                 News::Created => {
@@ -96,20 +104,22 @@ impl Actor {
         self.tell("die", &[("execDuration", &seconds), ("exitCode", &code)]);
     }
 
-    fn tell_network(&self, plugged: bool) {
-        let network = &self.record.network;
-        let action = match (plugged, network.address.is_some()) {
-            (false, true) => "connect",
-            (true, false) => "disconnect",
-            (false, false) | (true, true) => return,
-        };
-        let attributes =
-            [("container", self.entry.id.as_str()), ("name", "bridge"), ("type", "bridge")];
-        let attributes =
-            attributes.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-        debug_assert_eq!(self.record.config.network, NetworkMode::Bridge);
-        let bridge = self.shared.config.bridge.to_string();
-        self.shared.events.publish(EventKind::Network, action, bridge, attributes.collect());
+    /// Tells of the networks that it has come to or left.
+    pub(super) fn tell_networks(&self, before: &[Joined]) {
+        let now = joined(&self.record.network);
+        let gone = before.iter().filter(|one| !now.contains(one)).map(|one| ("disconnect", one));
+        let come = now.iter().filter(|one| !before.contains(one)).map(|one| ("connect", one));
+        for (action, (id, name)) in gone.chain(come) {
+            let attributes = [
+                ("container", self.entry.id.as_str()),
+                ("name", name.as_str()),
+                ("type", "bridge"),
+            ];
+            let attributes =
+                attributes.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let attributes = attributes.collect();
+            self.shared.events.publish(EventKind::Network, action, id.clone(), attributes);
+        }
     }
 
     /// A signal is being sent.

@@ -21,6 +21,7 @@ impl Actor {
             return Err(failure.into());
         }
         self.record = record;
+        self.shared.networks.rename(&self.entry.id, self.record.name.as_str());
         self.publish();
         self.tell("rename", &[("oldName", &old)]);
         Ok(())

@@ -339,6 +339,7 @@ impl Engine {
         platforms::check(&create, &image)?;
         let foreign = platforms::warning(&create, &image, &image::Platform::host());
         let Plan { mut config, mut warnings } = plan::plan(create, &image.config)?;
+        config = self.settle_networks(config).await?;
         warnings.extend(foreign);
         warnings.extend(self.network_warnings(&config).await);
         let layers = layers(&image)?;

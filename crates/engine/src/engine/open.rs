@@ -22,7 +22,7 @@ use crate::{
     files::{self, Files},
     gather::HostFacts,
     images::{ImageUse, Images, StoreImages},
-    networks::{HostNetworks, Networks},
+    networks::{HostNetworks, Known, Networks},
     record::{Record, Stage},
     records::Records,
     registries::Registries,
@@ -49,7 +49,11 @@ impl Engine {
             let images = Arc::new(StoreImages::open(&config.data, &config.run)?);
             let ports = config.user.as_ref().map(|user| Arc::clone(&user.ports));
             let networks = HostNetworks::new(config.bridge.clone(), config.ipv6, None, ports);
-            let networks = Arc::new(networks.with_loopback(config.loopback.clone()));
+            let networks = networks.with_loopback(config.loopback.clone());
+            let networks = Arc::new(networks.with_data(&config.data).map_err(|source| {
+                let path = config.data.join("networks.json");
+                OpenError::Files { step: "read", path, source }
+            })?);
             Ok(Parts { images, networks })
         };
         Engine::open_with(config, drivers, parts).await
@@ -183,7 +187,11 @@ fn adopt(records: &[Record], images: &dyn Images, networks: &dyn Networks) {
     let plugged: Vec<_> = records
         .iter()
         .filter(|record| record.network.address.is_some())
-        .map(|record| (record.id.clone(), record.network.clone()))
+        .map(|record| Known {
+            id: record.id.clone(),
+            name: record.name.to_string(),
+            view: record.network.clone(),
+        })
         .collect();
     report("the network is not as the records have it", networks.adopt(&plugged));
 }

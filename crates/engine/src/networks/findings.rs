@@ -1,16 +1,14 @@
-//! What `doctor` says of the default network.
+//! What `doctor` says of networks.
 
 use workload::Finding;
 
-use super::{HostNetworks, keeper};
+use super::{HostNetworks, keeper, state::State};
 use crate::{EngineError, error::chain};
 
 /// Everything there is to say; with `repair`, what is not whole is made whole first.
 pub(super) fn all(networks: &HostNetworks, repair: bool) -> Vec<Finding> {
     let mut all = vec![rules(networks)];
-    if let Some(found) = whole(networks, repair).unwrap_or_else(|failure| Some(broken(&failure))) {
-        all.push(found);
-    }
+    all.extend(whole(networks, repair));
     all.extend(ipv6(networks));
     all.extend(super::passage::finding(networks));
     all
@@ -34,39 +32,56 @@ fn rules(networks: &HostNetworks) -> Finding {
 
 const SUBJECT: &str = "default network";
 
-/// Whether everything of the network is there, if it is up.
-fn whole(networks: &HostNetworks, repair: bool) -> Result<Option<Finding>, EngineError> {
-    let Some(opened) = networks.opened.get() else { return Ok(None) };
+/// Whether everything of the networks is there that are up.
+fn whole(networks: &HostNetworks, repair: bool) -> Vec<Finding> {
+    let Some(opened) = networks.opened.get() else { return Vec::new() };
     let state = networks.lock();
-    let Some(up) = &state.up else { return Ok(None) };
-    let ids: Vec<&str> = state.plugged.keys().map(|id| id.as_str()).collect();
+    let of = |id: &String| {
+        let subject = match state.made.get(id) {
+            Some(made) => format!("network {}", made.name),
+            None => SUBJECT.to_owned(),
+        };
+        let found = whole_one(networks, &opened.host, &state, id, repair);
+        found.map_or_else(|failure| broken(&subject, &failure), |found| found(&subject))
+    };
+    state.up.keys().map(of).collect()
+}
+
+/// The same of one of them, as a finding about a subject.
+fn whole_one(
+    networks: &HostNetworks,
+    host: &net::Host,
+    state: &State,
+    id: &str,
+    repair: bool,
+) -> Result<impl FnOnce(&str) -> Finding + use<>, EngineError> {
+    let ids = state.endpoints(id, &networks.default);
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
     let faults = || -> Result<Vec<String>, EngineError> {
-        let faults = opened.host.faults(&up.network, &ids)?;
-        Ok(faults.iter().map(ToString::to_string).collect())
+        let Some(up) = state.up.get(id) else { return Ok(Vec::new()) };
+        Ok(host.faults(&up.network, &ids)?.iter().map(ToString::to_string).collect())
     };
     let mut found = faults()?;
     let mut mended = String::new();
     if repair && !found.is_empty() {
-        keeper::mend(&opened.host, &state)?;
+        keeper::mend(host, state, id, &networks.default)?;
         mended = format!("; mended: {}", found.join(", "));
         found = faults()?;
     }
-    let subject = SUBJECT.to_owned();
-    Ok(Some(match found.as_slice() {
-        [] => {
-            let detail =
-                format!("the bridge, {} cables and the rules are whole{mended}", ids.len());
-            Finding { subject, works: true, detail, mend: None }
+    let cables = ids.len();
+    Ok(move |subject: &str| {
+        let subject = subject.to_owned();
+        if found.is_empty() {
+            let detail = format!("the bridge, {cables} cables and the rules are whole{mended}");
+            return Finding { subject, works: true, detail, mend: None };
         }
-        faults => {
-            let mend = Some("wythe doctor --repair".to_owned());
-            Finding { subject, works: false, detail: faults.join(", "), mend }
-        }
-    }))
+        let mend = Some("wythe doctor --repair".to_owned());
+        Finding { subject, works: false, detail: found.join(", "), mend }
+    })
 }
 
-fn broken(failure: &EngineError) -> Finding {
-    let (subject, mend) = (SUBJECT.to_owned(), Some("wythe doctor --repair".to_owned()));
+fn broken(subject: &str, failure: &EngineError) -> Finding {
+    let (subject, mend) = (subject.to_owned(), Some("wythe doctor --repair".to_owned()));
     Finding { subject, works: false, detail: chain(failure), mend }
 }
 

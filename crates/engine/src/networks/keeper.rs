@@ -14,7 +14,7 @@ use std::{
 use net::{Host, Watch, Watching};
 use tracing::{info, warn};
 
-use super::{State, Up, forwards};
+use super::state::{State, Up};
 use crate::{EngineError, error::chain};
 
 /// What others do to a rule set takes several steps.
@@ -25,26 +25,41 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 const CALM: Duration = Duration::from_secs(30);
 
 /// Begins to watch over the network that is up. Where that cannot be, the network works without.
-pub(super) fn keep(host: &Arc<Host>, state: &Arc<Mutex<State>>, up: &Up) -> Option<Watching> {
+pub(super) fn keep(
+    host: &Arc<Host>,
+    state: &Arc<Mutex<State>>,
+    default: &str,
+    id: &str,
+    up: &Up,
+) -> Option<Watching> {
     let (watch, watching) = host
         .watch(&up.network)
         .inspect_err(|error| {
             warn!(error = chain(error), "what others do to the network is not noticed");
         })
         .ok()?;
-    let (host, state, number) = (Arc::clone(host), Arc::clone(state), up.number);
+    let (host, state) = (Arc::clone(host), Arc::clone(state));
+    let which = Which { id: id.to_owned(), number: up.number, default: default.to_owned() };
     let thread = thread::Builder::new().name("network".to_owned());
-    thread.spawn(move || work(watch, &host, &state, number)).ok()?;
+    thread.spawn(move || work(watch, &host, &state, &which)).ok()?;
     Some(watching)
 }
 
-fn work(mut watch: Watch, host: &Host, state: &Mutex<State>, number: u64) {
+/// The network that is kept.
+struct Which {
+    id: String,
+    number: u64,
+    /// The default network's id.
+    default: String,
+}
+
+fn work(mut watch: Watch, host: &Host, state: &Mutex<State>, which: &Which) {
     let (mut pause, mut last) = (PAUSE, None::<Instant>);
     while let Some(heard) = watch.wait() {
         if heard.rules {
             let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
             state.changes += 1;
-            state.up.iter_mut().for_each(|up| up.passage = None);
+            state.up.values_mut().for_each(|up| up.passage = None);
         }
         if !heard.loss {
             continue;
@@ -54,9 +69,9 @@ fn work(mut watch: Watch, host: &Host, state: &Mutex<State>, number: u64) {
             return;
         }
         let state = state.lock().unwrap_or_else(PoisonError::into_inner);
-        let ours = |up: &&Up| up.number == number && up.watching.is_some();
-        let Some(up) = state.up.as_ref().filter(ours) else { return };
-        let mended = mend(host, &state);
+        let ours = |up: &&Up| up.number == which.number && up.watching.is_some();
+        let Some(up) = state.up.get(&which.id).filter(ours) else { return };
+        let mended = mend(host, &state, &which.id, &which.default);
         // What was mended is watched from here on; a bridge that is gone again is told of.
         let heeded = host.heed(&watch, &up.network);
         match mended.and_then(|()| Ok(heeded?)) {
@@ -76,10 +91,11 @@ fn next_pause(pause: Duration, since_last: Option<Duration>) -> Duration {
 }
 
 /// Makes everything of the network anew that is missing.
-pub(super) fn mend(host: &Host, state: &State) -> Result<(), EngineError> {
-    let Some(up) = &state.up else { return Ok(()) };
-    let ids: Vec<&str> = state.plugged.keys().map(|id| id.as_str()).collect();
-    Ok(host.restore(&up.network, &ids, &forwards(state))?)
+pub(super) fn mend(host: &Host, state: &State, id: &str, default: &str) -> Result<(), EngineError> {
+    let Some(up) = state.up.get(id) else { return Ok(()) };
+    let ids = state.endpoints(id, default);
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    Ok(host.restore(&up.network, &ids, &state.networks(), &state.forwards())?)
 }
 
 #[cfg(test)]

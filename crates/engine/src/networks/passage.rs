@@ -23,7 +23,7 @@ fn known(networks: &HostNetworks) -> Result<Passage, EngineError> {
     let host = networks.host()?;
     let before = {
         let state = networks.lock();
-        if let Some(passage) = state.up.as_ref().and_then(|up| up.passage.clone()) {
+        if let Some(passage) = state.up.get(&networks.default).and_then(|up| up.passage.clone()) {
             return Ok(passage);
         }
         state.changes
@@ -35,7 +35,8 @@ fn known(networks: &HostNetworks) -> Result<Passage, EngineError> {
     let mut state = networks.lock();
     let same = state.changes == before;
     // Without somebody who hears of changes it may be wrong at any time.
-    if let Some(up) = state.up.as_mut().filter(|up| same && up.watching.is_some()) {
+    if let Some(up) = state.up.get_mut(&networks.default).filter(|up| same && up.watching.is_some())
+    {
         up.passage = Some(passage.clone());
     }
     Ok(passage)

@@ -17,10 +17,10 @@ use workload::{Driver, Finding};
 
 use crate::{
     Change, Config, Create, Engine, EngineError, ImageConfig, ImageMount, ImageUsage, ImageView,
-    Import, NetworkMode, NetworkView, OnProgress, OpenError, PortRequest, Prune, Pruned,
+    Import, NetworkMode, NetworkView, OnProgress, OpenError, Prune, Pruned,
     engine::Parts,
     images::{ImageUse, Images},
-    networks::{Attached, Networks},
+    networks::{Attached, Joining, Known, Networks},
 };
 
 /// Whatever takes longer than this is stuck.
@@ -273,7 +273,7 @@ impl FakeNetworks {
 }
 
 impl Networks for FakeNetworks {
-    fn attach(&self, id: &ContainerId, _ports: &[PortRequest]) -> Result<Attached, EngineError> {
+    fn attach(&self, id: &ContainerId, _: &Joining) -> Result<Attached, EngineError> {
         if *self.broken.lock().unwrap() {
             return not_here();
         }
@@ -301,8 +301,44 @@ impl Networks for FakeNetworks {
         Ok(())
     }
 
-    fn adopt(&self, plugged: &[(ContainerId, NetworkView)]) -> Result<(), EngineError> {
-        let known = plugged.iter().filter_map(|(id, view)| Some((id.clone(), view.address?)));
+    fn connect(
+        &self,
+        _: &ContainerId,
+        _: &Joining,
+        _: std::os::fd::BorrowedFd<'_>,
+    ) -> Result<NetworkView, EngineError> {
+        not_here()
+    }
+
+    fn disconnect(
+        &self,
+        _: &ContainerId,
+        _: &str,
+        _: std::os::fd::BorrowedFd<'_>,
+    ) -> Result<NetworkView, EngineError> {
+        not_here()
+    }
+
+    fn rename(&self, _: &ContainerId, _: &str) {}
+
+    fn create(&self, _: crate::NetworkCreate) -> Result<crate::NetworkInfo, EngineError> {
+        not_here()
+    }
+
+    fn list(&self) -> Vec<crate::NetworkInfo> {
+        Vec::new()
+    }
+
+    fn find(&self, _: &str) -> Result<crate::NetworkInfo, EngineError> {
+        not_here()
+    }
+
+    fn remove(&self, _: &str) -> Result<crate::NetworkInfo, EngineError> {
+        not_here()
+    }
+
+    fn adopt(&self, plugged: &[Known]) -> Result<(), EngineError> {
+        let known = plugged.iter().filter_map(|one| Some((one.id.clone(), one.view.address?)));
         *self.plugged.lock().unwrap() = known.collect();
         Ok(())
     }

@@ -304,7 +304,7 @@ fn a_full_bridge_is_called_by_that_name() {
         test $n = 512 || echo link set b$n master wythe0
     done | ip -batch -";
     sh(&world.host, lines);
-    let endpoint = net::Endpoint { id: "one-more", address: Ipv4Addr::new(172, 27, 0, 9) };
+    let endpoint = net::Endpoint::new("one-more", Ipv4Addr::new(172, 27, 0, 9));
     let error = world.net.attach(&world.network, &endpoint).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Exhausted);
     assert!(error.to_string().contains("network wythe0 is full"), "{error}");

@@ -266,7 +266,7 @@ fn another_daemon_finds_the_same_host_and_disturbs_no_connection() {
     let before = world.rules();
 
     let next = Host::open(Some(world.host.as_fd())).unwrap();
-    let subnet = next.choose_subnet(&world.network.bridge).unwrap();
+    let subnet = next.choose_subnet(&world.network.bridge, &[]).unwrap();
     assert_eq!(subnet, world.network.subnet, "its own bridge is no obstacle");
     next.ensure_network(&world.network).unwrap();
     next.publish(&[&world.network], &forwards).unwrap();
@@ -398,7 +398,7 @@ fn networks_are_kept_apart() {
     world.net.ensure_network(&other).unwrap();
     world.net.publish(&[&world.network, &other], &[]).unwrap();
     let address = Ipv4Addr::new(10, 9, 0, 2);
-    let b = world.net.attach(&other, &Endpoint { id: "b", address }).unwrap();
+    let b = world.net.attach(&other, &Endpoint::new("b", address)).unwrap();
     serve_tcp(&b.namespace, 80);
     serve_tcp(&world.outside, 80);
     assert!(refused_tcp(&a.namespace, address, 80));
@@ -423,7 +423,7 @@ fn networks_that_cannot_be_are_refused() {
     outside.gateway = HOST;
     assert_eq!(kind(&outside), ErrorKind::InvalidInput);
     assert_eq!(kind(&network("wan0", "10.9.0.0/24")), ErrorKind::NotFound);
-    let endpoint = Endpoint { id: "a", address: Ipv4Addr::new(10, 9, 0, 2) };
+    let endpoint = Endpoint::new("a", Ipv4Addr::new(10, 9, 0, 2));
     let error = world.net.attach(&network("wythe9", "10.9.0.0/24"), &endpoint).unwrap_err();
     assert_eq!(error.to_string(), "there is no bridge wythe9");
 }

@@ -52,7 +52,7 @@ fn a_spare_whose_bridge_is_another_is_not_taken() {
     let Some(world) = World::new() else { return };
     world.net.prepare(&world.network).unwrap();
     sh(&world.host, "ip link del wythe0");
-    let endpoint = Endpoint { id: "a", address: world.network.gateway };
+    let endpoint = Endpoint::new("a", world.network.gateway);
     assert!(world.net.attach(&world.network, &endpoint).is_err(), "there is no bridge");
     world.net.ensure_network(&world.network).unwrap();
     world.net.prepare(&world.network).unwrap();

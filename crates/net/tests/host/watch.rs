@@ -29,7 +29,10 @@ fn what_is_flushed_or_removed_comes_back_by_itself() {
             while let Some(heard) = watch.wait() {
                 if heard.loss && watch.settle(Duration::from_millis(20)) {
                     tell.send(faults()).unwrap();
-                    world.net.restore(&world.network, &["a"], &forwards).unwrap();
+                    world
+                        .net
+                        .restore(&world.network, &["a"], &[&world.network], &forwards)
+                        .unwrap();
                     assert!(world.net.heed(&watch, &world.network).unwrap());
                     tell.send(faults()).unwrap();
                 }
@@ -70,7 +73,7 @@ fn own_changes_are_not_heard_and_those_of_others_are_told_apart() {
     let forwards: Vec<_> = held.iter().filter_map(|one| one.forward(a.address, None)).collect();
     world.net.publish(&[&world.network], &forwards).unwrap();
     world.net.publish(&[&world.network], &[]).unwrap();
-    world.net.restore(&world.network, &["a"], &[]).unwrap();
+    world.net.restore(&world.network, &["a"], &[&world.network], &[]).unwrap();
     let b = world.container("b");
     drop(b);
     sh(&world.host, "nft add table inet fw");

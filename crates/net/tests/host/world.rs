@@ -69,7 +69,7 @@ impl World {
         let net = Host::open(Some(host.as_fd())).unwrap();
         let bridge = "wythe0".parse().unwrap();
         let mut network =
-            Network::new(bridge, net.choose_subnet(&"wythe0".parse().unwrap()).unwrap());
+            Network::new(bridge, net.choose_subnet(&"wythe0".parse().unwrap(), &[]).unwrap());
         network.ipv6 = Some(Ipv6Net::unique_local(b"world"));
         let leases = Mutex::new(Leases::new(network.subnet, network.gateway));
         net.ensure_network(&network).unwrap();
@@ -79,7 +79,7 @@ impl World {
 
     pub(crate) fn container(&self, id: &str) -> Container {
         let address = self.leases.lock().unwrap().allocate().unwrap();
-        let endpoint = Endpoint { id, address };
+        let endpoint = Endpoint::new(id, address);
         let namespace = self.net.attach(&self.network, &endpoint).unwrap().namespace;
         let address6 = self.network.ipv6_of(address).unwrap();
         Container { namespace, address, address6 }

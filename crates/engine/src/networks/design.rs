@@ -1,0 +1,442 @@
+//! What a request for a network means: addresses, bridge, rules.
+//!
+//! Pure. Names of options and error texts are Docker's.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use base::{ErrorKind, clock::Timestamp};
+use net::{InterfaceName, Ipv4Net, Ipv6Net, Network};
+use serde::{Deserialize, Serialize};
+
+use super::request::{NetworkCreate, NetworkInfo, Pool, PoolRequest};
+use crate::EngineError;
+
+/// A network that its user made, as it is recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Made {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) created: Timestamp,
+    pub(crate) network: Network,
+    /// Part of the subnet from which containers have addresses.
+    #[serde(default)]
+    pub(crate) range: Option<Ipv4Net>,
+    /// Addresses that no container gets.
+    #[serde(default)]
+    pub(crate) auxiliary: BTreeMap<String, IpAddr>,
+    /// Where ports are published that do not say.
+    #[serde(default)]
+    pub(crate) host_ip: Option<IpAddr>,
+    #[serde(default)]
+    pub(crate) attachable: bool,
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) options: BTreeMap<String, String>,
+}
+
+/// Names that stand for networks which are there always.
+pub(crate) const BUILTIN: [&str; 3] = ["bridge", "host", "none"];
+/// Longest name in bytes.
+const NAME_MAX: usize = 255;
+/// Smallest and largest packets of a network: the least that IPv4 and IPv6 need, and what an IP
+/// header can say (RFC 791, RFC 8200).
+const MTU_MIN: u32 = 68;
+const MTU6_MIN: u32 = 1280;
+const MTU_MAX: u32 = 65535;
+
+pub(super) fn refused(kind: ErrorKind, text: impl Into<String>) -> EngineError {
+    EngineError::Networking { kind, text: text.into() }
+}
+
+fn invalid(text: impl Into<String>) -> EngineError {
+    refused(ErrorKind::InvalidInput, text)
+}
+
+fn unsupported(text: impl Into<String>) -> EngineError {
+    refused(ErrorKind::Unsupported, text)
+}
+
+/// What is needed of the host for it.
+pub(super) struct Around<'a> {
+    /// Subnets of other networks.
+    pub(super) taken: &'a [Ipv4Net],
+    /// The same of IPv6.
+    pub(super) taken6: &'a [Ipv6Net],
+    /// A subnet that is free.
+    pub(super) choose: &'a dyn Fn() -> Result<Ipv4Net, EngineError>,
+    /// Whether the host has IPv6.
+    pub(super) ipv6: bool,
+}
+
+/// Refuses what cannot be a network's name.
+pub(super) fn check_name(name: &str) -> Result<(), EngineError> {
+    let word = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
+    let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    if BUILTIN.contains(&name) || name == "default" {
+        let text = format!("operation is not permitted on predefined {name} network");
+        return Err(refused(ErrorKind::PermissionDenied, text));
+    }
+    if !first || name.len() > NAME_MAX || !name.bytes().all(word) {
+        return Err(invalid(format!(
+            "invalid network name {name:?}: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+        )));
+    }
+    Ok(())
+}
+
+/// The network that a request describes.
+///
+/// # Errors
+/// [`EngineError::Networking`], naming what makes no sense or is not built.
+pub(super) fn design(
+    create: NetworkCreate,
+    id: String,
+    bridge: InterfaceName,
+    around: &Around<'_>,
+) -> Result<Made, EngineError> {
+    check_name(&create.name)?;
+    match create.driver.as_deref() {
+        None | Some("" | "bridge" | "default") => {}
+        Some(driver @ ("macvlan" | "ipvlan" | "overlay")) => {
+            return Err(unsupported(format!("networks of driver {driver:?} are not built yet")));
+        }
+        Some(driver @ ("host" | "null")) => {
+            let text = format!("only one instance of {driver:?} network is allowed");
+            return Err(refused(ErrorKind::PermissionDenied, text));
+        }
+        Some(driver) => {
+            let text = format!("could not find plugin {driver} in v1 plugin registry");
+            return Err(refused(ErrorKind::NotFound, text));
+        }
+    }
+    let options = Options::read(&create.options)?;
+    let (four, six) = pools(&create.pools)?;
+    let subnet = match four.and_then(|pool| pool.subnet.as_deref()) {
+        Some(text) => subnet4(text)?,
+        None => (around.choose)()?,
+    };
+    if let Some(other) = around.taken.iter().find(|other| other.overlaps(subnet)) {
+        let text = format!(
+            "invalid pool request: Pool overlaps with other one on this address space: {subnet} and {other}"
+        );
+        return Err(refused(ErrorKind::PermissionDenied, text));
+    }
+    let mut network = Network::new(options.bridge.clone().unwrap_or(bridge), subnet);
+    let mut auxiliary = BTreeMap::new();
+    let mut range = None;
+    if let Some(pool) = four {
+        if let Some(text) = &pool.gateway {
+            network.gateway = address4(text, "gateway", subnet)?;
+        }
+        range = pool.range.as_deref().map(|text| range4(text, subnet)).transpose()?;
+        for (name, text) in &pool.auxiliary {
+            let address = address4(text, "auxiliary address", subnet)?;
+            if address == network.gateway {
+                return Err(invalid(format!("auxiliary address {name} is the gateway's")));
+            }
+            auxiliary.insert(name.clone(), address.into());
+        }
+    }
+    if create.ipv6 || six.is_some() {
+        six_into(&mut network, six, &id, around)?;
+    }
+    network.internal = create.internal;
+    network.apart = !options.icc;
+    network.untranslated = !options.masquerade;
+    network.mtu = options.mtu;
+    if let Some(mtu) = network.mtu.filter(|mtu| network.ipv6.is_some() && *mtu < MTU6_MIN) {
+        return Err(invalid(format!("an MTU of {mtu} is too small for IPv6, which needs 1280")));
+    }
+    if let Some(fault) = network.fault() {
+        return Err(invalid(format!("invalid network config: {fault}")));
+    }
+    let NetworkCreate { name, attachable, labels, options: given, .. } = create;
+    let (created, host_ip) = (Timestamp::now(), options.host_ip);
+    let options = given;
+    Ok(Made { id, name, created, network, range, auxiliary, host_ip, attachable, labels, options })
+}
+
+/// The one of each family.
+fn pools(all: &[PoolRequest]) -> Result<(Option<&PoolRequest>, Option<&PoolRequest>), EngineError> {
+    let (mut four, mut six) = (None, None);
+    for pool in all {
+        let Some(any) = pool.subnet.as_deref().or(pool.gateway.as_deref()) else {
+            if pool.range.is_some() || !pool.auxiliary.is_empty() {
+                return Err(invalid("no matching subnet for an address range or address"));
+            }
+            continue;
+        };
+        if pool.subnet.is_none() {
+            return Err(invalid(format!("no matching subnet for gateway {any}")));
+        }
+        let place = if any.contains(':') { &mut six } else { &mut four };
+        if place.replace(pool).is_some() {
+            return Err(unsupported("several subnets of one family are not built yet"));
+        }
+    }
+    Ok((four, six))
+}
+
+fn six_into(
+    network: &mut Network,
+    pool: Option<&PoolRequest>,
+    id: &str,
+    around: &Around<'_>,
+) -> Result<(), EngineError> {
+    if !around.ipv6 {
+        return Err(unsupported("this host has IPv6 turned off"));
+    }
+    let Some(pool) = pool else {
+        network.ipv6 = Some(Ipv6Net::unique_local(id.as_bytes()));
+        return Ok(());
+    };
+    let text = pool.subnet.as_deref().unwrap_or_default();
+    let wrong = || invalid(format!("invalid subnet {text}: it is not an IPv6 network address"));
+    let (address, prefix) = text.split_once('/').ok_or_else(wrong)?;
+    let address: Ipv6Addr = address.parse().map_err(|_| wrong())?;
+    let prefix = prefix.parse().map_err(|_| wrong())?;
+    let net = Ipv6Net::containing(address, prefix).ok_or_else(wrong)?;
+    let meets = |other: &&Ipv6Net| net.contains(other.address()) || other.contains(net.address());
+    if let Some(other) = around.taken6.iter().find(meets) {
+        let text = format!(
+            "invalid pool request: Pool overlaps with other one on this address space: {net} and {other}"
+        );
+        return Err(refused(ErrorKind::PermissionDenied, text));
+    }
+    if pool.range.is_some() {
+        return Err(unsupported("an address range of IPv6 is not built yet"));
+    }
+    if !pool.auxiliary.is_empty() {
+        return Err(unsupported("auxiliary addresses of IPv6 are not built yet"));
+    }
+    network.ipv6 = Some(net);
+    if let Some(text) = &pool.gateway {
+        let gateway: Ipv6Addr =
+            text.parse().map_err(|_| invalid(format!("invalid gateway address {text:?}")))?;
+        network.gateway6 = Some(gateway);
+    }
+    Ok(())
+}
+
+fn subnet4(text: &str) -> Result<Ipv4Net, EngineError> {
+    let wrong = || invalid(format!("invalid CIDR address: {text}"));
+    let (address, prefix) = text.split_once('/').ok_or_else(wrong)?;
+    let address: Ipv4Addr = address.parse().map_err(|_| wrong())?;
+    let net = Ipv4Net::containing(address, prefix.parse().map_err(|_| wrong())?);
+    let net = net.ok_or_else(wrong)?;
+    if net.address() != address {
+        return Err(invalid(format!("invalid subnet {text}: it should be {net}")));
+    }
+    Ok(net)
+}
+
+fn address4(text: &str, what: &str, subnet: Ipv4Net) -> Result<Ipv4Addr, EngineError> {
+    let address: Ipv4Addr =
+        text.parse().map_err(|_| invalid(format!("invalid {what}: {text:?}")))?;
+    if !subnet.contains(address) {
+        return Err(invalid(format!("invalid {what} {address}: it is not in {subnet}")));
+    }
+    Ok(address)
+}
+
+fn range4(text: &str, subnet: Ipv4Net) -> Result<Ipv4Net, EngineError> {
+    let range = subnet4(text)?;
+    if !subnet.contains(range.address()) || !subnet.contains(range.broadcast()) {
+        return Err(invalid(format!("invalid ip-range {range}: it is not in {subnet}")));
+    }
+    Ok(range)
+}
+
+/// Options of the bridge driver.
+struct Options {
+    bridge: Option<InterfaceName>,
+    icc: bool,
+    masquerade: bool,
+    mtu: Option<u32>,
+    host_ip: Option<IpAddr>,
+}
+
+impl Options {
+    /// Source: moby, `drivers/bridge`, `netlabel`. Options of others are kept and mean nothing.
+    fn read(given: &BTreeMap<String, String>) -> Result<Options, EngineError> {
+        let mut options =
+            Options { bridge: None, icc: true, masquerade: true, mtu: None, host_ip: None };
+        for (name, value) in given {
+            let wrong = |why: &str| invalid(format!("invalid value {value:?} for {name}: {why}"));
+            let truth = || match value.as_str() {
+                "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok(true),
+                "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(false),
+                _ => Err(wrong("use true or false")),
+            };
+            match name.strip_prefix("com.docker.network.") {
+                None => {}
+                Some("bridge.name") => {
+                    let name: InterfaceName = value
+                        .parse()
+                        .map_err(|error: net::InterfaceNameError| wrong(&error.to_string()))?;
+                    options.bridge = Some(name);
+                }
+                Some("bridge.enable_icc") => options.icc = truth()?,
+                Some("bridge.enable_ip_masquerade") => options.masquerade = truth()?,
+                Some("bridge.host_binding_ipv4") => {
+                    let address: Ipv4Addr =
+                        value.parse().map_err(|_| wrong("it is not an IPv4 address"))?;
+                    options.host_ip = Some(address.into());
+                }
+                Some("driver.mtu") => {
+                    let mtu = value.parse().map_err(|_| wrong("it is not a number"))?;
+                    if mtu != 0 && !(MTU_MIN..=MTU_MAX).contains(&mtu) {
+                        return Err(wrong("use 68 to 65535"));
+                    }
+                    options.mtu = Some(mtu).filter(|mtu| *mtu != 0);
+                }
+                Some("bridge.gateway_mode_ipv4" | "bridge.gateway_mode_ipv6")
+                    if value.is_empty() || value == "nat" => {}
+                Some("bridge.default_bridge" | "bridge.inhibit_ipv4") if !truth()? => {}
+                Some(_) => return Err(unsupported(format!("option {name} is not built yet"))),
+            }
+        }
+        Ok(options)
+    }
+}
+
+impl Made {
+    /// As it is shown, but for who has it.
+    pub(super) fn info(&self) -> NetworkInfo {
+        let network = &self.network;
+        let four = Pool {
+            subnet: network.subnet.to_string(),
+            range: self.range.map(|range| range.to_string()),
+            gateway: network.gateway.into(),
+            auxiliary: self.auxiliary.clone(),
+        };
+        NetworkInfo {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            created: Some(self.created),
+            driver: "bridge".to_owned(),
+            internal: network.internal,
+            attachable: self.attachable,
+            ipv6: network.ipv6.is_some(),
+            pools: [Some(four), pool6(network)].into_iter().flatten().collect(),
+            labels: self.labels.clone(),
+            options: self.options.clone(),
+            builtin: false,
+            containers: Vec::new(),
+            users: Vec::new(),
+        }
+    }
+}
+
+/// The IPv6 addresses of a network.
+pub(super) fn pool6(network: &Network) -> Option<Pool> {
+    let (net, gateway) = network.ipv6.zip(network.own6())?;
+    let auxiliary = BTreeMap::new();
+    Some(Pool { subnet: net.to_string(), range: None, gateway: gateway.into(), auxiliary })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn made(create: NetworkCreate) -> Result<Made, EngineError> {
+        let choose = || Ok("172.27.0.0/16".parse().unwrap());
+        let around = Around {
+            taken: &["10.0.0.0/8".parse().unwrap()],
+            taken6: &["fd00:1::/64".parse().unwrap()],
+            choose: &choose,
+            ipv6: true,
+        };
+        design(create, "ab".repeat(32), "wyb0".parse().unwrap(), &around)
+    }
+
+    fn named() -> NetworkCreate {
+        NetworkCreate { name: "mine".to_owned(), ..NetworkCreate::default() }
+    }
+
+    fn pool(subnet: &str, gateway: &str, range: &str) -> PoolRequest {
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let (subnet, gateway, range) = (some(subnet), some(gateway), some(range));
+        PoolRequest { subnet, gateway, range, auxiliary: BTreeMap::new() }
+    }
+
+    #[test]
+    fn what_is_not_said_is_chosen() {
+        let plain = made(named()).unwrap();
+        assert_eq!(plain.network.gateway, Ipv4Addr::new(172, 27, 0, 1));
+        assert!(plain.network.ipv6.is_none() && !plain.network.internal && !plain.network.apart);
+        let six = made(NetworkCreate { ipv6: true, ..named() }).unwrap();
+        assert!(six.network.own6().is_some());
+    }
+
+    #[test]
+    fn addresses_are_as_asked_or_refused() {
+        let of = |pools: &[PoolRequest]| made(NetworkCreate { pools: pools.to_vec(), ..named() });
+        let all = of(&[
+            pool("192.168.5.0/24", "192.168.5.254", "192.168.5.128/25"),
+            pool("fd00:2::/64", "fd00:2::99", ""),
+        ]);
+        let all = all.unwrap();
+        assert_eq!(all.network.gateway, Ipv4Addr::new(192, 168, 5, 254));
+        assert_eq!(all.network.own6(), Some("fd00:2::99".parse().unwrap()));
+        assert_eq!(all.range, Some("192.168.5.128/25".parse().unwrap()));
+        for (bad, kind) in [
+            (pool("10.1.0.0/16", "", ""), ErrorKind::PermissionDenied),
+            (pool("192.168.5.1/24", "", ""), ErrorKind::InvalidInput),
+            (pool("192.168.5.0/24", "192.168.6.1", ""), ErrorKind::InvalidInput),
+            (pool("192.168.5.0/24", "192.168.5.255", ""), ErrorKind::InvalidInput),
+            (pool("192.168.5.0/24", "", "192.168.6.0/25"), ErrorKind::InvalidInput),
+            (pool("192.168.5.0/31", "", ""), ErrorKind::InvalidInput),
+            (pool("", "192.168.5.1", ""), ErrorKind::InvalidInput),
+            (pool("fd00:1::/64", "", ""), ErrorKind::PermissionDenied),
+            (pool("fd00:2::/120", "", ""), ErrorKind::InvalidInput),
+        ] {
+            assert_eq!(of(std::slice::from_ref(&bad)).unwrap_err().kind(), kind, "{bad:?}");
+        }
+        let two = [pool("192.168.5.0/24", "", ""), pool("192.168.6.0/24", "", "")];
+        assert_eq!(of(&two).unwrap_err().kind(), ErrorKind::Unsupported);
+    }
+
+    #[test]
+    fn options_are_honoured_or_refused_by_name() {
+        let of = |name: &str, value: &str| {
+            let options = [(format!("com.docker.network.{name}"), value.to_owned())].into();
+            made(NetworkCreate { options, ..named() })
+        };
+        assert!(of("bridge.enable_icc", "false").unwrap().network.apart);
+        assert!(of("bridge.enable_ip_masquerade", "false").unwrap().network.untranslated);
+        assert_eq!(of("driver.mtu", "1400").unwrap().network.mtu, Some(1400));
+        assert_eq!(of("bridge.name", "br7").unwrap().network.bridge.as_str(), "br7");
+        let bound = of("bridge.host_binding_ipv4", "127.0.0.1").unwrap().host_ip;
+        assert_eq!(bound, Some(Ipv4Addr::LOCALHOST.into()));
+        assert!(of("driver.mtu", "12").is_err() && of("bridge.enable_icc", "maybe").is_err());
+        let text = of("bridge.trusted_host_interfaces", "eth0").unwrap_err().to_string();
+        assert!(text.contains("trusted_host_interfaces"), "{text}");
+    }
+
+    #[test]
+    fn names_and_drivers_that_cannot_be_are_refused() {
+        for (name, kind) in [
+            ("bridge", ErrorKind::PermissionDenied),
+            ("none", ErrorKind::PermissionDenied),
+            ("", ErrorKind::InvalidInput),
+            ("-x", ErrorKind::InvalidInput),
+            ("a b", ErrorKind::InvalidInput),
+        ] {
+            let create = NetworkCreate { name: name.to_owned(), ..NetworkCreate::default() };
+            assert_eq!(made(create).unwrap_err().kind(), kind, "{name}");
+        }
+        for (driver, kind) in [
+            ("overlay", ErrorKind::Unsupported),
+            ("host", ErrorKind::PermissionDenied),
+            ("weave", ErrorKind::NotFound),
+        ] {
+            let create = NetworkCreate { driver: Some(driver.to_owned()), ..named() };
+            assert_eq!(made(create).unwrap_err().kind(), kind, "{driver}");
+        }
+    }
+}
