@@ -90,6 +90,7 @@ macro_rules! expect {
 
 mod disk;
 mod files;
+mod networks;
 mod stats;
 mod transfer;
 

@@ -11,6 +11,7 @@
 mod client;
 mod log;
 mod message;
+mod network;
 mod server;
 mod suggest;
 mod volume;
@@ -18,6 +19,7 @@ mod volume;
 pub use client::{Client, ClientError};
 pub use log::{LogReadError, LogReader};
 pub use message::{Failure, Hello, PROTOCOL, Reply, Request};
+pub use network::{NetworkReply, NetworkRequest};
 pub use server::{Server, listen};
 pub use suggest::closest;
 pub use volume::{VolumeReply, VolumeRequest};

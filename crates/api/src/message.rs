@@ -14,7 +14,7 @@ use engine::{
 use serde::{Deserialize, Serialize};
 use workload::{Exit, FileStat, Signal, TerminalSize, Unpack};
 
-use crate::{VolumeReply, VolumeRequest};
+use crate::{NetworkReply, NetworkRequest, VolumeReply, VolumeRequest};
 
 /// Version of everything in this module. Client and daemon of different versions refuse each
 /// other with a message that says which one is older.
@@ -228,6 +228,8 @@ pub enum Request {
     },
     /// About volumes: any number of [`Reply::Volume`], then [`Reply::Done`].
     Volume(VolumeRequest),
+    /// About networks: any number of [`Reply::Network`], then [`Reply::Done`].
+    Network(Box<NetworkRequest>),
     /// [`Reply::Pruned`].
     PruneImages(Prune),
     /// [`Reply::Pruned`].
@@ -354,6 +356,7 @@ impl Request {
             | Request::LoadPlatform { .. } => 1,
             Request::Volume(request) => request.descriptors(),
             Request::Create(_)
+            | Request::Network(_)
             | Request::Resize { .. }
             | Request::Stop { .. }
             | Request::Kill { .. }
@@ -441,6 +444,8 @@ pub enum Reply {
     Image(Box<ImageView>),
     /// Something about volumes.
     Volume(VolumeReply),
+    /// Something about networks.
+    Network(NetworkReply),
     /// What went.
     Pruned(Pruned),
     /// What takes room on the disk.
@@ -475,6 +480,7 @@ impl Reply {
             | Reply::Summary(_)
             | Reply::Image(_)
             | Reply::Volume(_)
+            | Reply::Network(_)
             | Reply::Event(_)
             | Reply::PathChanges(_)
             | Reply::ImageMount(_)

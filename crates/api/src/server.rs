@@ -29,6 +29,7 @@ use crate::{Failure, Hello, PROTOCOL, Reply, Request};
 mod answer;
 mod failure;
 mod transfer;
+mod networks;
 mod volumes;
 
 /// Most connections at a time; further ones wait in the listener's queue. Each waiting `run`,

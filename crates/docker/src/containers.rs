@@ -9,6 +9,7 @@ mod stats;
 
 use std::time::Duration;
 
+use base::ErrorKind;
 use engine::{ContainerState, EngineError, PathChangeKind, Prune, Remove, Stop, WaitFor};
 use hyper::StatusCode;
 use serde_json::json;
@@ -62,6 +63,10 @@ pub(crate) async fn create(mut call: Call) -> Answer {
         // Docker's client pulls an image whose lack it is told of in these words.
         Err(EngineError::NoSuchImage(_)) => {
             Err(ApiError::missing(format!("No such image: {image}")))
+        }
+        // Told of 404, it takes a network that is not there for the image too.
+        Err(failure @ EngineError::Networking { kind: ErrorKind::NotFound, .. }) => {
+            Err(ApiError::bad(failure.to_string()))
         }
         Err(failure) => Err(failure.into()),
     }

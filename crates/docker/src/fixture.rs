@@ -4,8 +4,8 @@ use std::net::Ipv4Addr;
 
 use base::{ByteSize, ContainerId, clock::Timestamp};
 use engine::{
-    Container, ContainerState, Create, ImageConfig, ImageView, MountKind, MountRequest,
-    NetworkView, PortBinding, PortRequest, Protocol, StateView, Summary,
+    Container, ContainerState, Create, EndpointView, ImageConfig, ImageView, MountKind,
+    MountRequest, NetworkView, PortBinding, PortRequest, Protocol, StateView, Summary,
 };
 use workload::{CpuLimits, MemorySwap};
 
@@ -50,6 +50,21 @@ pub fn container() -> Container {
             gateway6: None,
             mac: Some("02:42:ac:11:00:02".to_owned()),
             ports: vec![binding],
+            places: vec![EndpointView {
+                network: "bridge".to_owned(),
+                network_id: "b1".repeat(32),
+                interface: 0,
+                address: Ipv4Addr::new(172, 17, 0, 2),
+                prefix: 16,
+                gateway: Some(Ipv4Addr::new(172, 17, 0, 1)),
+                address6: None,
+                prefix6: 0,
+                gateway6: None,
+                mac: "02:42:ac:11:00:02".to_owned(),
+                names: vec!["c0c0c0c0c0c0".to_owned()],
+                leads_out: true,
+                priority: 0,
+            }],
         },
         log_path: Some("/data/log".to_owned()),
         log_attributes: Default::default(),

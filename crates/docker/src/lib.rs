@@ -18,6 +18,7 @@ mod call;
 #[cfg(test)]
 mod compat;
 mod containers;
+mod endpoint;
 mod error;
 mod events;
 mod execs;

@@ -241,13 +241,13 @@ async fn carry_out(endpoint: Endpoint, call: Call) -> Answer {
         Endpoint::ImageRemove => images::remove(&call).await,
         Endpoint::Distribution => images::distribution(&call).await,
 
-        Endpoint::NetworkList => networks::list(&call),
+        Endpoint::NetworkList => networks::list(&call).await,
         Endpoint::NetworkCreate => networks::create(call).await,
-        Endpoint::NetworkPrune => networks::prune(&call),
+        Endpoint::NetworkPrune => networks::prune(&call).await,
         Endpoint::NetworkConnect => networks::connect(call).await,
         Endpoint::NetworkDisconnect => networks::disconnect(call).await,
-        Endpoint::NetworkInspect => networks::inspect(&call),
-        Endpoint::NetworkRemove => networks::remove(&call),
+        Endpoint::NetworkInspect => networks::inspect(&call).await,
+        Endpoint::NetworkRemove => networks::remove(&call).await,
 
         Endpoint::VolumeList => volumes::list(&call).await,
         Endpoint::VolumeCreate => volumes::create(call).await,

@@ -184,6 +184,7 @@ async fn carry_out(
         Request::Commit { who, commit } => {
             return Ok(Reply::Name(engine.commit(&who, *commit).await?));
         }
+        Request::Network(request) => super::networks::carry_out(engine, *request, to).await?,
         Request::Volume(request) => super::volumes::carry_out(engine, request, fd, to).await?,
         Request::PruneImages(prune) => {
             return Ok(Reply::Pruned(engine.prune_images(prune).await?));

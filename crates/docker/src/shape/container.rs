@@ -5,7 +5,9 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use engine::{Container, ContainerSize, ContainerState, MountKind, MountRequest, NetworkMode};
+use engine::{
+    Container, ContainerSize, ContainerState, EndpointRequest, MountKind, MountRequest, NetworkMode,
+};
 use serde::Serialize;
 
 use super::{
@@ -165,11 +167,11 @@ struct NetworkSettings {
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Endpoint {
     #[serde(rename = "IPAMConfig")]
-    ipam_config: Option<()>,
+    ipam_config: Option<BTreeMap<String, String>>,
     links: Option<()>,
-    aliases: Option<()>,
+    aliases: Option<Vec<String>>,
     driver_opts: Option<()>,
-    gw_priority: u32,
+    gw_priority: i32,
     #[serde(rename = "NetworkID")]
     network_id: String,
     #[serde(rename = "EndpointID")]
@@ -187,7 +189,7 @@ pub(crate) struct Endpoint {
     #[serde(rename = "GlobalIPv6PrefixLen")]
     global_ipv6_prefix_len: u8,
     #[serde(rename = "DNSNames")]
-    dns_names: Option<()>,
+    dns_names: Option<Vec<String>>,
 }
 
 impl ContainerJson {
@@ -388,34 +390,65 @@ fn network(container: &Container) -> NetworkSettings {
 
 /// The networks that a container is in, by name.
 pub(crate) fn endpoints(container: &Container) -> BTreeMap<String, Endpoint> {
-    let view = &container.network;
-    let text = |address: Option<IpAddr>| address.map(|a| a.to_string()).unwrap_or_default();
-    let network = match &container.config.network {
+    let mode = &container.config.network;
+    let wanted = match mode {
         NetworkMode::Container(_) => return BTreeMap::new(),
-        mode @ (NetworkMode::Bridge | NetworkMode::None | NetworkMode::Host) => network_name(mode),
+        NetworkMode::None | NetworkMode::Host => {
+            [(network_name(mode), EndpointRequest::default())].into()
+        }
+        NetworkMode::Bridge | NetworkMode::Named(_) => container.config.places(),
     };
-    let endpoint = Endpoint {
-        ipam_config: None,
+    wanted
+        .into_iter()
+        .map(|(name, request)| (name.clone(), shown(container, &name, request)))
+        .collect()
+}
+
+/// A container's place on a network, as it is or as it was asked for.
+fn shown(container: &Container, name: &str, request: EndpointRequest) -> Endpoint {
+    let text = |address: Option<IpAddr>| address.map(|a| a.to_string()).unwrap_or_default();
+    let four = |address: Option<Ipv4Addr>| text(address.map(IpAddr::V4));
+    let six = |address: Option<Ipv6Addr>| text(address.map(IpAddr::V6));
+    let view = &container.network;
+    let place = view.places.iter().find(|place| place.network == name);
+    let asks = request.ipv4.is_some() || request.ipv6.is_some();
+    let mut endpoint = Endpoint {
+        ipam_config: asks.then(|| {
+            let mut config = BTreeMap::new();
+            config.extend(request.ipv4.map(|a| ("IPv4Address".to_owned(), a.to_string())));
+            config.extend(request.ipv6.map(|a| ("IPv6Address".to_owned(), a.to_string())));
+            config
+        }),
         links: None,
-        aliases: None,
+        aliases: Some(request.aliases).filter(|aliases| !aliases.is_empty()),
         driver_opts: None,
-        gw_priority: 0,
-        network_id: network.clone(),
-        // One container has one end of a network: its id is the container's.
-        endpoint_id: match view.address {
-            Some(_) => container.id.as_str().to_owned(),
-            None => String::new(),
-        },
-        mac_address: view.mac.clone().unwrap_or_default(),
-        gateway: text(view.gateway.map(IpAddr::V4)),
-        ip_address: text(view.address.map(IpAddr::V4)),
-        ip_prefix_len: view.prefix,
-        ipv6_gateway: text(view.gateway6.map(IpAddr::V6)),
-        global_ipv6_address: text(view.address6.map(IpAddr::V6)),
-        global_ipv6_prefix_len: view.prefix6,
-        dns_names: None,
+        gw_priority: request.priority,
+        network_id: place.map_or_else(|| name.to_owned(), |place| place.network_id.clone()),
+        endpoint_id: place.map(|place| place.id(&container.id)).unwrap_or_default(),
+        mac_address: place.map(|place| place.mac.clone()).or(request.mac).unwrap_or_default(),
+        gateway: four(place.and_then(|place| place.gateway)),
+        ip_address: four(place.map(|place| place.address)),
+        ip_prefix_len: place.map_or(0, |place| place.prefix),
+        ipv6_gateway: six(place.and_then(|place| place.gateway6)),
+        global_ipv6_address: six(place.and_then(|place| place.address6)),
+        global_ipv6_prefix_len: place.map_or(0, |place| place.prefix6),
+        dns_names: place.filter(|_| name != "bridge").map(|place| {
+            let own = std::iter::once(container.name.to_string());
+            own.chain(place.names.iter().cloned()).collect()
+        }),
     };
-    [(network, endpoint)].into()
+    if place.is_none() && view.places.is_empty() && name == "bridge" && view.address.is_some() {
+        // A record of an earlier version, which knows of the default network alone.
+        endpoint.endpoint_id = container.id.as_str().to_owned();
+        endpoint.mac_address = view.mac.clone().unwrap_or_default();
+        endpoint.gateway = four(view.gateway);
+        endpoint.ip_address = four(view.address);
+        endpoint.ip_prefix_len = view.prefix;
+        endpoint.ipv6_gateway = six(view.gateway6);
+        endpoint.global_ipv6_address = six(view.address6);
+        endpoint.global_ipv6_prefix_len = view.prefix6;
+    }
+    endpoint
 }
 
 #[cfg(test)]

@@ -233,6 +233,7 @@ pub fn network_name(mode: &NetworkMode) -> String {
         NetworkMode::Bridge => "bridge".to_owned(),
         NetworkMode::None => "none".to_owned(),
         NetworkMode::Host => "host".to_owned(),
+        NetworkMode::Named(name) => name.clone(),
         NetworkMode::Container(who) => format!("container:{who}"),
     }
 }

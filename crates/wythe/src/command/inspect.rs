@@ -2,7 +2,7 @@
 
 use api::{Client, ClientError};
 use base::ErrorKind;
-use docker::shape::{image::ImageJson, volume::VolumeJson};
+use docker::shape::{image::ImageJson, network::NetworkJson, volume::VolumeJson};
 use serde::Serialize as _;
 
 use crate::{
@@ -26,7 +26,7 @@ pub(crate) struct Args {
     #[arg(skip)]
     platform: Option<String>,
     /// Only inspect objects of the given type
-    #[arg(long, value_name = "string", value_parser = ["container", "image", "volume"])]
+    #[arg(long, value_name = "string", value_parser = ["container", "image", "network", "volume"])]
     r#type: Option<String>,
     /// Which containers and images
     #[arg(required = true, value_name = "NAME|ID")]
@@ -86,6 +86,16 @@ pub(super) async fn volumes(
     Args { format, size: false, platform: None, r#type, names }.run(to).await
 }
 
+/// `network inspect`.
+pub(super) async fn networks(
+    format: Option<String>,
+    names: Vec<String>,
+    to: &Endpoint,
+) -> Result<u8, CliError> {
+    let r#type = Some("network".to_owned());
+    Args { format, size: false, platform: None, r#type, names }.run(to).await
+}
+
 impl Args {
     pub(super) async fn run(self, to: &Endpoint) -> Result<u8, CliError> {
         let template = match self.format.as_deref() {
@@ -121,7 +131,7 @@ impl Args {
     async fn look(&self, client: &mut Client, name: &str) -> Result<Value, ClientError> {
         let kind = self.r#type.as_deref();
         let mut hints = Vec::new();
-        if !matches!(kind, Some("image" | "volume")) {
+        if !matches!(kind, Some("image" | "network" | "volume")) {
             match client.inspect(name).await {
                 Ok(container) => {
                     let shown = ContainerJson::of(&container);
@@ -139,9 +149,17 @@ impl Args {
                 Err(error) => return Err(error),
             }
         }
-        if kind != Some("volume") {
+        if !matches!(kind, Some("network" | "volume")) {
             match client.image_inspect(name, self.platform.clone()).await {
                 Ok(image) => return Ok(Value::of(&ImageJson::of(&image))),
+                Err(ClientError::Refused(failure))
+                    if kind.is_none() && failure.kind == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if kind != Some("volume") {
+            match client.network_inspect(name).await {
+                Ok(network) => return Ok(Value::of(&NetworkJson::of(&network))),
                 Err(ClientError::Refused(failure))
                     if kind.is_none() && failure.kind == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),

@@ -1,50 +1,46 @@
-//! `network …`: the default network alone, so far.
+//! `network …`: networks.
 
-use base::clock::Timestamp;
 use clap::Subcommand;
 
-use super::prune::{Common, conditions};
 use crate::{connect::Endpoint, error::CliError};
+
+mod connect;
+mod create;
+mod filter;
+mod ls;
+mod prune;
 
 /// What can be asked about networks.
 #[derive(Debug, Subcommand)]
 pub(crate) enum NetworkCommand {
+    /// Connect a container to a network
+    Connect(connect::ConnectArgs),
+    /// Create a network
+    Create(create::Args),
+    /// Disconnect a container from a network
+    Disconnect(connect::DisconnectArgs),
+    /// Display detailed information on one or more networks
+    Inspect(ls::InspectArgs),
+    /// List networks
+    #[command(visible_alias = "list")]
+    Ls(ls::Args),
     /// Remove all unused networks
-    Prune(PruneArgs),
-    /// What comes with networks of one's own.
-    #[command(external_subcommand)]
-    Later(Vec<String>),
-}
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct PruneArgs {
-    #[command(flatten)]
-    common: Common,
+    Prune(prune::Args),
+    /// Remove one or more networks
+    #[command(visible_alias = "remove")]
+    Rm(ls::RmArgs),
 }
 
 impl NetworkCommand {
     pub(super) async fn run(self, to: &Endpoint) -> Result<u8, CliError> {
         match self {
+            NetworkCommand::Connect(args) => args.run(to).await,
+            NetworkCommand::Create(args) => args.run(to).await,
+            NetworkCommand::Disconnect(args) => args.run(to).await,
+            NetworkCommand::Inspect(args) => args.run(to).await,
+            NetworkCommand::Ls(args) => args.run(to).await,
             NetworkCommand::Prune(args) => args.run(to).await,
-            NetworkCommand::Later(words) => {
-                let word = words.first().map_or("", String::as_str);
-                let why = format!("'wythe network {word}' is not built yet: networks of one's own");
-                Err(CliError::Unbuilt(why))
-            }
+            NetworkCommand::Rm(args) => args.run(to).await,
         }
-    }
-}
-
-impl PruneArgs {
-    /// The default network is not one of those that are pruned, as in Docker, and goes by itself
-    /// with its last container; so there is never anything to remove, and nothing is said.
-    async fn run(self, to: &Endpoint) -> Result<u8, CliError> {
-        conditions(&self.common.filter, Timestamp::now(), false)?;
-        let warning = "WARNING! This will remove all custom networks not used by at least one \
-                       container.\n";
-        if self.common.agreed(warning)? {
-            to.connect().await?;
-        }
-        Ok(0)
     }
 }

@@ -163,7 +163,26 @@ fn the_network_is_one_that_is_built() {
     assert_eq!(create("--network none demo").network, NetworkMode::None);
     let joined = NetworkMode::Container("web".to_owned());
     assert_eq!(create("--network container:web demo").network, joined);
-    assert!(try_create("--network mine demo").unwrap_err().contains("not built yet"));
+    assert_eq!(create("--network mine demo").network, NetworkMode::Named("mine".to_owned()));
+    assert_eq!(create("--network bridge demo").endpoints, None);
+    let two = create(
+        "--network name=mine,alias=a,gw-priority=2 --network other --network-alias b \
+         --ip 10.5.0.7 --mac-address 02:00:00:00:00:07 demo",
+    );
+    let places = two.endpoints.unwrap();
+    assert_eq!((places["mine"].aliases.join(","), places["mine"].priority), ("a,b".to_owned(), 2));
+    assert_eq!(places["mine"].ipv4, Some("10.5.0.7".parse().unwrap()));
+    assert!(places["mine"].mac.is_some() && places["other"].ipv4.is_none());
+    for bad in [
+        "--network host --ip 10.5.0.7",
+        "--network mine --network mine",
+        "--network name=mine,ip=10.5.0.7 --ip 10.5.0.8",
+        "--network alias=a",
+        "--network name=mine,driver-opt=a=b",
+        "--link-local-ip 169.254.1.1",
+    ] {
+        assert!(try_create(&format!("{bad} demo")).is_err(), "{bad}");
+    }
     let made = create("-p 8080:80 -P --expose 53/udp --dns 1.1.1.1 --add-host db:10.0.0.1 demo");
     assert_eq!(made.ports.len(), 1);
     assert!(made.publish_all);

@@ -1,8 +1,10 @@
 //! `NetworkMode` and `NetworkingConfig`.
 
-use engine::{Create, NetworkMode};
+use std::collections::BTreeMap;
 
-use crate::{error::ApiError, fields::Fields};
+use engine::{Create, EndpointRequest, NetworkMode};
+
+use crate::{endpoint, error::ApiError, fields::Fields};
 
 pub(super) fn read(
     host: &mut Fields<'_>,
@@ -16,21 +18,34 @@ pub(super) fn read(
         None => NetworkMode::Bridge,
         Some(text) => named(host, text)?,
     };
-    for (name, endpoint) in networking.named("EndpointsConfig")? {
-        if named(&networking, &name)? != create.network {
-            let why = format!("a container of network mode {:?} has no endpoint {name:?}", mode);
-            return Err(networking.wrong("EndpointsConfig", why));
+    let mut endpoints = BTreeMap::new();
+    for (name, given) in networking.named("EndpointsConfig")? {
+        let of = named(&networking, &name)?;
+        let request = endpoint::read(given)?;
+        match of.name().filter(|_| create.network.is_plugged()) {
+            Some(name) => drop(endpoints.insert(name.to_owned(), request)),
+            // What the client says of the mode itself, and nothing besides.
+            None if of == create.network && request == EndpointRequest::default() => {}
+            None => {
+                let why = format!("a container of network mode {mode:?} has no endpoint {name:?}");
+                return Err(networking.wrong("EndpointsConfig", why));
+            }
         }
-        self::endpoint(endpoint)?;
     }
-    networking.done()
+    networking.done()?;
+    // Nothing is said that the mode does not say.
+    let plain = |(name, request): (&String, &EndpointRequest)| {
+        create.network.name() == Some(name) && *request == EndpointRequest::default()
+    };
+    let said = !endpoints.iter().all(plain);
+    create.endpoints = Some(endpoints).filter(|_| said);
+    Ok(())
 }
 
 /// The network of this name.
 ///
 /// # Errors
-/// 400, in Docker's words. Not 404: told that of a request to create, its client takes it for the
-/// image, which it then pulls.
+/// 400 for a container that has no name.
 fn named(given: &Fields<'_>, name: &str) -> Result<NetworkMode, ApiError> {
     match (name, name.split_once(':')) {
         ("default" | "bridge", _) => Ok(NetworkMode::Bridge),
@@ -40,37 +55,6 @@ fn named(given: &Fields<'_>, name: &str) -> Result<NetworkMode, ApiError> {
             Err(given.wrong("NetworkMode", "invalid container format container:<name|id>"))
         }
         (_, Some(("container", who))) => Ok(NetworkMode::Container(who.to_owned())),
-        _ => Err(ApiError::bad(format!("network {name} not found"))),
+        _ => Ok(NetworkMode::Named(name.to_owned())),
     }
-}
-
-/// What is said of a network that is not the user's own: nothing can be.
-fn endpoint(mut given: Fields<'_>) -> Result<(), ApiError> {
-    let own = "it is for networks of one's own";
-    let mut addresses = given.object("IPAMConfig")?;
-    for name in ["IPv4Address", "IPv6Address", "LinkLocalIPs"] {
-        addresses
-            .refuse(name, "user specified IP address is supported on user defined networks only")?;
-    }
-    addresses.done()?;
-    let aliases = "network-scoped aliases are only supported for user-defined networks";
-    given.refuse("Aliases", aliases)?;
-    for name in ["Links", "MacAddress", "DriverOpts"] {
-        given.refuse(name, own)?;
-    }
-    // There is one network only, and so but one way out.
-    given.ignore(&["GwPriority"]);
-    // What `inspect` shows, and who copies that sends back: it is settled at each start.
-    given.ignore(&[
-        "NetworkID",
-        "EndpointID",
-        "Gateway",
-        "IPAddress",
-        "IPPrefixLen",
-        "IPv6Gateway",
-        "GlobalIPv6Address",
-        "GlobalIPv6PrefixLen",
-        "DNSNames",
-    ]);
-    given.done()
 }

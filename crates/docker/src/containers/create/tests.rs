@@ -239,7 +239,7 @@ fn isolation_and_runtime_choose_the_driver() {
 }
 
 #[test]
-fn networks_are_the_engines_own_or_not_found() {
+fn networks_are_the_engines_own_or_users() {
     for (mode, want) in [
         ("default", NetworkMode::Bridge),
         ("none", NetworkMode::None),
@@ -248,13 +248,30 @@ fn networks_are_the_engines_own_or_not_found() {
     ] {
         assert_eq!(host(json!({ "NetworkMode": mode })).network, want);
     }
-    let missing = (400, "network mine not found".to_owned());
-    assert_eq!(host_refused(json!({ "NetworkMode": "mine" })), missing);
-    let endpoint = |endpoints: Value| {
-        refused(&json!({ "Image": "demo", "NetworkingConfig": { "EndpointsConfig": endpoints } }))
+    let mine = host(json!({ "NetworkMode": "mine" }));
+    assert_eq!(mine.network, NetworkMode::Named("mine".to_owned()));
+    let of = |mode: &str, endpoints: Value| {
+        json!({
+            "Image": "demo",
+            "HostConfig": { "NetworkMode": mode },
+            "NetworkingConfig": { "EndpointsConfig": endpoints },
+        })
     };
-    assert_eq!(endpoint(json!({ "mine": {} })), missing);
-    assert!(endpoint(json!({ "bridge": { "Aliases": ["a"] } })).1.contains("network-scoped"));
+    let both = created(&of(
+        "mine",
+        json!({
+            "mine": { "IPAMConfig": { "IPv4Address": "10.5.0.7" } },
+            "other": { "MacAddress": "02:00:00:00:00:07", "GwPriority": 3 },
+        }),
+    ));
+    let places = both.endpoints.unwrap();
+    assert_eq!(places["mine"].ipv4, Some("10.5.0.7".parse().unwrap()));
+    assert_eq!((places["other"].priority, places.len()), (3, 2));
+    assert_eq!(created(&of("default", json!({ "default": {} }))).endpoints, None);
+    assert_eq!(created(&of("host", json!({ "host": {} }))).endpoints, None);
+    assert_eq!(refused(&of("host", json!({ "mine": {} }))).0, 400);
+    let bad = json!({ "mine": { "IPAMConfig": { "IPv4Address": "10.5" } } });
+    assert!(refused(&of("mine", bad)).1.contains("invalid IP address: 10.5"));
     let body = json!({ "Image": "demo", "NetworkDisabled": true });
     assert_eq!(created(&body).network, NetworkMode::None);
 }
