@@ -339,7 +339,7 @@ impl Engine {
         platforms::check(&create, &image)?;
         let foreign = platforms::warning(&create, &image, &image::Platform::host());
         let Plan { mut config, mut warnings } = plan::plan(create, &image.config)?;
-        config = self.settle_networks(config).await?;
+        config = Box::pin(self.settle_networks(config)).await?;
         warnings.extend(foreign);
         warnings.extend(self.network_warnings(&config).await);
         let layers = layers(&image)?;
@@ -353,7 +353,7 @@ impl Engine {
             userns::choose(&mut config, confined, Pool::read(), maps.iter(), seed)?;
         }
         let auto_remove = config.auto_remove;
-        let held = self.hold_volumes(&id, config, image.config).await?;
+        let held = Box::pin(self.hold_volumes(&id, config, image.config)).await?;
         let config = held.config.clone();
         let entry = self.spawn(shared, &id, name, image.id, layers, config)?;
         held.keep();
