@@ -28,8 +28,8 @@ use crate::{Failure, Hello, PROTOCOL, Reply, Request};
 
 mod answer;
 mod failure;
-mod transfer;
 mod networks;
+mod transfer;
 mod volumes;
 
 /// Most connections at a time; further ones wait in the listener's queue. Each waiting `run`,
