@@ -206,7 +206,7 @@ fn check_name(domain: &str, path: &str) -> Result<(), &'static str> {
     if path.bytes().any(|b| b.is_ascii_uppercase()) {
         return Err("the repository must be lower case");
     }
-    if !path.split('/').all(is_component) {
+    if !is_repository(path) {
         return Err(
             "a repository is components of [a-z0-9] joined by ., _, __ or -, separated by /",
         );
@@ -220,7 +220,17 @@ fn check_name(domain: &str, path: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn is_tag(tag: &str) -> bool {
+/// Whether this is a repository's name within its registry.
+///
+/// Source: distribution-spec 1.1, "Pulling manifests".
+pub fn is_repository(path: &str) -> bool {
+    path.len() <= NAME_BYTES_MAX && path.split('/').all(is_component)
+}
+
+/// Whether this is a tag.
+///
+/// Source: distribution-spec 1.1, "Pulling manifests".
+pub fn is_tag(tag: &str) -> bool {
     (1..=TAG_BYTES_MAX).contains(&tag.len())
         && !tag.starts_with(['.', '-'])
         && tag.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))

@@ -42,7 +42,7 @@ pub use platform::Platform;
 pub use progress::{Progress, Tell};
 pub use save::SaveError;
 pub use store::{
-    Audit, Collected, Conflict, ContainerUse, ExposeError, Extra, Image, ImageMount, ImageSize,
-    OpenError, Options, Pruned, RemoveError, Removed, ResolveError, Space, Store, StoreError,
-    Summary, TableError, TagError, Usage, Variant, detach_image_mounts,
+    Audit, Blobs, Collected, Conflict, ContainerUse, ExposeError, Extra, GrowingBlob, Image,
+    ImageMount, ImageSize, OpenError, Options, Pruned, RemoveError, Removed, ResolveError, Space,
+    Store, StoreError, Summary, TableError, TagError, Usage, Variant, detach_image_mounts,
 };

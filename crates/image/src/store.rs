@@ -5,6 +5,7 @@
 //! what the table does not need any more. So a kill leaves at worst files that nobody needs.
 
 mod audit;
+mod blobs;
 mod collect;
 mod content;
 mod disk;
@@ -40,6 +41,7 @@ use crate::{
 };
 
 pub use audit::{Audit, Extra};
+pub use blobs::{Blobs, GrowingBlob};
 pub use collect::Collected;
 pub use error::{OpenError, StoreError, TagError};
 pub use expose::{ExposeError, ImageMount, detach_image_mounts};
@@ -145,8 +147,11 @@ impl Store {
     pub(crate) fn open_with(options: &Options, fuse: Fuse) -> Result<Store, OpenError> {
         let root = options.data.join("content");
         let failed = |source| OpenError::Disk { path: root.clone(), source };
-        let lock = lock(options, &root)?;
-        let disk = Disk::open(root.clone(), fuse).map_err(failed)?;
+        DirBuilder::new().recursive(true).create(&options.data).map_err(failed)?;
+        let lock = lock(&root)?;
+        // What a registry of ours keeps beside.
+        let neighbours = vec![options.data.join("registry")];
+        let disk = Disk::open(root.clone(), neighbours, fuse).map_err(failed)?;
         let table = read_table(&disk)?;
         let (form, findings) = match options.form {
             Some(form) => (form, Vec::new()),
@@ -302,9 +307,9 @@ impl Drop for Lease<'_> {
     }
 }
 
-fn lock(options: &Options, root: &Path) -> Result<File, OpenError> {
+/// Makes the directory and holds it for this process.
+fn lock(root: &Path) -> Result<File, OpenError> {
     let failed = |source| OpenError::Disk { path: root.to_owned(), source };
-    DirBuilder::new().recursive(true).create(&options.data).map_err(failed)?;
     match DirBuilder::new().mode(0o700).create(root) {
         Err(source) if source.kind() != io::ErrorKind::AlreadyExists => return Err(failed(source)),
         _ => {}

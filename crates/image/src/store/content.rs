@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::{self, Read, Write},
     os::fd::AsFd,
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use base::Digest;
@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     Lease, Store, StoreError,
-    disk::{Placed, Temporary},
+    disk::{Disk, Placed, Temporary},
 };
 use crate::{
     layer::{self, Layer, LayerError, Limits},
@@ -85,6 +85,20 @@ impl<R: Read> Read for Tee<'_, R> {
 }
 
 impl<'s> NewBlob<'s> {
+    /// What is written to a new file.
+    pub(super) fn new(temporary: Temporary<'s>, file: File) -> NewBlob<'s> {
+        NewBlob { temporary, file, hash: Sha256::new(), bytes: 0 }
+    }
+
+    /// Another descriptor of the file, which is still growing.
+    pub(super) fn watch(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Ends the writing. The file is closed: an archive may hold more blobs than a process may
     /// have descriptors.
     pub(crate) fn seal(self) -> SealedBlob<'s> {
@@ -99,15 +113,24 @@ impl SealedBlob<'_> {
         File::open(self.temporary.path())
     }
 
+    /// Gives it its name on this disk, or to a neighbour's that is the same.
+    pub(super) fn place_on(self, disk: &Disk) -> io::Result<Placed> {
+        if let Some(placed) = disk.share_blob(&self.digest, self.bytes)? {
+            return Ok(placed);
+        }
+        let name = disk.blob(&self.digest);
+        self.open().and_then(|file| self.temporary.place_file(&file, &name))
+    }
+
     /// Gives it its name. The caller has pinned it.
     pub(crate) fn place(self, lease: &Lease<'_>) -> Result<Digest, StoreError> {
-        let name = lease.store.disk.blob(&self.digest);
-        let placed = self.open().and_then(|file| self.temporary.place_file(&file, &name));
+        let digest = self.digest;
+        let placed = self.place_on(&lease.store.disk);
         match placed.map_err(|source| StoreError::Disk { doing: "store a blob", source })? {
-            Placed::New => lease.placed_blob(self.digest),
+            Placed::New => lease.placed_blob(digest),
             Placed::Existed => {}
         }
-        Ok(self.digest)
+        Ok(digest)
     }
 }
 
@@ -116,7 +139,7 @@ impl Store {
     pub(crate) fn new_blob(&self) -> Result<NewBlob<'_>, StoreError> {
         let failed = |source| StoreError::Disk { doing: "store a blob", source };
         let (temporary, file) = self.disk.temporary_file().map_err(failed)?;
-        Ok(NewBlob { temporary, file, hash: Sha256::new(), bytes: 0 })
+        Ok(NewBlob::new(temporary, file))
     }
 
     /// Stores a small blob whole.
@@ -332,7 +355,7 @@ pub(crate) fn digest_of(bytes: &[u8]) -> Digest {
 }
 
 /// The digest of a file.
-pub(super) fn digest_of_file(path: &std::path::Path) -> io::Result<Digest> {
+pub(super) fn digest_of_file(path: &Path) -> io::Result<Digest> {
     let mut file = fs::File::open(path)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 256 << 10];

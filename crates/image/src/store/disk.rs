@@ -14,9 +14,13 @@
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    ops::Deref,
+    os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use base::Digest;
@@ -28,6 +32,8 @@ use super::fuse::Fuse;
 #[derive(Debug)]
 pub(crate) struct Disk {
     root: PathBuf,
+    /// Other directories of the same form, which may have the same blobs.
+    neighbours: Vec<PathBuf>,
     next: AtomicU64,
     fuse: Fuse,
 }
@@ -35,9 +41,27 @@ pub(crate) struct Disk {
 /// A file or directory that has no name yet; it goes when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Temporary<'d> {
-    disk: &'d Disk,
+    disk: Held<'d>,
     path: PathBuf,
     kept: bool,
+}
+
+/// The disk of something temporary, for as long as that takes.
+#[derive(Debug)]
+enum Held<'d> {
+    Borrowed(&'d Disk),
+    Shared(Arc<Disk>),
+}
+
+impl Deref for Held<'_> {
+    type Target = Disk;
+
+    fn deref(&self) -> &Disk {
+        match self {
+            Held::Borrowed(disk) => disk,
+            Held::Shared(disk) => disk,
+        }
+    }
 }
 
 /// Whether a name was free.
@@ -51,9 +75,20 @@ pub(crate) enum Placed {
 
 impl Disk {
     /// Makes what is missing of the directory, and empties what is temporary.
-    pub(crate) fn open(root: PathBuf, fuse: Fuse) -> io::Result<Disk> {
-        let disk = Disk { root, next: AtomicU64::new(0), fuse };
-        for dir in [disk.blobs(), disk.layers(), disk.tmp()] {
+    pub(crate) fn open(root: PathBuf, neighbours: Vec<PathBuf>, fuse: Fuse) -> io::Result<Disk> {
+        let disk = Disk::open_blobs(root, neighbours, fuse)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(disk.layers())?;
+        Ok(disk)
+    }
+
+    /// As [`Disk::open`], of a directory that has blobs and no layers.
+    pub(crate) fn open_blobs(
+        root: PathBuf,
+        neighbours: Vec<PathBuf>,
+        fuse: Fuse,
+    ) -> io::Result<Disk> {
+        let disk = Disk { root, neighbours, next: AtomicU64::new(0), fuse };
+        for dir in [disk.blobs(), disk.tmp()] {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         }
         for leftover in fs::read_dir(disk.tmp())? {
@@ -84,11 +119,45 @@ impl Disk {
 
     /// A new file, open for reading and writing.
     pub(crate) fn temporary_file(&self) -> io::Result<(Temporary<'_>, File)> {
+        let (path, file) = self.new_file()?;
+        Ok((Temporary { disk: Held::Borrowed(self), path, kept: false }, file))
+    }
+
+    /// The same, for whoever keeps it longer than a borrow lasts.
+    pub(crate) fn shared_file(self: &Arc<Disk>) -> io::Result<(Temporary<'static>, File)> {
+        let (path, file) = self.new_file()?;
+        Ok((Temporary { disk: Held::Shared(Arc::clone(self)), path, kept: false }, file))
+    }
+
+    fn new_file(&self) -> io::Result<(PathBuf, File)> {
         self.fuse.step()?;
         let path = self.temporary_path();
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-        Ok((Temporary { disk: self, path, kept: false }, file))
+        Ok((path, file))
+    }
+
+    /// Gives a neighbour's blob a name here, if one has it; nothing if none has.
+    ///
+    /// The file is one from then on, for nobody writes to what has a name; the kernel counts the
+    /// names, so that neither has to ask the other before it takes its own away.
+    pub(crate) fn share_blob(&self, digest: &Digest, bytes: u64) -> io::Result<Option<Placed>> {
+        for neighbour in &self.neighbours {
+            let there = neighbour.join("blobs/sha256").join(digest.hex());
+            if !fs::symlink_metadata(&there).is_ok_and(|found| is_ours(&found, bytes)) {
+                continue;
+            }
+            self.fuse.step()?;
+            match fs::hard_link(&there, self.blob(digest)) {
+                Ok(()) => return Ok(Some(Placed::New)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    return Ok(Some(Placed::Existed));
+                }
+                // On another file system, or gone meanwhile: then it is kept twice.
+                Err(_) => {}
+            }
+        }
+        Ok(None)
     }
 
     /// A new directory.
@@ -96,11 +165,17 @@ impl Disk {
         self.fuse.step()?;
         let path = self.temporary_path();
         fs::DirBuilder::new().mode(0o700).create(&path)?;
-        Ok(Temporary { disk: self, path, kept: false })
+        Ok(Temporary { disk: Held::Borrowed(self), path, kept: false })
     }
 
     fn temporary_path(&self) -> PathBuf {
         self.tmp().join(self.next.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
+    /// Makes the names of blobs durable.
+    pub(crate) fn sync_blobs(&self) -> io::Result<()> {
+        self.fuse.step()?;
+        File::open(self.blobs())?.sync_all()
     }
 
     /// Makes the names in the directories durable.
@@ -130,7 +205,7 @@ impl Disk {
         self.fuse.step()?;
         let grave = self.temporary_path();
         fs::rename(path, &grave)?;
-        Ok(Temporary { disk: self, path: grave, kept: false })
+        Ok(Temporary { disk: Held::Borrowed(self), path: grave, kept: false })
     }
 
     fn erase(&self, path: &Path) -> io::Result<()> {
@@ -140,6 +215,13 @@ impl Disk {
             false => fs::remove_file(path),
         }
     }
+}
+
+/// Whether a neighbour's file is whole, and nobody can write to it who could not write to ours.
+fn is_ours(found: &fs::Metadata, bytes: u64) -> bool {
+    let closed = found.mode() & 0o022 == 0;
+    let own = found.uid() == rustix::process::geteuid().as_raw();
+    found.is_file() && found.len() == bytes && own && closed
 }
 
 impl Temporary<'_> {
