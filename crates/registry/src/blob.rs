@@ -5,11 +5,14 @@
 
 use base::Digest;
 use bytes::Bytes;
-use reqwest::{Response, StatusCode, header::CONTENT_RANGE};
+use reqwest::{
+    Method, Response, StatusCode,
+    header::{CONTENT_LENGTH, CONTENT_RANGE},
+};
 
 use crate::{
     Endpoint, RegistryError, Repository,
-    exchange::{Ask, Payload},
+    exchange::{Ask, Payload, To},
     manifest::digest_of,
     retry,
 };
@@ -48,6 +51,21 @@ impl Repository {
             cuts: 0,
             stalls: 0,
         }
+    }
+
+    /// Length of a blob at the registry itself.
+    ///
+    /// # Errors
+    /// [`RegistryError`]; [`RegistryError::Malformed`] if the registry does not tell it.
+    pub async fn blob_bytes(&self, digest: Digest) -> Result<u64, RegistryError> {
+        let at = self.own()?;
+        let path = format!("{}/v2/{}/blobs/{digest}", at.prefix, self.path);
+        let ask = Ask::new(Method::HEAD, To::Path(path), format!("blob {digest}"), true);
+        let response = self.exchange(at, &ask, &Payload::None).await?;
+        // Of an answer to HEAD the client itself takes no length.
+        let header = response.headers().get(CONTENT_LENGTH);
+        let bytes = header.and_then(|header| header.to_str().ok()?.parse().ok());
+        bytes.ok_or_else(|| RegistryError::Malformed { host: at.name.clone(), what: "a length" })
     }
 
     /// A small blob, whole and verified.

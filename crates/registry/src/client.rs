@@ -57,6 +57,24 @@ impl Client {
         Repository::new(self, name, endpoints, scopes, credentials)
     }
 
+    /// The repository of this name at one host, to read from, and nowhere else.
+    pub fn at(
+        &self,
+        endpoint: Endpoint,
+        path: &str,
+        credentials: Option<Credentials>,
+    ) -> Repository {
+        Repository {
+            client: self.clone(),
+            path: path.to_owned(),
+            endpoints: vec![endpoint],
+            scopes: vec![scope(path, "pull")],
+            credentials,
+            sessions: Mutex::default(),
+            serving: AtomicUsize::new(0),
+        }
+    }
+
     /// The repository of this name, to write to; blobs may be mounted from these others.
     pub fn writer(
         &self,

@@ -173,7 +173,13 @@ impl Hosts {
     }
 }
 
-/// Reads `host`, `host:port`, `https://host/prefix`.
+impl Endpoint {
+    /// Reads `host`, `host:port`, `https://host/prefix`.
+    pub fn parse(text: &str) -> Option<Endpoint> {
+        endpoint(text)
+    }
+}
+
 fn endpoint(text: &str) -> Option<Endpoint> {
     let (plain, rest) = match text.split_once("://") {
         Some(("http", rest)) => (true, rest),

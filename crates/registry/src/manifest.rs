@@ -68,6 +68,19 @@ impl Repository {
         })
     }
 
+    /// The digest that a tag has at the registry itself, if it tells one without the manifest.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub async fn manifest_digest(&self, tag: &str) -> Result<Option<Digest>, RegistryError> {
+        let at = self.own()?;
+        let what = format!("manifest for {}", self.named(at, tag));
+        let mut ask = Ask::new(Method::HEAD, To::Path(self.manifest_path(at, tag)), what, true);
+        ask.accept = Some(ACCEPTED);
+        let response = self.exchange(at, &ask, &Payload::None).await?;
+        Ok(told_digest(&response))
+    }
+
     async fn manifest_at(&self, at: &Endpoint, name: &str) -> Result<Manifest, RegistryError> {
         let what = format!("manifest for {}", self.named(at, name));
         let mut ask = Ask::get(self.manifest_path(at, name), what.clone());
