@@ -24,7 +24,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 19] = [
     Target { name: "tar", run: image::tar },
     Target { name: "layer", run: image::layer },
     Target { name: "erofs", run: image::erofs },
@@ -39,6 +39,8 @@ pub const TARGETS: [Target; 17] = [
     Target { name: "docker-create", run: text::docker_create },
     Target { name: "websocket", run: text::websocket },
     Target { name: "challenge", run: text::challenge },
+    Target { name: "registry-request", run: registry_server::fuzzing::request },
+    Target { name: "registry-manifest", run: registry_server::fuzzing::manifest },
     Target { name: "command-line", run: cli::command_line },
     Target { name: "run-flags", run: cli::run_flags },
     Target { name: "format", run: cli::format },

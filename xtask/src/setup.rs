@@ -7,11 +7,12 @@ use anyhow::{Context as _, Result, bail};
 use crate::command::{cargo, quietly, run, target, which};
 
 /// A program that tests call, and Debian's package that has it.
-const TOOLS: [(&str, &str); 21] = [
+const TOOLS: [(&str, &str); 23] = [
     ("busybox", "busybox-static"),
     ("conmon", "conmon"),
     ("crun", "crun"),
     ("ctr", "containerd"),
+    ("curl", "curl"),
     ("docker", "docker.io"),
     ("docker-compose", "docker-compose"),
     ("docker-registry", "docker-registry"),
@@ -21,6 +22,7 @@ const TOOLS: [(&str, &str); 21] = [
     ("mmdebstrap", "mmdebstrap"),
     ("newuidmap", "uidmap"),
     ("nft", "nftables"),
+    ("openssl", "openssl"),
     ("pasta", "passt"),
     ("podman", "podman"),
     ("python3", "python3-minimal"),

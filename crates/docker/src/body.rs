@@ -1,49 +1,22 @@
 //! Bodies of requests and of answers.
 
-use std::{convert::Infallible, error::Error, future::Future, time::Duration};
+use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
 use futures_util::stream;
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited, StreamBody, combinators};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use serde::de::DeserializeOwned;
 
 use crate::error::ApiError;
 
-/// Why a body broke off. The client sees its connection end.
-pub(crate) type Broken = Box<dyn Error + Send + Sync>;
-
-/// The body of an answer.
-pub(crate) type Body = combinators::UnsyncBoxBody<Bytes, Broken>;
+pub(crate) use listen::{Body, Broken, full, parts};
 
 /// Largest JSON body of a request, in bytes. Docker's own is as large.
 pub(crate) const JSON_MAX: usize = 4 << 20;
 
 /// How long a client may take for such a body.
 const JSON_WITHIN: Duration = Duration::from_secs(60);
-
-/// A body that is here.
-pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
-    let never = |never: Infallible| match never {};
-    Full::new(bytes.into()).map_err(never).boxed_unsync()
-}
-
-/// A body of parts, each of which is made when the one before it has gone out.
-pub(crate) fn parts<S, F, N>(start: S, mut next: F) -> Body
-where
-    S: Send + 'static,
-    F: FnMut(S) -> N + Send + 'static,
-    N: Future<Output = Option<(Result<Bytes, Broken>, S)>> + Send + 'static,
-{
-    let framed = move |state| {
-        let part = next(state);
-        async move {
-            let (part, state) = part.await?;
-            Some((part.map(Frame::data), state))
-        }
-    };
-    StreamBody::new(stream::unfold(start, framed)).boxed_unsync()
-}
 
 /// A body of one part that comes later. The head of the answer goes out at once.
 pub(crate) fn later(part: impl Future<Output = Bytes> + Send + 'static) -> Body {

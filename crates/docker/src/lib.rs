@@ -29,7 +29,6 @@ pub mod fixture;
 pub mod fuzzing;
 mod hijack;
 mod images;
-mod listener;
 mod networks;
 mod pipe;
 mod platform;
@@ -43,10 +42,7 @@ mod system;
 #[cfg(test)]
 mod table;
 pub mod time;
-mod tls;
 pub mod top;
 mod volumes;
 
-pub use listener::Listener;
 pub use server::Server;
-pub use tls::{TlsError, TlsFiles};

@@ -1,45 +1,24 @@
-//! Connections, and the way of a request to its endpoint.
+//! The way of a request to its endpoint.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{io, sync::Arc};
 
 use engine::Engine;
 use hyper::{
     Method, Request,
     body::Incoming,
     header::{HeaderName, HeaderValue, SERVER},
-    server::conn::http1,
-    service::service_fn,
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::Semaphore,
-    task::JoinSet,
-};
-use tracing::{debug, warn};
+use listen::Listener;
+use tracing::debug;
 
 use crate::{
     call::{Api, Call},
-    containers, events, execs, images,
-    listener::{Arrived, Listener, is_passing},
-    networks,
+    containers, events, execs, images, networks,
     query::Query,
     reply::{self, Answer, Reply},
     route::{Endpoint, NEWEST, Route, route},
     system, volumes,
 };
-
-/// Connections at once; further ones wait until one has ended.
-const CONNECTIONS_MAX: usize = 12_000;
-
-/// How long a client may take for the head of a request, the first or the next one.
-const HEAD_WITHIN: Duration = Duration::from_secs(60);
-
-/// Largest head of a request, in bytes.
-const HEAD_MAX: usize = 64 << 10;
-
-/// How long accepting rests when the host has no more descriptors.
-const REST: Duration = Duration::from_millis(50);
 
 /// Serves the API.
 #[derive(Clone, Debug)]
@@ -62,73 +41,8 @@ impl Server {
         listener: Listener,
         stop: impl Future<Output = ()>,
     ) -> io::Result<()> {
-        let room = Arc::new(Semaphore::new(connections_max()));
-        let mut connections = JoinSet::new();
-        tokio::pin!(stop);
-        loop {
-            while connections.try_join_next().is_some() {}
-            let accepted = async {
-                let permit = Arc::clone(&room).acquire_owned().await;
-                (listener.accept().await, permit)
-            };
-            let (accepted, permit) = tokio::select! {
-                () = &mut stop => return Ok(()),
-                accepted = accepted => accepted,
-            };
-            match accepted {
-                Ok(arrived) => {
-                    let api = Arc::clone(&self.api);
-                    connections.spawn(async move {
-                        admit(api, arrived).await;
-                        drop(permit);
-                    });
-                }
-                Err(error) if is_passing(&error) => {
-                    warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(REST).await;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-}
-
-/// Connections at once, with as many descriptors left for everything else.
-///
-/// Source: getrlimit(2), `RLIMIT_NOFILE`.
-fn connections_max() -> usize {
-    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    let most = most.and_then(|most| usize::try_from(most / 2).ok());
-    most.map_or(CONNECTIONS_MAX, |most| most.min(CONNECTIONS_MAX))
-}
-
-/// Serves who has come; over TCP, once it is known who that is.
-async fn admit(api: Arc<Api>, arrived: Arrived) {
-    match arrived {
-        Arrived::Unix(stream) => connection(api, stream).await,
-        Arrived::Tls(stream, acceptor) => {
-            match tokio::time::timeout(HEAD_WITHIN, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => connection(api, stream).await,
-                Ok(Err(error)) => warn!(%error, "a client is not who it should be"),
-                Err(_) => debug!("a client did not say who it is"),
-            }
-        }
-    }
-}
-
-async fn connection(api: Arc<Api>, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
-    let service = service_fn(move |request| {
-        let api = Arc::clone(&api);
-        async move { Ok::<_, Infallible>(answer(api, request).await) }
-    });
-    let served = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WITHIN)
-        .max_buf_size(HEAD_MAX)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    if let Err(error) = served.await {
-        debug!(%error, "a connection ended");
+        let api = Arc::clone(&self.api);
+        listen::serve(listener, move |request| answer(Arc::clone(&api), request), stop).await
     }
 }
 

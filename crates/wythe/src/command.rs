@@ -38,6 +38,7 @@ mod prune;
 mod ps;
 mod pull;
 mod push;
+mod registry;
 mod rename;
 mod restart;
 mod rm;
@@ -69,6 +70,9 @@ pub(crate) enum Command {
     Container(container::ContainerCommand),
     /// Run the daemon in the foreground
     Daemon(daemon::Args),
+    /// Serve a registry of images
+    #[command(subcommand, arg_required_else_help = true)]
+    Registry(registry::RegistryCommand),
     /// Run as an OCI runtime (create, start, state, kill, delete, …)
     #[command(disable_help_flag = true)]
     Oci(Words),
@@ -250,6 +254,7 @@ pub(crate) fn run(command: Command, endpoint: &Endpoint) -> Result<u8, CliError>
         Command::Client(command) => ask(command, endpoint),
         Command::Container(command) => ask(command.into(), endpoint),
         Command::Daemon(args) => daemon::run(args, endpoint),
+        Command::Registry(command) => command.run(endpoint),
         Command::Completion(args) => args.run(),
         Command::Man(args) => args.run(),
         Command::Other(words) => Err(unbuilt::refuse(&words)),

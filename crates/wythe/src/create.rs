@@ -24,7 +24,7 @@ mod value;
 pub(crate) use env::EnvFlags;
 pub(crate) use identity::{PullPolicy, architecture};
 pub(crate) use surroundings::{Host, Surroundings};
-pub(crate) use value::{memory_swap, nano_cpus, signal, size};
+pub(crate) use value::{duration, memory_swap, nano_cpus, signal, size};
 
 #[cfg(test)]
 mod tests;

@@ -35,8 +35,10 @@ mod rootless;
 
 pub(crate) use drivers::shim;
 pub(crate) use embedded::DEMO;
+pub(crate) use log::begin as begin_log;
 pub(crate) use namespace::processes;
 use ready::Ready;
+pub(crate) use ready::{serving, stopping};
 pub(crate) use rootless::find;
 
 /// Pools of free memory that the daemon's threads share: they come and go, and what each left in a
@@ -177,7 +179,7 @@ async fn serve(
     let stop = stop_asked().map_err(failed)?;
     let server = Server::new(engine.clone(), build_version());
     let docker = docker::Server::new(engine.clone(), build_version());
-    let mut for_docker = vec![docker::Listener::from(for_docker)];
+    let mut for_docker = vec![listen::Listener::from(for_docker)];
     for_docker.extend(sockets.more.listeners()?);
     ready.tell();
     info!(version = build_version(), "serving");
@@ -194,7 +196,7 @@ async fn serve(
     }
     let served = server.serve(own, stop).await;
     drop(serving);
-    ready::stopping();
+    stopping();
     sockets.own.remove();
     sockets.docker.remove();
     sockets.more.remove();
@@ -229,7 +231,7 @@ fn end_on_panic(log: Option<std::path::PathBuf>) {
 }
 
 /// As many descriptors as the daemon may have: each client is one, and there can be thousands.
-fn raise_descriptors() {
+pub(crate) fn raise_descriptors() {
     let limit = getrlimit(Resource::Nofile);
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
         tracing::warn!(%error, "fewer clients can be served than the host would let");
@@ -237,7 +239,7 @@ fn raise_descriptors() {
 }
 
 /// Done when the daemon is asked to stop.
-fn stop_asked() -> io::Result<impl Future<Output = ()>> {
+pub(crate) fn stop_asked() -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {

@@ -3,6 +3,7 @@
 //! Every test has an instance of its own (data root, run root, network namespace), so tests run
 //! in parallel and beside a daemon in daily use. Knows the program's outside only.
 
+mod certificates;
 mod docker;
 mod host;
 mod instance;
@@ -11,6 +12,7 @@ mod pty;
 mod tracer;
 mod user;
 
+pub use certificates::certificates;
 pub use host::{cgroups, processes, wait_until};
 pub use instance::{Instance, Ran};
 pub use pty::Pty;

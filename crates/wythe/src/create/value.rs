@@ -13,7 +13,7 @@ pub(crate) fn signal(text: &str) -> Result<Signal, String> {
 }
 
 /// A duration as Go writes it: `30s`, `1m30s`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     if text.starts_with('-') {
         return Err("it cannot be negative".to_owned());
     }

@@ -10,7 +10,7 @@ use std::{
     str::FromStr,
 };
 
-use docker::TlsFiles;
+use listen::TlsFiles;
 use tokio::net::UnixListener;
 
 use super::listener::{self, Listener};
@@ -78,7 +78,7 @@ impl DockerHosts {
         let tcp = self.docker_host.iter().any(|host| matches!(host, DockerHost::Tcp(_)));
         let files = match (self.tlscacert, self.tlscert, self.tlskey) {
             (Some(authority), Some(certificate), Some(key)) => {
-                Some(TlsFiles { authority, certificate, key })
+                Some(TlsFiles { authority: Some(authority), certificate, key })
             }
             _ => None,
         };
@@ -145,16 +145,16 @@ fn free(path: &Path) -> Result<(), CliError> {
 
 impl Open {
     /// The same for an event loop, which must run.
-    pub(super) fn listeners(&self) -> Result<Vec<docker::Listener>, CliError> {
+    pub(super) fn listeners(&self) -> Result<Vec<listen::Listener>, CliError> {
         let failed = |error| CliError::io("use the socket", error);
         let mut listeners = Vec::new();
         for unix in &self.unix {
             let socket = UnixListener::from_std(unix.socket()?).map_err(failed)?;
-            listeners.push(docker::Listener::from(socket));
+            listeners.push(listen::Listener::from(socket));
         }
         for (tcp, files) in self.tcp.iter().flat_map(|tcp| Some((tcp, self.tls.as_ref()?))) {
             let socket = tcp.try_clone().map_err(failed)?;
-            let listener = docker::Listener::tls(socket, files);
+            let listener = listen::Listener::tls(socket, files);
             listeners.push(listener.map_err(|error| CliError::Usage(chain(&error)))?);
         }
         Ok(listeners)

@@ -19,7 +19,7 @@ const FILTER_VARIABLE: &str = "WYTHE_LOG";
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
 /// Begins to log: to this file, or to standard error.
-pub(super) fn begin(file: Option<&Path>, debug: bool) -> Result<(), CliError> {
+pub(crate) fn begin(file: Option<&Path>, debug: bool) -> Result<(), CliError> {
     let usual = if debug { "debug" } else { "info" };
     let filter = EnvFilter::try_from_env(FILTER_VARIABLE).unwrap_or_else(|_| usual.into());
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_target(false);

@@ -22,7 +22,7 @@ impl Ready {
 
     /// Tells them.
     pub(super) fn tell(self) {
-        notify("READY=1");
+        serving();
         if self.waited_for {
             let _ = output::line("ready");
             // Whoever waits reads to the end, so the end has to come.
@@ -33,8 +33,13 @@ impl Ready {
     }
 }
 
-/// Tells a service manager that the daemon is on its way out.
-pub(super) fn stopping() {
+/// Tells a service manager that this process serves.
+pub(crate) fn serving() {
+    notify("READY=1");
+}
+
+/// Tells a service manager that this process is on its way out.
+pub(crate) fn stopping() {
     notify("STOPPING=1");
 }
 

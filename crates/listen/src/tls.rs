@@ -1,23 +1,24 @@
-//! Certificates on both sides of a TCP connection, as `dockerd --tlsverify` has them.
+//! Certificates of a TCP connection: the server's, and with an authority named the clients' too, as
+//! `dockerd --tls` and `dockerd --tlsverify` have them.
 
 use std::{io, path::PathBuf, sync::Arc};
 
 use rustls::{
     RootCertStore, ServerConfig,
-    crypto::aws_lc_rs,
+    crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{
         CertificateDer, PrivateKeyDer,
         pem::{self, PemObject as _},
     },
-    server::WebPkiClientVerifier,
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use tokio_rustls::TlsAcceptor;
 
 /// Files in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// Certificates of those who sign clients' certificates.
-    pub authority: PathBuf,
+    /// Certificates of those who sign clients' certificates; without them everybody gets in.
+    pub authority: Option<PathBuf>,
     /// The server's certificate, and those between it and its authority.
     pub certificate: PathBuf,
     /// The server's private key.
@@ -64,44 +65,54 @@ pub enum TlsError {
 }
 
 impl TlsFiles {
-    /// What takes connections in. A client without a certificate of the authority is refused.
+    /// What takes connections in. With an authority named, a client without a certificate of it is
+    /// refused.
     ///
     /// # Errors
     /// [`TlsError`] naming the file that is not right.
     pub(crate) fn acceptor(&self) -> Result<TlsAcceptor, TlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let authority = |source: Box<dyn std::error::Error + Send + Sync>| TlsError::Authority {
-            path: self.authority.clone(),
-            source,
-        };
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates(&self.authority)? {
-            roots.add(certificate).map_err(|error| authority(error.into()))?;
-        }
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-                .build()
-                .map_err(|error| authority(error.into()))?;
         let pair = |source| TlsError::Pair {
             certificate: self.certificate.clone(),
             key: self.key.clone(),
             source,
+        };
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(pair)?;
+        let builder = match &self.authority {
+            Some(path) => builder.with_client_cert_verifier(verifier(path, provider)?),
+            None => builder.with_no_client_auth(),
         };
         let key = PrivateKeyDer::from_pem_file(&self.key).map_err(|source| TlsError::File {
             what: "a private key",
             path: self.key.clone(),
             source,
         })?;
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(pair)?
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(certificates(&self.certificate)?, key)
-            .map_err(pair)?;
+        let mut config =
+            builder.with_single_cert(certificates(&self.certificate)?, key).map_err(pair)?;
         // Clients that know HTTP/2 would choose it otherwise, and there is no hijacking in it.
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
+}
+
+/// What refuses clients whose certificates are not of this authority.
+fn verifier(
+    path: &PathBuf,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| TlsError::Authority {
+        path: path.clone(),
+        source,
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        roots.add(certificate).map_err(|error| failed(error.into()))?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|error| failed(error.into()))
 }
 
 fn certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -121,7 +132,7 @@ mod tests {
     #[test]
     fn a_file_that_is_not_right_is_named() {
         let files = |path: &str| TlsFiles {
-            authority: path.into(),
+            authority: Some(path.into()),
             certificate: "/dev/null".into(),
             key: "/dev/null".into(),
         };

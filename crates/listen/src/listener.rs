@@ -1,4 +1,4 @@
-//! Where clients come in: a socket in the file system, or TCP with certificates on both sides.
+//! Where clients come in: a socket in the file system, or TCP, with certificates or without.
 
 use std::{io, net};
 
@@ -8,19 +8,20 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::tls::{TlsError, TlsFiles};
 
-/// A socket that listens. Over TCP only clients with a certificate get in: who may use this API
-/// is root.
+/// A socket that listens.
 #[derive(Debug)]
 pub struct Listener(Kind);
 
 enum Kind {
     Unix(UnixListener),
+    Plain(TcpListener),
     Tls(TcpListener, TlsAcceptor),
 }
 
 /// One who has come, and has said nothing yet.
 pub(crate) enum Arrived {
     Unix(UnixStream),
+    Plain(TcpStream),
     Tls(TcpStream, TlsAcceptor),
 }
 
@@ -31,7 +32,16 @@ impl From<UnixListener> for Listener {
 }
 
 impl Listener {
-    /// TCP, where server and clients prove who they are.
+    /// TCP that everybody may use who reaches it, and read who stands in between.
+    ///
+    /// # Errors
+    /// If the socket cannot be used.
+    pub fn plain(listener: net::TcpListener) -> io::Result<Listener> {
+        listener.set_nonblocking(true)?;
+        Ok(Listener(Kind::Plain(TcpListener::from_std(listener)?)))
+    }
+
+    /// TCP where the server proves who it is; clients too, if the files name their authority.
     ///
     /// # Errors
     /// [`TlsError`] naming the file that is not right.
@@ -49,8 +59,9 @@ impl Listener {
     pub(crate) async fn accept(&self) -> io::Result<Arrived> {
         match &self.0 {
             Kind::Unix(listener) => Ok(Arrived::Unix(listener.accept().await?.0)),
+            Kind::Plain(listener) => Ok(Arrived::Plain(prompt(listener.accept().await?.0))),
             Kind::Tls(listener, acceptor) => {
-                Ok(Arrived::Tls(listener.accept().await?.0, acceptor.clone()))
+                Ok(Arrived::Tls(prompt(listener.accept().await?.0), acceptor.clone()))
             }
         }
     }
@@ -60,9 +71,20 @@ impl std::fmt::Debug for Kind {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Kind::Unix(listener) => f.debug_tuple("Unix").field(listener).finish(),
+            Kind::Plain(listener) => f.debug_tuple("Plain").field(listener).finish(),
             Kind::Tls(listener, _) => f.debug_tuple("Tls").field(listener).finish(),
         }
     }
+}
+
+/// What is written goes out at once: the end of an answer would wait for the client's word that it
+/// has the beginning.
+///
+/// Source: tcp(7), `TCP_NODELAY`.
+fn prompt(stream: TcpStream) -> TcpStream {
+    // Without it the connection is slow, and right.
+    let _ = stream.set_nodelay(true);
+    stream
 }
 
 /// Whether the next try may work: the host is short of something, or the client has gone.
