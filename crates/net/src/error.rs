@@ -28,10 +28,11 @@ pub enum NetworkError {
     /// There is no such link, or one of another kind.
     #[error("there is no bridge {0}")]
     NotABridge(InterfaceName),
-    /// The kernel has no room for one more port on a bridge (`BR_MAX_PORTS`).
+    /// There is no room for one more port on a bridge (`BR_MAX_PORTS`), and none of those there are
+    /// can be moved to a further one: others have plugged them in, or there are 64 branches.
     #[error(
-        "network {0} is full: a bridge of the kernel has 1,023 ports, one for each container; remove \
-         containers that are not needed, or give this one --network none, host or container:NAME"
+        "network {0} is full: its bridges have 1,023 ports each, and none is left; remove containers \
+         that are not needed, or give this one --network none, host or container:NAME"
     )]
     Full(InterfaceName),
     /// A network namespace could not be made.

@@ -23,7 +23,7 @@ use crate::{
     publish::Table,
     reserve::{self, Carriers},
     spare::{Plug, Spare},
-    subnet, table,
+    subnet, table, wide,
 };
 
 /// A host's network stack, or that of a namespace that plays the host.
@@ -39,6 +39,8 @@ pub struct Host {
     removals: Mutex<Socket>,
     table: Mutex<Table>,
     spare: Mutex<Option<Spare>>,
+    /// One at a time makes further bridges.
+    branching: Mutex<()>,
     pub(crate) families: Families,
     /// Whether its interfaces may have IPv6 addresses.
     ipv6: bool,
@@ -163,6 +165,7 @@ impl Host {
             removals,
             table,
             spare,
+            branching: Mutex::default(),
             families,
             ipv6,
             outside: None,
@@ -398,16 +401,14 @@ impl Host {
         inside: &InterfaceName,
         namespace: BorrowedFd<'_>,
     ) -> Result<(), NetworkError> {
-        let bridge = self.bridge(&network.bridge)?;
-        let ends = Cable { host: cable, bridge, inside, namespace, mtu: network.mtu };
-        let lay = || {
-            let mut batch = Batch::default();
-            link::add_cable(&mut batch, &ends);
-            self.links().execute(batch)
-        };
-        self.instead(cable, lay).map_err(|error| match error.errno {
-            Errno::XFULL => NetworkError::Full(network.bridge.clone()),
-            _ => wrong("lay cable", cable.as_str())(error),
+        self.on_a_port(network, cable, |bridge| {
+            let ends = Cable { host: cable, bridge, inside, namespace, mtu: network.mtu };
+            let lay = || {
+                let mut batch = Batch::default();
+                link::add_cable(&mut batch, &ends);
+                self.links().execute(batch)
+            };
+            self.instead(cable, lay)
         })
     }
 
@@ -509,17 +510,18 @@ impl Host {
         if self.link(name)?.is_none() {
             return Ok(());
         }
-        let bridge = self.bridge(name)?;
+        // Another kind of link may have that name.
+        self.bridge(name)?;
         let failed = || wrong("remove bridge", name.as_str());
-        let mut batch = Batch::default();
-        link::get_all(&mut batch);
-        let links = self.collect(batch, Link::read).map_err(failed())?;
+        let links = self.all_links()?;
+        let bridges = wide::bridges(&links, network);
         let mut batch = Batch::default();
         links
-            .iter()
-            .filter(|link| link.master == Some(bridge))
+            .values()
+            .filter(|link| link.master.is_some_and(|master| bridges.contains(&master)))
             .filter(|link| InterfaceName::is_of_endpoint(&link.name))
             .for_each(|link| link::remove(&mut batch, &link.name));
+        wide::remove_branches(&mut batch, &links, network);
         link::remove(&mut batch, name.as_str());
         // A namespace may end meanwhile and take its cable; rtnetlink goes on after that.
         gone(self.links().execute(batch)).map_err(failed())
@@ -579,8 +581,9 @@ impl Host {
         link::get_all(&mut batch);
         let links = self.collect(batch, Link::read).map_err(wrong("list links of", "the host"))?;
         let ours = |link: &Link| networks.iter().any(|n| n.bridge.as_str() == link.name);
-        let (own, others): (Vec<_>, Vec<_>) =
-            links.into_iter().filter(|link| link.is_bridge).partition(ours);
+        let bridges = links.into_iter().filter(|link| link.is_bridge);
+        let bridges = bridges.filter(|link| !InterfaceName::is_of_branch(&link.name));
+        let (own, others): (Vec<_>, Vec<_>) = bridges.partition(ours);
         let note = own.into_iter().find_map(|link| link.note).filter(|_| others.is_empty());
         Ok(Changed::read(&note.unwrap_or_default()))
     }
@@ -629,6 +632,10 @@ impl Host {
 
     pub(crate) fn spare(&self) -> MutexGuard<'_, Option<Spare>> {
         self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn branching(&self) -> MutexGuard<'_, ()> {
+        self.branching.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn table(&self) -> MutexGuard<'_, Table> {

@@ -37,16 +37,28 @@ impl InterfaceName {
     /// be found. 48 bits of FNV-1a: ids are random, so a thousand endpoints meet with a chance of
     /// 1 in 5 × 10^8.
     pub fn of_endpoint(id: &str) -> InterfaceName {
-        const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-        const PRIME: u64 = 0x0100_0000_01b3;
-        let hash = id.bytes().fold(OFFSET, |hash, b| (hash ^ u64::from(b)).wrapping_mul(PRIME));
-        InterfaceName(format!("{ENDPOINT_PREFIX}{:012x}", hash >> 16).into())
+        InterfaceName(format!("{ENDPOINT_PREFIX}{:012x}", hash(id) >> 16).into())
+    }
+
+    /// A further bridge of a network, or something that belongs to one.
+    pub(crate) fn of_branch(what: &str) -> InterfaceName {
+        InterfaceName(format!("{BRANCH_PREFIX}{:08x}", hash(what) >> 32).into())
     }
 
     /// Whether [`InterfaceName::of_endpoint`] could have made this name.
     pub(crate) fn is_of_endpoint(name: &str) -> bool {
-        name.strip_prefix(ENDPOINT_PREFIX)
-            .is_some_and(|rest| rest.len() == 12 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
+        is_hashed(ENDPOINT_PREFIX, 12, name)
+    }
+
+    /// Whether [`InterfaceName::of_branch`] could have made this name.
+    pub(crate) fn is_of_branch(name: &str) -> bool {
+        is_hashed(BRANCH_PREFIX, 8, name)
+    }
+
+    /// A hardware address that goes with the name, locally administered.
+    pub(crate) fn mac(&self) -> Mac {
+        let [a, b, c, d, e, ..] = hash(&self.0).to_be_bytes();
+        Mac([0x06, a, b, c, d, e])
     }
 
     /// As nf_tables compares it: sixteen bytes, filled with zeros.
@@ -61,6 +73,20 @@ impl InterfaceName {
 
 /// What names of endpoints' cables begin with.
 pub(crate) const ENDPOINT_PREFIX: &str = "wy";
+/// What names of further bridges begin with, and nothing else on a host.
+pub(crate) const BRANCH_PREFIX: &str = "wythe-b";
+
+/// FNV-1a.
+fn hash(text: &str) -> u64 {
+    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0100_0000_01b3;
+    text.bytes().fold(OFFSET, |hash, b| (hash ^ u64::from(b)).wrapping_mul(PRIME))
+}
+
+fn is_hashed(prefix: &str, digits: usize, name: &str) -> bool {
+    name.strip_prefix(prefix)
+        .is_some_and(|rest| rest.len() == digits && rest.bytes().all(|b| b.is_ascii_hexdigit()))
+}
 
 impl FromStr for InterfaceName {
     type Err = InterfaceNameError;

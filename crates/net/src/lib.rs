@@ -9,6 +9,7 @@
 //! link nft table                      pure: what to say to the kernel
 //! host spare publish quiet forwarding reserve conntrack uplink  says it
 //! watch whole                        hears what others did to it, and mends it
+//! wide                               a network with more endpoints than a bridge has ports
 //! ```
 //!
 //! Knows no containers, no images and no drivers: an endpoint is an id, an address and the
@@ -39,6 +40,7 @@ mod uplink;
 mod watch;
 mod whole;
 mod why;
+mod wide;
 
 pub use error::NetworkError;
 pub use host::{Attachment, Endpoint, Host, private_namespace};

@@ -196,6 +196,64 @@ pub(crate) fn bring_cable_up(
     });
 }
 
+/// Brings a bridge up that has no addresses. The host answers no questions for its own ones there:
+/// it would for all that it has, on any link.
+pub(crate) fn bring_switch_up(batch: &mut Batch, index: u32, mtu: Option<u32>, families: Families) {
+    // Addresses first: see `add_gate`.
+    batch.message(RTM_NEWLINK, 0, &link_header(index, 0), |a| {
+        put_mtu(a, mtu);
+        a.nest(IFLA_AF_SPEC, |a| no_ipv6_addresses(a, families));
+    });
+    batch.message(RTM_NEWLINK, 0, &link_header(index, IFF_UP | IFF_NOARP), |_| ());
+}
+
+/// Makes the two ends of a trunk between bridges.
+pub(crate) fn add_trunk(
+    batch: &mut Batch,
+    near: &InterfaceName,
+    far: &InterfaceName,
+    mtu: Option<u32>,
+) {
+    batch.message(RTM_NEWLINK, CREATE | EXCLUSIVE, &link_header(0, 0), |a| {
+        a.put_text(IFLA_IFNAME, near.as_str());
+        put_mtu(a, mtu);
+        a.nest(IFLA_LINKINFO, |a| {
+            a.put_text(IFLA_INFO_KIND, "veth");
+            a.nest(IFLA_INFO_DATA, |a| {
+                a.nest_after(VETH_INFO_PEER, &link_header(0, 0), |a| {
+                    a.put_text(IFLA_IFNAME, far.as_str());
+                    put_mtu(a, mtu);
+                });
+            });
+        });
+    });
+}
+
+/// Plugs an end of a trunk into a bridge. It has no hairpin mode: what comes out of a trunk was
+/// sent to everybody who should have it on the other side.
+pub(crate) fn plug_trunk_in(
+    batch: &mut Batch,
+    end: &InterfaceName,
+    bridge: u32,
+    apart: bool,
+    families: Families,
+) {
+    batch.message(RTM_NEWLINK, 0, &link_header(0, 0), |a| {
+        a.put_text(IFLA_IFNAME, end.as_str());
+        a.put(IFLA_MASTER, &bridge.to_ne_bytes());
+        a.nest(IFLA_AF_SPEC, |a| no_ipv6_addresses(a, families));
+    });
+    batch.message(RTM_NEWLINK, 0, &link_header(0, IFF_UP), |a| {
+        a.put_text(IFLA_IFNAME, end.as_str());
+        if apart {
+            a.nest(IFLA_LINKINFO, |a| {
+                a.put_text(IFLA_INFO_SLAVE_KIND, "bridge");
+                a.nest(IFLA_INFO_SLAVE_DATA, |a| a.put(IFLA_BRPORT_ISOLATED, &[1]));
+            });
+        }
+    });
+}
+
 /// Gives a link that is down another name.
 pub(crate) fn rename(batch: &mut Batch, index: u32, name: &InterfaceName) {
     batch.message(RTM_NEWLINK, 0, &link_header(index, 0), |a| {

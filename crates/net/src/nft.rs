@@ -150,6 +150,8 @@ pub(crate) enum Step {
     Duplicate { neighbour: Register },
     /// Writes bytes into the IPv4 header, and puts its checksum right.
     WriteIp { offset: u32, length: u32, from: Register },
+    /// Has the packet belong to no connection.
+    Untracked,
     /// Gives the connection the address of the link it leaves by as its source.
     Masquerade,
     /// Lets the packet through.
@@ -351,6 +353,7 @@ fn put_step(a: &mut Attributes<'_>, step: &Step) {
             put_register(a, 3, *address);
             put_register(a, 5, *port);
         }),
+        Step::Untracked => expression(a, "notrack", |_| ()),
         Step::Masquerade => expression(a, "masq", |_| ()),
         Step::Accept => verdict(a, 1),
         Step::Drop => verdict(a, 0),

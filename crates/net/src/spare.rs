@@ -58,7 +58,7 @@ impl Host {
         let bridge = self.bridge(&network.bridge).ok()?;
         let link = self.link(&Spare::cable(network)).ok()??;
         // The bridge may have been removed and made again by somebody else.
-        if link.master != Some(bridge) {
+        if link.master != Some(bridge) && !self.is_on_a_branch(network, &link) {
             return None;
         }
         let rename = || {

@@ -6,7 +6,8 @@
 //! constant time however many ports are published.
 //!
 //! ```text
-//! raw          (ip) drop what comes from outside for, or as if from, 127.0.0.0/8
+//! raw          what passes a network's branch is no connection yet; (ip) drop what comes from
+//!              outside for, or as if from, 127.0.0.0/8
 //! input        after all others: a new connection to a published port goes through the gate
 //! prerouting   (nat) what comes out of the gate leads to a container
 //! output       (nat) what the host itself sends to a published port leads to a container
@@ -40,6 +41,7 @@ use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use crate::{
     Forward, InterfaceName, Ipv4Net, Ipv6Net, Network,
+    interface::BRANCH_PREFIX,
     nft::{Chain, DataType, Family, Hook, Register, Set, SetElement, Step, Transaction},
 };
 
@@ -321,10 +323,9 @@ fn rules(family: Family, gate: Option<&Gate>) -> Vec<(Chain, Vec<Vec<Step>>)> {
         (POSTROUTING, masquerading(family)),
         (FORWARD, forwarding()),
     ];
-    if family == Family::V4 {
-        let fragments = gate.map(may_be_cut);
-        all.insert(0, (RAW, loopback_guard().into_iter().chain(fragments).collect()));
-    }
+    let four = (family == Family::V4)
+        .then(|| loopback_guard().into_iter().chain(gate.map(may_be_cut)).collect::<Vec<_>>());
+    all.insert(0, (RAW, [untracked()].into_iter().chain(four.into_iter().flatten()).collect()));
     if let Some(gate) = gate {
         all.push((PREROUTING, through_gate(family, gate)));
         all.push((INPUT, to_gate(family, gate)));
@@ -339,6 +340,13 @@ const B: Register = Register(1);
 const C: Register = Register(2);
 const E: Register = Register(4);
 const F: Register = Register(5);
+
+/// `iifname "wythe-b*" notrack`: where `br_netfilter` is, what passes a branch is seen there first,
+/// and would be a connection whose addresses stay as they are before anybody knows where it goes.
+fn untracked() -> Vec<Step> {
+    let of_branch = Step::Equal { register: A, value: BRANCH_PREFIX.into() };
+    vec![Step::Meta { key: META_IIFNAME, to: A }, of_branch, Step::Untracked]
+}
 
 /// `iifname != "lo" ip saddr|daddr 127.0.0.0/8 drop`
 fn loopback_guard() -> Vec<Vec<Step>> {

@@ -19,6 +19,7 @@ use crate::{
     policy::{Elements, RawChain, RawRule, get_chains, get_elements, get_rules},
     publish::{Table, gate_names},
     table::{Shape, shapes},
+    wide,
 };
 
 /// What is missing of a network.
@@ -112,10 +113,12 @@ impl Host {
         faults.extend(own.filter(|a| !has(a)).map(|a| Fault::Address(name.clone(), a)));
         // A cable that is not there has gone with its namespace, which is on its way out.
         let cables = endpoint_ids.iter().map(|id| InterfaceName::of_endpoint(id));
+        let bridges = wide::bridges(&links, network);
         let loose = |cable: &InterfaceName| {
-            links.get(cable.as_str()).is_some_and(|link| link.master != Some(bridge.index))
+            links.get(cable.as_str()).is_some_and(|link| !is_port_of(&bridges, link))
         };
-        faults.extend(cables.filter(loose).map(Fault::Loose));
+        let trunks = wide::loose_trunks(&links, network);
+        faults.extend(cables.filter(loose).chain(trunks).map(Fault::Loose));
         Ok(faults)
     }
 
@@ -141,28 +144,33 @@ impl Host {
 
     fn plug_in_loose(&self, network: &Network, endpoint_ids: &[&str]) -> Result<(), NetworkError> {
         let links = self.all_links()?;
-        let Some(bridge) = links.get(network.bridge.as_str()).map(|link| link.index) else {
-            return Err(NetworkError::NotABridge(network.bridge.clone()));
-        };
+        self.join_branches(network, &links)?;
+        let bridges = wide::bridges(&links, network);
         for id in endpoint_ids {
             let cable = InterfaceName::of_endpoint(id);
-            if links.get(cable.as_str()).is_none_or(|link| link.master == Some(bridge)) {
+            if links.get(cable.as_str()).is_none_or(|link| is_port_of(&bridges, link)) {
                 continue;
             }
-            let mut batch = Batch::default();
-            link::plug_in(&mut batch, &cable, bridge, network.apart, self.families);
-            // Its namespace may end meanwhile and take it along.
-            gone(self.links().execute(batch)).map_err(wrong("plug in", cable.as_str()))?;
+            self.on_a_port(network, &cable, |bridge| {
+                let mut batch = Batch::default();
+                link::plug_in(&mut batch, &cable, bridge, network.apart, self.families);
+                // Its namespace may end meanwhile and take it along.
+                gone(self.links().execute(batch))
+            })?;
         }
         Ok(())
     }
 
-    fn all_links(&self) -> Result<BTreeMap<String, Link>, NetworkError> {
+    pub(crate) fn all_links(&self) -> Result<BTreeMap<String, Link>, NetworkError> {
         let mut batch = Batch::default();
         link::get_all(&mut batch);
         let links = self.collect(batch, Link::read).map_err(wrong("list links of", "the host"))?;
         Ok(links.into_iter().map(|link| (link.name.clone(), link)).collect())
     }
+}
+
+fn is_port_of(bridges: &BTreeSet<u32>, link: &Link) -> bool {
+    link.master.is_some_and(|master| bridges.contains(&master))
 }
 
 impl Table {

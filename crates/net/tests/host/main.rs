@@ -5,6 +5,7 @@
 mod admission;
 mod spare;
 mod watch;
+mod wide;
 mod world;
 
 use std::{
