@@ -4,6 +4,9 @@
 //! place    a directory with a bundle, an image, our daemon's roots, podman's store
 //! timed    commands from start to exit, each round every contender once
 //! fleet    100 containers: started, held, left alone, removed
+//! registry an image to a registry and from it
+//! listen   1,000 listeners of events
+//! between  bytes from container to container
 //! crowd    1,000 containers
 //! daemon   at rest, and ready
 //! import   a large layer
@@ -14,15 +17,18 @@
 //! Contenders take turns, so that what else the machine does falls on all alike. Medians are
 //! printed, the ratio to ours, and whether the budget is kept.
 
+mod between;
 mod budget;
 mod crowd;
 mod daemon;
 mod docker;
 mod fleet;
 mod import;
+mod listen;
 mod logs;
 mod place;
 pub(crate) mod processes;
+mod registry;
 mod row;
 mod timed;
 
@@ -64,13 +70,16 @@ struct Part {
     measure: fn(&Place, &Options) -> Result<Vec<Row>>,
 }
 
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 10] = [
     Part { rows: &timed::ROWS, measure: timed::measure },
     Part { rows: &docker::ROWS, measure: docker::measure },
     Part { rows: &fleet::ROWS, measure: fleet::measure },
     Part { rows: &daemon::ROWS, measure: daemon::measure },
     Part { rows: &import::ROWS, measure: import::measure },
     Part { rows: &logs::ROWS, measure: logs::measure },
+    Part { rows: &registry::ROWS, measure: registry::measure },
+    Part { rows: &listen::ROWS, measure: listen::measure },
+    Part { rows: &between::ROWS, measure: between::measure },
     Part { rows: &crowd::ROWS, measure: crowd::measure },
 ];
 
@@ -119,7 +128,7 @@ pub(crate) const INSIDE: &str = "WYTHE_BENCH_INSIDE";
 /// first's: crun refuses such hosts, and so everybody is measured on the same one.
 pub(crate) fn in_namespaces(task: &str, args: &[String]) -> Result<()> {
     let script = "umount /sys/fs/cgroup/unified 2>/dev/null; mount -t tracefs none \
-                  /sys/kernel/tracing 2>/dev/null; ip link set lo up && exec \"$0\" \"$@\"";
+                  /sys/kernel/tracing 2>/dev/null; ulimit -S -n \"$(ulimit -H -n)\"; ip link set lo up && exec \"$0\" \"$@\"";
     let mut inner = Command::new("unshare");
     inner.args(["--mount", "--net", "sh", "-c", script]).arg(env::current_exe()?);
     run(inner.arg(task).args(args).env(INSIDE, "1"))

@@ -15,9 +15,6 @@ pub(crate) use listen::{Body, Broken, full, parts};
 /// Largest JSON body of a request, in bytes. Docker's own is as large.
 pub(crate) const JSON_MAX: usize = 4 << 20;
 
-/// How long a client may take for such a body.
-const JSON_WITHIN: Duration = Duration::from_secs(60);
-
 /// A body of one part that comes later. The head of the answer goes out at once.
 pub(crate) fn later(part: impl Future<Output = Bytes> + Send + 'static) -> Body {
     let one = async move { Ok::<_, Broken>(Frame::data(part.await)) };
@@ -27,14 +24,13 @@ pub(crate) fn later(part: impl Future<Output = Bytes> + Send + 'static) -> Body 
 /// All of a request's body.
 ///
 /// # Errors
-/// 413 if it is larger than [`JSON_MAX`], 408 if it takes longer than [`JSON_WITHIN`], 400 if it
-/// breaks off.
-pub(crate) async fn read(body: Incoming) -> Result<Bytes, ApiError> {
+/// 413 if it is larger than [`JSON_MAX`], 408 if it takes longer than this, 400 if it breaks off.
+pub(crate) async fn read(body: Incoming, within: Duration) -> Result<Bytes, ApiError> {
     let whole = Limited::new(body, JSON_MAX).collect();
-    let Ok(whole) = tokio::time::timeout(JSON_WITHIN, whole).await else {
+    let Ok(whole) = tokio::time::timeout(within, whole).await else {
         return Err(ApiError::new(
             hyper::StatusCode::REQUEST_TIMEOUT,
-            format!("the body of the request took longer than {} s", JSON_WITHIN.as_secs()),
+            format!("the body of the request took longer than {} s", within.as_secs()),
         ));
     };
     whole.map(http_body_util::Collected::to_bytes).map_err(|error| {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use engine::Engine;
 use hyper::{HeaderMap, body::Incoming, header::CONTENT_TYPE, upgrade::OnUpgrade};
+use listen::Limits;
 use serde::de::DeserializeOwned;
 
 use crate::{body, error::ApiError, query::Query, route::Version};
@@ -15,6 +16,8 @@ pub(crate) struct Api {
     pub(crate) engine: Engine,
     /// Version of this build.
     pub(crate) build: &'static str,
+    /// What clients are granted.
+    pub(crate) limits: Limits,
 }
 
 /// One request.
@@ -44,7 +47,7 @@ impl Call {
     /// As [`body::read`].
     pub(crate) async fn bytes(&mut self) -> Result<Bytes, ApiError> {
         match self.body.take() {
-            Some(body) => body::read(body).await,
+            Some(body) => body::read(body, self.api.limits.whole_within).await,
             None => Ok(Bytes::new()),
         }
     }

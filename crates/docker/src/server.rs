@@ -1,5 +1,8 @@
 //! The way of a request to its endpoint.
 
+#[cfg(test)]
+mod tests;
+
 use std::{io, sync::Arc};
 
 use engine::Engine;
@@ -8,7 +11,7 @@ use hyper::{
     body::Incoming,
     header::{HeaderName, HeaderValue, SERVER},
 };
-use listen::Listener;
+use listen::{Limits, Listener};
 use tracing::debug;
 
 use crate::{
@@ -29,7 +32,12 @@ pub struct Server {
 impl Server {
     /// A server of this engine; `build` is the version that it tells.
     pub fn new(engine: Engine, build: &'static str) -> Server {
-        Server { api: Arc::new(Api { engine, build }) }
+        Server::with_limits(engine, build, Limits::default())
+    }
+
+    /// The same with other limits.
+    pub fn with_limits(engine: Engine, build: &'static str, limits: Limits) -> Server {
+        Server { api: Arc::new(Api { engine, build, limits }) }
     }
 
     /// Serves the socket until `stop` is done. Streams of those attached go on.
@@ -41,8 +49,8 @@ impl Server {
         listener: Listener,
         stop: impl Future<Output = ()>,
     ) -> io::Result<()> {
-        let api = Arc::clone(&self.api);
-        listen::serve(listener, move |request| answer(Arc::clone(&api), request), stop).await
+        let (api, limits) = (Arc::clone(&self.api), self.api.limits);
+        listen::serve(listener, limits, move |request| answer(Arc::clone(&api), request), stop).await
     }
 }
 

@@ -96,6 +96,11 @@ pub enum TransferEvent {
         /// Whether it stands in for another.
         mirror: bool,
     },
+    /// Something to know, in a sentence.
+    Note {
+        /// The sentence.
+        text: String,
+    },
     /// A layer has its turn yet to come.
     Waiting {
         /// Which.

@@ -13,5 +13,5 @@ mod tls;
 
 pub use body::{Body, Broken, full, parts};
 pub use listener::Listener;
-pub use serve::serve;
+pub use serve::{Limits, serve};
 pub use tls::{TlsError, TlsFiles};

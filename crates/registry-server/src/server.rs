@@ -65,7 +65,7 @@ impl Server {
     ) -> io::Result<()> {
         let registry = Arc::clone(&self.0);
         let answer = move |request| answer(Arc::clone(&registry), request);
-        listen::serve(listener, answer, stop).await
+        listen::serve(listener, listen::Limits::default(), answer, stop).await
     }
 
     /// Forgets what nobody goes on with, and collects what nobody needs, for as long as it is

@@ -1,40 +1,75 @@
-//! Blobs on their way here. A connection that is cut is taken up again where it was cut, at the
-//! same host or the next one.
+//! Blobs on their way here, each in one stream, however it comes.
 //!
-//! Lengths are checked here; the digest of a large blob by whoever takes it, who hashes it anyway.
+//! ```text
+//! small  ──────────────────────────────▶ one request
+//! large  ──▶ the first piece ──206──▶ pieces side by side, handed over in order
+//!                           └─200──▶ that request, to its end
+//! ```
+//!
+//! Lengths are checked here; the digest of a large blob by whoever takes it, who hashes it anyway
+//! and says if it was wrong ([`Download::distrust`]).
+
+use std::{collections::BTreeSet, fmt, pin::Pin, vec};
 
 use base::Digest;
 use bytes::Bytes;
-use reqwest::{
-    Method, Response, StatusCode,
-    header::{CONTENT_LENGTH, CONTENT_RANGE},
-};
+use futures_util::{Stream, StreamExt as _, stream};
+use reqwest::{Method, header::CONTENT_LENGTH};
 
 use crate::{
     Endpoint, RegistryError, Repository,
     exchange::{Ask, Payload, To},
     manifest::digest_of,
-    retry,
+    span::{Blob, Span},
 };
 
-/// How often one blob is taken up again.
-const RESUMES_MAX: u32 = 100;
+/// Blobs of this length and more come in pieces.
+const SPLIT_BYTES_MIN: u64 = 16 << 20;
+/// Bytes of a piece.
+const PIECE_BYTES: u64 = 4 << 20;
+/// Pieces of one blob that come at the same time, or have come and wait for their turn: four
+/// times [`PIECE_BYTES`] of memory.
+const PIECES_AT_ONCE: usize = 4;
 
 /// A blob that is coming.
 #[derive(Debug)]
 pub struct Download<'r> {
     repository: &'r Repository,
-    digest: Digest,
-    bytes: u64,
+    blob: Blob,
+    /// Bytes that were handed over.
     done: u64,
-    response: Option<Response>,
-    /// Bytes that come again, from a host that knows no ranges.
-    skip: u64,
-    /// Which endpoint is asked, in the repository's order.
-    turn: usize,
-    /// Cuts altogether, and without a byte since the last.
-    cuts: u32,
-    stalls: u32,
+    way: Way<'r>,
+    /// The endpoints that gave bytes.
+    served: BTreeSet<usize>,
+}
+
+enum Way<'r> {
+    /// Nobody was asked.
+    Unknown,
+    /// In one stretch.
+    One(Box<Span<'r>>),
+    /// In pieces: the bytes of the present one, and those to come.
+    Pieces(vec::IntoIter<Bytes>, Pieces<'r>),
+}
+
+type Pieces<'r> = Pin<Box<dyn Stream<Item = Result<Piece, RegistryError>> + Send + 'r>>;
+
+/// A piece that has come.
+struct Piece {
+    parts: Vec<Bytes>,
+    served: BTreeSet<usize>,
+    /// Its host sends nothing but whole blobs.
+    refused: bool,
+}
+
+impl fmt::Debug for Way<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Way::Unknown => f.write_str("Unknown"),
+            Way::One(span) => f.debug_tuple("One").field(span).finish(),
+            Way::Pieces(ready, _) => f.debug_tuple("Pieces").field(&ready.len()).finish(),
+        }
+    }
 }
 
 impl Repository {
@@ -42,14 +77,10 @@ impl Repository {
     pub fn blob(&self, digest: Digest, bytes: u64) -> Download<'_> {
         Download {
             repository: self,
-            digest,
-            bytes,
+            blob: Blob { digest, bytes },
             done: 0,
-            response: None,
-            skip: 0,
-            turn: 0,
-            cuts: 0,
-            stalls: 0,
+            way: Way::Unknown,
+            served: BTreeSet::new(),
         }
     }
 
@@ -68,7 +99,7 @@ impl Repository {
         bytes.ok_or_else(|| RegistryError::Malformed { host: at.name.clone(), what: "a length" })
     }
 
-    /// A small blob, whole and verified.
+    /// A small blob, whole and verified; from the next host, if one sends something else.
     ///
     /// # Errors
     /// [`RegistryError`].
@@ -81,22 +112,19 @@ impl Repository {
         if bytes > most {
             return Err(RegistryError::Long { what: digest.to_string(), most });
         }
-        let mut all = Vec::new();
-        let mut download = self.blob(digest, bytes);
-        while let Some(part) = download.next().await? {
-            all.extend_from_slice(&part);
-        }
-        match digest_of(&all) {
-            found if found == digest => Ok(all),
-            found => {
-                let host = self.own()?.name.clone();
-                Err(RegistryError::Digest { host, wanted: digest, found })
+        loop {
+            let mut download = self.blob(digest, bytes);
+            match download.verified().await {
+                Err(error) if error.is_lie() && download.distrust() => {
+                    tracing::debug!(%error, "a document is asked for elsewhere");
+                }
+                done => return done,
             }
         }
     }
 }
 
-impl Download<'_> {
+impl<'r> Download<'r> {
     /// The next bytes; none when it is whole.
     ///
     /// # Errors
@@ -104,133 +132,91 @@ impl Download<'_> {
     /// rest.
     pub async fn next(&mut self) -> Result<Option<Bytes>, RegistryError> {
         loop {
-            let Some(mut response) = self.response.take() else {
-                if self.done == self.bytes && self.cuts > 0 {
-                    return Ok(None);
+            let part = match &mut self.way {
+                Way::Unknown => {
+                    self.way = begin(self.repository, self.blob).await?;
+                    continue;
                 }
-                self.open().await?;
-                continue;
+                Way::One(span) => {
+                    let part = span.next().await?;
+                    self.served.extend(span.served());
+                    part
+                }
+                Way::Pieces(ready, coming) => match ready.next() {
+                    Some(part) => Some(part),
+                    None => match coming.next().await.transpose()? {
+                        None => None,
+                        Some(piece) if piece.refused => {
+                            // The rest in one stretch.
+                            let rest = Span::rest(self.repository, self.blob, self.done);
+                            self.way = Way::One(Box::new(rest));
+                            continue;
+                        }
+                        Some(piece) => {
+                            self.served.extend(piece.served);
+                            *ready = piece.parts.into_iter();
+                            continue;
+                        }
+                    },
+                },
             };
-            match response.chunk().await {
-                Ok(Some(part)) => {
-                    self.response = Some(response);
-                    if let Some(part) = self.take(part)? {
-                        return Ok(Some(part));
-                    }
-                }
-                Ok(None) if self.done == self.bytes => {
-                    self.cuts = self.cuts.max(1);
-                    return Ok(None);
-                }
-                // With a length in the head that is an error; without, the end looks like one.
-                Ok(None) => self.cut(self.short()).await?,
-                Err(source) => {
-                    let host = self.host();
-                    let source = source.without_url();
-                    self.cut(RegistryError::Transport { host, source }).await?;
-                }
-            }
+            self.done += part.as_ref().map_or(0, |part| part.len() as u64);
+            return Ok(part);
         }
     }
 
-    /// What of these bytes is new.
-    fn take(&mut self, mut part: Bytes) -> Result<Option<Bytes>, RegistryError> {
-        let again = usize::try_from(self.skip).unwrap_or(usize::MAX).min(part.len());
-        self.skip -= again as u64;
-        drop(part.split_to(again));
-        if part.is_empty() {
-            return Ok(None);
-        }
-        let done = self.done + part.len() as u64;
-        if done > self.bytes {
-            return Err(self.length(done));
-        }
-        self.done = done;
-        self.stalls = 0;
-        Ok(Some(part))
+    /// The hosts that gave bytes of it so far.
+    pub fn served_by(&self) -> Vec<&'r Endpoint> {
+        self.served.iter().filter_map(|number| self.repository.endpoints.get(*number)).collect()
     }
 
-    /// Waits before it is taken up again, or gives up.
-    async fn cut(&mut self, error: RegistryError) -> Result<(), RegistryError> {
-        self.cuts += 1;
-        self.stalls += 1;
-        if self.cuts > RESUMES_MAX {
-            return Err(error);
-        }
-        match retry::wait(self.stalls, retry::TRIES_MAX, None) {
-            // What brought bytes is asked again at once.
-            Some(_) if self.stalls == 1 => Ok(()),
-            Some(pause) => {
-                tokio::time::sleep(pause).await;
-                Ok(())
-            }
-            None => self.elsewhere(error),
-        }
-    }
-
-    /// Goes to the next host, if there is one.
-    fn elsewhere(&mut self, error: RegistryError) -> Result<(), RegistryError> {
-        self.turn += 1;
-        self.stalls = 0;
-        if self.turn >= self.repository.endpoints.len() || !error.is_of_host() {
-            return Err(error);
-        }
-        tracing::debug!(%error, "a blob is asked for elsewhere");
-        Ok(())
-    }
-
-    async fn open(&mut self) -> Result<(), RegistryError> {
-        let repository = self.repository;
-        let Some((_, at)) = repository.in_order().nth(self.turn) else {
-            return Err(repository.own().err().unwrap_or_else(|| self.short()));
+    /// Says that these are not the right bytes: whoever gave them is not asked by this repository
+    /// any more; of several, the mirrors. Answers whether there is another host to ask.
+    pub fn distrust(&self) -> bool {
+        let mirror = |number: &usize| {
+            self.repository.endpoints.get(*number).is_some_and(|endpoint| endpoint.mirror)
         };
-        let path = format!("{}/v2/{}/blobs/{}", at.prefix, repository.path, self.digest);
-        let mut ask = Ask::get(path, format!("blob {}", self.digest));
-        ask.from = self.done;
-        match repository.exchange(at, &ask, &Payload::None).await {
-            Ok(response) => match self.check(at, &response) {
-                Ok(skip) => {
-                    (self.skip, self.response) = (skip, Some(response));
-                    Ok(())
-                }
-                Err(error) => self.elsewhere(error),
-            },
-            Err(error) => self.elsewhere(error),
-        }
+        let mirrors: BTreeSet<_> = self.served.iter().copied().filter(mirror).collect();
+        self.repository.distrust(if mirrors.is_empty() { &self.served } else { &mirrors })
     }
 
-    /// Whether these are the bytes that were asked for; how many of them come again.
-    fn check(&self, at: &Endpoint, response: &Response) -> Result<u64, RegistryError> {
-        let length = response.content_length();
-        if response.status() != StatusCode::PARTIAL_CONTENT {
-            return match length.filter(|length| *length != self.bytes) {
-                Some(found) => Err(self.length(found)),
-                None => Ok(self.done),
-            };
+    async fn verified(&mut self) -> Result<Vec<u8>, RegistryError> {
+        let mut all = Vec::new();
+        while let Some(part) = self.next().await? {
+            all.extend_from_slice(&part);
         }
-        let header = response.headers().get(CONTENT_RANGE).and_then(|header| header.to_str().ok());
-        let start = header
-            .and_then(|text| text.strip_prefix("bytes ")?.split_once('-')?.0.parse::<u64>().ok());
-        if start != Some(self.done) {
-            return Err(RegistryError::Malformed { host: at.name.clone(), what: "a range" });
-        }
-        match length.filter(|length| self.done + length > self.bytes) {
-            Some(found) => Err(self.length(self.done + found)),
-            None => Ok(0),
+        let wanted = self.blob.digest;
+        match digest_of(&all) {
+            found if found == wanted => Ok(all),
+            found => {
+                let host = self.served_by().first().map(|at| at.name.clone()).unwrap_or_default();
+                Err(RegistryError::Digest { host, wanted, found })
+            }
         }
     }
+}
 
-    fn host(&self) -> String {
-        let at = self.repository.in_order().nth(self.turn);
-        at.map(|(_, at)| at.name.clone()).unwrap_or_default()
+/// Asks for a blob, and sees how it comes.
+async fn begin(repository: &Repository, blob: Blob) -> Result<Way<'_>, RegistryError> {
+    if blob.bytes < SPLIT_BYTES_MIN {
+        return Ok(Way::One(Box::new(Span::rest(repository, blob, 0))));
     }
+    let mut first = Span::first(repository, blob, PIECE_BYTES);
+    first.begin().await?;
+    if first.is_last() {
+        return Ok(Way::One(Box::new(first)));
+    }
+    let starts = (1..).map(|number| number * PIECE_BYTES).take_while(move |at| *at < blob.bytes);
+    let further: Vec<_> =
+        starts.map(|at| first.piece(at, blob.bytes.min(at + PIECE_BYTES))).collect();
+    let all = stream::iter([first].into_iter().chain(further));
+    Ok(Way::Pieces(Vec::new().into_iter(), Box::pin(all.map(fetch).buffered(PIECES_AT_ONCE))))
+}
 
-    fn short(&self) -> RegistryError {
-        self.length(self.done)
+async fn fetch(mut span: Span<'_>) -> Result<Piece, RegistryError> {
+    let mut parts = Vec::new();
+    while let Some(part) = span.next().await? {
+        parts.push(part);
     }
-
-    fn length(&self, found: u64) -> RegistryError {
-        let (host, blob, wanted) = (self.host(), self.digest, self.bytes);
-        RegistryError::Length { host, blob, wanted, found }
-    }
+    Ok(Piece { parts, served: span.served().clone(), refused: span.is_refused() })
 }

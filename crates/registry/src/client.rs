@@ -1,22 +1,21 @@
 //! The client, and one repository of a registry as it is asked.
 
 use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
+    collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use base::Reference;
-use reqwest::redirect::Policy;
+use reqwest::{Url, redirect::Policy};
 
 use crate::{
-    Credentials, Endpoint, Hosts, RegistryError,
-    exchange::{Ask, Payload},
+    Credentials, Endpoint, Hosts, RegistryError, Trust,
+    exchange::{Ask, Payload, is_own},
+    hosts::is_loopback,
 };
 
 /// How long connecting may take.
@@ -33,9 +32,7 @@ pub struct Client(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     hosts: Hosts,
-    verified: OnceLock<reqwest::Client>,
-    unverified: OnceLock<reqwest::Client>,
-    rooted: Mutex<BTreeMap<PathBuf, reqwest::Client>>,
+    ways: Mutex<BTreeMap<Way, reqwest::Client>>,
 }
 
 impl Client {
@@ -72,6 +69,7 @@ impl Client {
             credentials,
             sessions: Mutex::default(),
             serving: AtomicUsize::new(0),
+            distrusted: Mutex::default(),
         }
     }
 
@@ -111,65 +109,67 @@ impl Client {
             credentials,
             sessions: Mutex::default(),
             serving: AtomicUsize::new(0),
+            distrusted: Mutex::default(),
         };
         let ask = Ask::get(format!("{}/v2/", at.prefix), format!("registry {domain}"));
         repository.exchange(&at, &ask, &Payload::None).await.map(drop)
     }
 
-    /// The HTTP client for an endpoint.
-    pub(crate) fn http(&self, at: &Endpoint) -> Result<reqwest::Client, RegistryError> {
-        let shared = &self.0;
-        if at.insecure {
-            return once(
-                &shared.unverified,
-                || Ok(builder().tls_danger_accept_invalid_certs(true)),
-            );
-        }
-        let Some(path) = &at.ca else { return once(&shared.verified, || Ok(builder())) };
-        let mut rooted = shared.rooted.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = rooted.get(path) {
+    /// The HTTP client for a request that an endpoint, or a host that it names, is to answer.
+    pub(crate) fn http(&self, at: &Endpoint, url: &Url) -> Result<reqwest::Client, RegistryError> {
+        let way = Way {
+            insecure: at.insecure,
+            near: url.host_str().is_some_and(is_loopback),
+            // Who we are is for the endpoint alone.
+            trust: Trust {
+                identity: at.trust.identity.clone().filter(|_| is_own(url, at)),
+                ..at.trust.clone()
+            },
+        };
+        let mut ways = self.0.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = ways.get(&way) {
             return Ok(client.clone());
         }
-        let client = build(builder().tls_certs_merge(roots(path)?))?;
-        rooted.insert(path.clone(), client.clone());
+        let client = way.client()?;
+        ways.insert(way, client.clone());
         Ok(client)
+    }
+}
+
+/// How a host is spoken to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Way {
+    insecure: bool,
+    /// No proxy leads to the loopback.
+    near: bool,
+    trust: Trust,
+}
+
+impl Way {
+    fn client(&self) -> Result<reqwest::Client, RegistryError> {
+        let mut builder = reqwest::Client::builder()
+            .user_agent(AGENT)
+            // We follow redirects ourselves: tokens stay with the host they are for.
+            .redirect(Policy::none())
+            .connect_timeout(CONNECT_WITHIN)
+            .read_timeout(SILENCE_MAX)
+            .http1_only();
+        if self.near {
+            builder = builder.no_proxy();
+        }
+        builder = match self.insecure {
+            true => builder.tls_danger_accept_invalid_certs(true),
+            false => builder.tls_certs_merge(self.trust.certificates()?),
+        };
+        if let Some(identity) = self.trust.proof()? {
+            builder = builder.identity(identity);
+        }
+        builder.build().map_err(|error| RegistryError::Tls { why: base::chain(&error) })
     }
 }
 
 fn scope(path: &str, actions: &str) -> String {
     format!("repository:{path}:{actions}")
-}
-
-fn builder() -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
-        .user_agent(AGENT)
-        // We follow redirects ourselves: tokens stay with the host they are for.
-        .redirect(Policy::none())
-        .connect_timeout(CONNECT_WITHIN)
-        .read_timeout(SILENCE_MAX)
-        .http1_only()
-}
-
-fn build(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, RegistryError> {
-    builder.build().map_err(|error| RegistryError::Tls { why: base::chain(&error) })
-}
-
-fn once(
-    cell: &OnceLock<reqwest::Client>,
-    make: impl FnOnce() -> Result<reqwest::ClientBuilder, RegistryError>,
-) -> Result<reqwest::Client, RegistryError> {
-    if let Some(client) = cell.get() {
-        return Ok(client.clone());
-    }
-    let client = build(make()?)?;
-    Ok(cell.get_or_init(|| client).clone())
-}
-
-fn roots(path: &Path) -> Result<Vec<reqwest::Certificate>, RegistryError> {
-    let read = fs::read(path);
-    let pem = read.map_err(|source| RegistryError::Roots { path: path.to_owned(), source })?;
-    reqwest::Certificate::from_pem_bundle(&pem)
-        .map_err(|error| RegistryError::Tls { why: format!("{}: {error}", path.display()) })
 }
 
 /// One repository, and what was learnt of the hosts that serve it.
@@ -185,6 +185,8 @@ pub struct Repository {
     sessions: Mutex<BTreeMap<Endpoint, Session>>,
     /// Which endpoint served last.
     serving: AtomicUsize,
+    /// Which sent something wrong.
+    distrusted: Mutex<BTreeSet<usize>>,
 }
 
 /// What was learnt of one host.
@@ -222,6 +224,7 @@ impl Repository {
             credentials,
             sessions: Mutex::default(),
             serving: AtomicUsize::new(0),
+            distrusted: Mutex::default(),
         }
     }
 
@@ -236,11 +239,24 @@ impl Repository {
         })
     }
 
-    /// The endpoints in the order in which they are asked: the one that served last first.
-    pub(crate) fn in_order(&self) -> impl Iterator<Item = (usize, &Endpoint)> {
+    /// The endpoints in the order in which they are asked: the one that served last first, and
+    /// none that sent something wrong.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = (usize, &Endpoint)> {
         let first = self.serving.load(Ordering::Relaxed);
+        let distrusted = self.distrusted().clone();
         let numbered = self.endpoints.iter().enumerate();
-        numbered.clone().skip(first).chain(numbered.take(first))
+        let in_order = numbered.clone().skip(first).chain(numbered.take(first));
+        in_order.filter(move |(number, _)| !distrusted.contains(number))
+    }
+
+    /// Asks these endpoints no more. Whether there are others.
+    pub(crate) fn distrust(&self, endpoints: &BTreeSet<usize>) -> bool {
+        self.distrusted().extend(endpoints);
+        !endpoints.is_empty() && self.sources().next().is_some()
+    }
+
+    fn distrusted(&self) -> MutexGuard<'_, BTreeSet<usize>> {
+        self.distrusted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn served(&self, endpoint: usize) {

@@ -183,6 +183,16 @@ impl RegistryError {
         if let RegistryError::Denied { said, .. } = self { Some(said) } else { None }
     }
 
+    /// Whether a host sent something other than what it was asked for.
+    pub fn is_lie(&self) -> bool {
+        matches!(
+            self,
+            RegistryError::Digest { .. }
+                | RegistryError::Length { .. }
+                | RegistryError::Malformed { .. }
+        )
+    }
+
     /// Whether another host may do better.
     pub(crate) fn is_of_host(&self) -> bool {
         !matches!(self, RegistryError::Read { .. })

@@ -8,8 +8,8 @@ use futures_util::stream;
 use reqwest::{
     Body, Method, Response, Url,
     header::{
-        ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, LOCATION,
-        RANGE, RETRY_AFTER, WWW_AUTHENTICATE,
+        ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, IF_RANGE,
+        LOCATION, RANGE, RETRY_AFTER, WWW_AUTHENTICATE,
     },
 };
 use serde::Deserialize;
@@ -29,12 +29,22 @@ pub(crate) struct Ask {
     pub(crate) method: Method,
     pub(crate) to: To,
     pub(crate) accept: Option<&'static str>,
-    /// Bytes from here on.
-    pub(crate) from: u64,
+    /// Which bytes; all of them, if it does not say.
+    pub(crate) range: Option<Range>,
     /// What of, for messages.
     pub(crate) what: String,
     /// Whether it may be sent again when nobody knows whether it arrived.
     pub(crate) again: bool,
+}
+
+/// A stretch of what is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub(crate) from: u64,
+    /// The last byte; to the end, if it does not say.
+    pub(crate) last: Option<u64>,
+    /// What the host called the bytes before these: of others it sends all.
+    pub(crate) tag: Option<String>,
 }
 
 /// Where it is asked.
@@ -73,7 +83,7 @@ impl Ask {
     }
 
     pub(crate) fn new(method: Method, to: To, what: String, again: bool) -> Ask {
-        Ask { method, to, accept: None, from: 0, what, again }
+        Ask { method, to, accept: None, range: None, what, again }
     }
 }
 
@@ -201,12 +211,17 @@ impl Repository {
         payload: &Payload,
     ) -> Result<Response, RegistryError> {
         let own = is_own(&url, at);
-        let mut request = self.client.http(at)?.request(ask.method.clone(), url);
+        let http = self.client.http(at, &url)?;
+        let mut request = http.request(ask.method.clone(), url);
         if let Some(accept) = ask.accept {
             request = request.header(ACCEPT, accept);
         }
-        if ask.from > 0 {
-            request = request.header(RANGE, format!("bytes={}-", ask.from));
+        if let Some(Range { from, last, tag }) = &ask.range {
+            let last = last.map(|last| last.to_string()).unwrap_or_default();
+            request = request.header(RANGE, format!("bytes={from}-{last}"));
+            if let Some(tag) = tag {
+                request = request.header(IF_RANGE, tag);
+            }
         }
         if let Some(authorization) = self.session(at).authorization.filter(|_| own) {
             request = request.header(AUTHORIZATION, authorization);
@@ -268,7 +283,7 @@ pub(crate) fn located(at: &Endpoint, response: &Response) -> Result<Url, Registr
 }
 
 /// Whether this is the endpoint's own host and port, over a transport that it was promised.
-fn is_own(url: &Url, at: &Endpoint) -> bool {
+pub(crate) fn is_own(url: &Url, at: &Endpoint) -> bool {
     let scheme = url.scheme();
     let own = Url::parse(&format!("{scheme}://{}", at.authority));
     let same = own.is_ok_and(|own| {

@@ -11,7 +11,11 @@
 //!
 //! [host."registry.example"]
 //! ca = "/etc/wythe/registry.example.pem"
+//! cert = "/etc/wythe/me.pem"     # who we are, if the registry asks
+//! key = "/etc/wythe/me-key.pem"
 //! ```
+//!
+//! Certificates may lie in `certs.d/HOST[:PORT]/` as well (see [`Trust`]).
 
 use std::{
     collections::BTreeMap,
@@ -23,8 +27,12 @@ use std::{
 use base::ErrorKind;
 use serde::Deserialize;
 
+use crate::{Pem, Trust};
+
 /// Name of the file.
 const FILE: &str = "registries.toml";
+/// Name of the directory with a directory of certificates for each host.
+const CERTIFICATES: &str = "certs.d";
 /// Longest file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Most mirrors of one host.
@@ -34,7 +42,11 @@ const DOCKER: (&str, &str) = ("docker.io", "registry-1.docker.io");
 
 /// What is known of hosts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Hosts(BTreeMap<String, Host>);
+pub struct Hosts {
+    named: BTreeMap<String, Host>,
+    /// The directories of certificates.
+    certificates: BTreeMap<String, Trust>,
+}
 
 /// What is known of one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -46,6 +58,10 @@ struct Host {
     insecure: bool,
     #[serde(default)]
     ca: Option<PathBuf>,
+    #[serde(default)]
+    cert: Option<PathBuf>,
+    #[serde(default)]
+    key: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -68,8 +84,8 @@ pub struct Endpoint {
     pub insecure: bool,
     /// Whether it was named with `http://`.
     pub plain: bool,
-    /// Roots for it besides the system's.
-    pub ca: Option<PathBuf>,
+    /// Roots for it besides the system's, and what proves to it who we are.
+    pub trust: Trust,
     /// Whether it stands in for another.
     pub mirror: bool,
 }
@@ -111,6 +127,7 @@ impl Hosts {
     /// # Errors
     /// If there is one that cannot be read.
     pub fn read(directories: &[&Path]) -> Result<Hosts, HostsError> {
+        let mut hosts = Hosts::default();
         for directory in directories {
             let path = directory.join(FILE);
             match fs::metadata(&path) {
@@ -124,9 +141,37 @@ impl Hosts {
             }
             let text = fs::read_to_string(&path);
             let text = text.map_err(|source| HostsError::Read { path: path.clone(), source })?;
-            return Hosts::parse(&text).map_err(|why| HostsError::Parse { path, why });
+            hosts = Hosts::parse(&text).map_err(|why| HostsError::Parse { path, why })?;
+            break;
         }
-        Ok(Hosts::default())
+        Ok(hosts)
+    }
+
+    /// The same, with the certificates that lie in `certs.d` of these directories; what the first
+    /// ones say of who we are counts.
+    ///
+    /// # Errors
+    /// If there is one that cannot be read.
+    pub fn with_certificates(mut self, directories: &[&Path]) -> Result<Hosts, HostsError> {
+        for directory in directories {
+            let path = directory.join(CERTIFICATES);
+            let failed = |source| HostsError::Read { path: path.clone(), source };
+            let entries = match fs::read_dir(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                entries => entries.map_err(failed)?,
+            };
+            for entry in entries {
+                let entry = entry.map_err(failed)?;
+                let Ok(host) = entry.file_name().into_string() else { continue };
+                if !entry.path().is_dir() {
+                    continue;
+                }
+                let trust = Trust::of_directory(&entry.path()).map_err(failed)?;
+                let known = self.certificates.remove(&host).unwrap_or_default();
+                self.certificates.insert(host, known.or(trust));
+            }
+        }
+        Ok(self)
     }
 
     /// Reads the text of such a file.
@@ -139,18 +184,21 @@ impl Hosts {
             if host.mirrors.len() > MIRRORS_MAX {
                 return Err(format!("{name} has more than {MIRRORS_MAX} mirrors"));
             }
+            if host.cert.is_some() != host.key.is_some() {
+                return Err(format!("{name} has one of \"cert\" and \"key\": both are needed"));
+            }
             for mirror in &host.mirrors {
                 endpoint(mirror).ok_or_else(|| {
                     format!("mirror \"{mirror}\" of {name} is not host[:port] or a URL of one")
                 })?;
             }
         }
-        Ok(Hosts(file.host))
+        Ok(Hosts { named: file.host, certificates: BTreeMap::new() })
     }
 
     /// The hosts that serve a registry, in the order in which they are asked.
     pub fn endpoints(&self, domain: &str, insecure: bool) -> Vec<Endpoint> {
-        let known = self.0.get(domain);
+        let known = self.named.get(domain);
         let mirrors = known.into_iter().flat_map(|host| &host.mirrors);
         let mirrors = mirrors.filter_map(|mirror| {
             let mirror = Endpoint { mirror: true, ..endpoint(mirror)? };
@@ -166,9 +214,10 @@ impl Hosts {
     }
 
     fn known(&self, mut endpoint: Endpoint, insecure: bool) -> Endpoint {
-        let known = self.0.get(&endpoint.name);
+        let known = self.named.get(&endpoint.name);
         endpoint.insecure |= insecure || known.is_some_and(|host| host.insecure);
-        endpoint.ca = known.and_then(|host| host.ca.clone());
+        let lying = self.certificates.get(&endpoint.name).cloned().unwrap_or_default();
+        endpoint.trust = known.map(Host::trust).unwrap_or_default().or(lying);
         endpoint
     }
 }
@@ -180,6 +229,21 @@ impl Endpoint {
     }
 }
 
+impl Host {
+    fn trust(&self) -> Trust {
+        let pem = |path: &PathBuf| Pem::of(path.clone());
+        Trust {
+            roots: self.ca.iter().map(pem).collect(),
+            identity: self
+                .cert
+                .as_ref()
+                .zip(self.key.as_ref())
+                .map(|(cert, key)| (pem(cert), pem(key))),
+        }
+    }
+}
+
+/// As [`Endpoint::parse`].
 fn endpoint(text: &str) -> Option<Endpoint> {
     let (plain, rest) = match text.split_once("://") {
         Some(("http", rest)) => (true, rest),
@@ -201,7 +265,7 @@ fn endpoint(text: &str) -> Option<Endpoint> {
         prefix: if prefix.is_empty() { String::new() } else { format!("/{prefix}") },
         insecure: plain || is_loopback(name),
         plain,
-        ca: None,
+        trust: Trust::default(),
         mirror: false,
     })
 }
@@ -209,7 +273,7 @@ fn endpoint(text: &str) -> Option<Endpoint> {
 /// Whether nobody can stand between us and this host.
 ///
 /// Source: moby, `registry/config.go`: 127.0.0.0/8 and ::1 are insecure registries.
-fn is_loopback(authority: &str) -> bool {
+pub(crate) fn is_loopback(authority: &str) -> bool {
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !host.ends_with(':') => {
             host
@@ -243,7 +307,7 @@ mod tests {
                 ("registry-1.docker.io", "", false, false, false),
             ]
         );
-        assert_eq!(list[1].ca.as_deref(), Some(Path::new("/a.pem")));
+        assert_eq!(list[1].trust.roots[0].path, Path::new("/a.pem"));
         for near in ["localhost", "localhost:5000", "127.0.0.1:5000", "127.9.9.9", "[::1]:80"] {
             assert!(Hosts::default().own(near, false).unwrap().insecure, "{near}");
         }
@@ -261,6 +325,7 @@ mod tests {
             "[host.x]\nmirrors = [\"ftp://x\"]",
             "[host.x]\nmirrors = [\"a b\"]",
             "[hosts.x]",
+            "[host.x]\ncert = \"/a\"",
         ] {
             assert!(Hosts::parse(bad).is_err(), "{bad}");
         }

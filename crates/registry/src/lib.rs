@@ -22,8 +22,10 @@ mod hosts;
 mod manifest;
 mod referrers;
 mod retry;
+mod span;
 mod tags;
 mod token;
+mod trust;
 mod upload;
 
 pub use blob::Download;
@@ -33,4 +35,5 @@ pub use error::RegistryError;
 pub use hosts::{Endpoint, Hosts, HostsError};
 pub use manifest::{MANIFEST_BYTES_MAX, Manifest, digest_of};
 pub use referrers::Referrer;
+pub use trust::{Pem, Trust};
 pub use upload::{Pushed, Source};

@@ -43,7 +43,7 @@ impl Repository {
     /// [`RegistryError`]; the registry's own, if no mirror had it.
     pub async fn manifest(&self, name: &str) -> Result<Manifest, RegistryError> {
         let mut last = None;
-        for (number, at) in self.in_order() {
+        for (number, at) in self.sources() {
             match self.manifest_at(at, name).await {
                 Ok(manifest) => {
                     self.served(number);

@@ -30,7 +30,7 @@ impl Repository {
     /// [`RegistryError`].
     pub async fn tags(&self) -> Result<Vec<String>, RegistryError> {
         let mut last = None;
-        for (number, at) in self.in_order() {
+        for (number, at) in self.sources() {
             match self.tags_at(at).await {
                 Ok(tags) => {
                     self.served(number);

@@ -85,7 +85,7 @@ impl Repository {
             ([], scope) => fields.extend(scope.map(|scope| ("scope", scope))),
             (scopes, _) => fields.extend(scopes.iter().map(|scope| ("scope", scope.as_str()))),
         }
-        let http = self.client.http(at)?;
+        let http = self.client.http(at, &url)?;
         let request = if let Some(Credentials::Identity(token)) = credentials {
             // OAuth2 takes one field of all scopes.
             let scopes: Vec<_> = fields

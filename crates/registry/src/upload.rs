@@ -16,8 +16,14 @@ use crate::{
 
 /// Blobs up to this length go in one request.
 const WHOLE_BYTES_MAX: u64 = 4 << 20;
-/// Bytes of one part of a longer one.
+/// Bytes of one part of a longer one, unless the registry wants larger ones.
 const PART_BYTES: u64 = 64 << 20;
+/// Bytes of a part below which no registry's limit is looked for.
+const PART_BYTES_MIN: u64 = 1 << 20;
+/// How often a blob is begun anew, when the registry has forgotten what it had of it.
+const RESTARTS_MAX: u32 = 2;
+/// How long a part must be at least. Source: distribution-spec 1.1, "Pushing a blob in chunks".
+const PART_MIN: &str = "oci-chunk-min-length";
 
 /// A blob that is here.
 #[derive(Clone, Debug)]
@@ -74,14 +80,31 @@ impl Repository {
             return Ok(Pushed::Existed);
         }
         let at = self.own()?;
-        let response = self.begin(at, source, mount_from).await?;
-        if response.status() == StatusCode::CREATED {
-            let from = mount_from.unwrap_or_default().to_owned();
-            return Ok(Pushed::Mounted { from });
+        let (mut restarts, mut most) = (0, PART_BYTES);
+        loop {
+            let response = self.begin(at, source, mount_from).await?;
+            if response.status() == StatusCode::CREATED {
+                let from = mount_from.unwrap_or_default().to_owned();
+                return Ok(Pushed::Mounted { from });
+            }
+            let (least, sent) = (part_bytes_min(&response), Arc::clone(&sent));
+            let part = most.max(least);
+            let mut upload = Upload { repository: self, at, source, sent, part, least };
+            let error = match upload.run(located(at, &response)?).await {
+                Ok(()) => return Ok(Pushed::Sent),
+                Err(error) => error,
+            };
+            restarts += 1;
+            let pause = retry::wait(restarts, RESTARTS_MAX + 1, None);
+            let may = may_begin_anew(&error) || upload.part < part;
+            let Some(pause) = pause.filter(|_| may) else { return Err(error) };
+            most = upload.part;
+            tokio::time::sleep(pause).await;
+            // The answer may be all that was lost.
+            if self.has_blob(source.digest).await? {
+                return Ok(Pushed::Sent);
+            }
         }
-        let upload = Upload { repository: self, at, source, sent };
-        upload.run(located(at, &response)?).await?;
-        Ok(Pushed::Sent)
     }
 
     async fn begin(
@@ -100,49 +123,100 @@ impl Repository {
     }
 }
 
+/// How long parts must be.
+fn part_bytes_min(response: &Response) -> u64 {
+    let header = response.headers().get(PART_MIN).and_then(|header| header.to_str().ok());
+    header.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Whether what failed may work from its beginning.
+fn may_begin_anew(error: &RegistryError) -> bool {
+    is_cut(error) || matches!(error, RegistryError::NotFound { .. })
+}
+
 /// One upload.
 struct Upload<'a> {
     repository: &'a Repository,
     at: &'a Endpoint,
     source: &'a Source,
     sent: Sent,
+    /// Bytes of a part, and the least that the registry takes.
+    part: u64,
+    least: u64,
 }
 
 impl Upload<'_> {
-    async fn run(&self, mut location: Url) -> Result<(), RegistryError> {
-        if self.source.bytes <= WHOLE_BYTES_MAX {
-            return self.end(location, self.part(0, self.source.bytes, false)).await;
+    async fn run(&mut self, mut location: Url) -> Result<(), RegistryError> {
+        let total = self.source.bytes;
+        if total <= WHOLE_BYTES_MAX.min(self.part) {
+            match self.end(location.clone(), self.payload(0, total, false)).await {
+                Err(error) if self.shrinks(&error) => {}
+                done => return done,
+            }
         }
         let (mut done, mut failures) = (0, 0);
-        while done < self.source.bytes {
-            let length = PART_BYTES.min(self.source.bytes - done);
-            match self.patch(&location, self.part(done, length, true)).await {
+        while done < total {
+            let length = self.part.min(total - done);
+            let error = match self.patch(&location, self.payload(done, length, true)).await {
                 Ok(response) => {
                     location = located(self.at, &response)?;
                     done += length;
                     failures = 0;
+                    continue;
                 }
-                Err(error @ (RegistryError::Transport { .. } | RegistryError::Status { .. })) => {
-                    failures += 1;
-                    let pause = retry::wait(failures, retry::TRIES_MAX, None);
-                    let Some(pause) = pause else { return Err(error) };
-                    tokio::time::sleep(pause).await;
-                    let Some((next, there)) = self.standing(&location).await else {
-                        return Err(error);
-                    };
-                    // What the registry says it has cannot be more than was sent of it.
-                    if there < done || there > done + length {
-                        return Err(error);
-                    }
+                Err(error) => error,
+            };
+            if !self.shrinks(&error) {
+                failures += 1;
+                match retry::wait(failures, retry::TRIES_MAX, None) {
+                    Some(pause) if is_cut(&error) => tokio::time::sleep(pause).await,
+                    Some(_) | None => return Err(error),
+                }
+            }
+            // What the registry says it has cannot be more than was sent of it.
+            match self.standing(&location).await {
+                Some((next, there)) if (done..=done + length).contains(&there) => {
                     (location, done) = (next, there);
                 }
-                Err(error) => return Err(error),
+                Some(_) | None => return Err(error),
             }
         }
-        self.end(location, Payload::None).await
+        self.close(location).await
     }
 
-    fn part(&self, from: u64, bytes: u64, range: bool) -> Payload {
+    /// Whether a part was too long for what stands before the registry; the next are shorter.
+    fn shrinks(&mut self, error: &RegistryError) -> bool {
+        if !matches!(error, RegistryError::Status { status: 413, .. }) {
+            return false;
+        }
+        let shorter = self.part.min(self.source.bytes) / 4;
+        let may = shorter >= PART_BYTES_MIN.max(self.least);
+        if may {
+            self.part = shorter;
+        }
+        may
+    }
+
+    /// Ends an upload all of whose bytes are there. An answer that was lost is asked for again.
+    async fn close(&self, location: Url) -> Result<(), RegistryError> {
+        let mut tries = 0;
+        loop {
+            let error = match self.end(location.clone(), Payload::None).await {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            tries += 1;
+            match retry::wait(tries, retry::TRIES_MAX, None) {
+                Some(pause) if is_cut(&error) => tokio::time::sleep(pause).await,
+                Some(_) | None => return Err(error),
+            }
+            if self.repository.has_blob(self.source.digest).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn payload(&self, from: u64, bytes: u64, range: bool) -> Payload {
         let (file, sent) = (Arc::clone(&self.source.file), Arc::clone(&self.sent));
         Payload::File { file, from, bytes, range, sent }
     }
@@ -170,4 +244,13 @@ impl Upload<'_> {
         let ask = Ask::new(Method::PUT, To::Url(location), what, false);
         self.repository.exchange(self.at, &ask, &payload).await.map(drop)
     }
+}
+
+/// Whether an upload goes on after this.
+fn is_cut(error: &RegistryError) -> bool {
+    if let RegistryError::Status { status, .. } = error {
+        // 416: the registry has not as much of it as we believed.
+        return retry::passes(*status) || *status == 416;
+    }
+    matches!(error, RegistryError::Transport { .. })
 }

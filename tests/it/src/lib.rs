@@ -8,6 +8,7 @@ mod docker;
 mod host;
 mod instance;
 mod pty;
+mod registry;
 #[cfg(target_arch = "x86_64")]
 mod tracer;
 mod user;
@@ -16,6 +17,7 @@ pub use certificates::certificates;
 pub use host::{cgroups, processes, wait_until};
 pub use instance::{Instance, Ran};
 pub use pty::Pty;
+pub use registry::{Registry, Relay, Trouble};
 #[cfg(target_arch = "x86_64")]
 pub use tracer::{Fault, Traced, with_fault};
 pub use user::{Grants, ROUTER, User};

@@ -1,43 +1,8 @@
 //! Images from a real registry and to it: Debian's `docker-registry`, on loopback.
 
-use std::{
-    fs,
-    process::{Child, Command, Stdio},
-};
+use std::fs;
 
-use it::{Instance, wait_until};
-
-/// A registry on the instance's network; gone when this is dropped.
-struct Registry(Child);
-
-impl Registry {
-    fn start(instance: &Instance, port: u16) -> Option<Registry> {
-        let program = testkit::need::tool("docker-registry")?;
-        let (root, config) = (instance.path("registry"), instance.path("registry.yml"));
-        let text = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
-             storage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n",
-            root.display()
-        );
-        fs::write(&config, text).expect("the directory is ours");
-        let child = instance.on_network(|| {
-            let mut command = Command::new(program);
-            command.arg("serve").arg(&config).stdin(Stdio::null());
-            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs")
-        });
-        wait_until("the registry answers", || {
-            instance.on_network(|| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok())
-        });
-        Some(Registry(child))
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
+use it::{Instance, Registry};
 
 #[test]
 fn an_image_goes_to_a_registry_and_comes_back_the_same() {

@@ -28,9 +28,9 @@ const BY_HAND: &str = "four HTTP calls of a run";
 const READY: Duration = Duration::from_secs(30);
 
 /// An engine that speaks Docker's API.
-struct Server {
-    name: &'static str,
-    socket: PathBuf,
+pub(super) struct Server {
+    pub(super) name: &'static str,
+    pub(super) socket: PathBuf,
     /// Its process, if it is a peer's.
     child: Option<Child>,
 }
@@ -59,13 +59,13 @@ pub(super) fn measure(place: &Place, options: &Options) -> Result<Vec<Row>> {
 }
 
 /// The stock client when it asks nobody anything: what no engine can take away.
-fn client_alone() -> Contender {
+fn client_alone() -> Contender<'static> {
     let mut version = Command::new("docker");
     version.arg("--version");
     Contender { name: "client alone", once: Box::new(move || timed_ms(&mut version)) }
 }
 
-fn ours(place: &Place) -> Server {
+pub(super) fn ours(place: &Place) -> Server {
     Server { name: "wythe", socket: place.path("run/docker.sock"), child: None }
 }
 
@@ -78,7 +78,7 @@ fn podman(place: &Place) -> Result<Option<Server>> {
 }
 
 /// Docker's own daemon, with roots of its own.
-fn dockerd(place: &Place) -> Result<Option<Server>> {
+pub(super) fn dockerd(place: &Place) -> Result<Option<Server>> {
     let Some(program) = place.peer("dockerd") else { return Ok(None) };
     let (socket, root) = (place.path("dockerd.sock"), place.path("dockerd"));
     fs::create_dir_all(&root)?;
@@ -106,13 +106,13 @@ impl Server {
     }
 
     /// The stock client.
-    fn client(&self, args: &[&str]) -> Command {
+    pub(super) fn client(&self, args: &[&str]) -> Command {
         let mut command = Command::new("docker");
         command.arg("-H").arg(format!("unix://{}", self.socket.display())).args(args);
         command
     }
 
-    fn contender(&self, work: &str) -> Contender {
+    fn contender(&self, work: &str) -> Contender<'static> {
         let socket = self.socket.clone();
         let once: Box<dyn FnMut() -> Result<f64>> = match work {
             BY_HAND => Box::new(move || by_hand(&socket)),
@@ -152,7 +152,7 @@ fn by_hand(socket: &Path) -> Result<f64> {
 }
 
 /// One request, and the body of its answer, which must be a good one.
-fn call(socket: &Path, method: &str, path: &str, body: &str) -> Result<String> {
+pub(super) fn call(socket: &Path, method: &str, path: &str, body: &str) -> Result<String> {
     let mut stream = UnixStream::connect(socket)?;
     write!(
         stream,

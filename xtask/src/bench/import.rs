@@ -25,7 +25,7 @@ const FILE_BYTES: u64 = 86_000;
 const ROUNDS_MAX: usize = 5;
 
 pub(super) fn measure(place: &Place, options: &Options) -> Result<Vec<Row>> {
-    let archive = archive()?;
+    let archive = archive("large", FILES)?;
     let megabytes = content_bytes(&archive)? / 1e6;
     let (mut ours, mut podmans) = (Vec::new(), Vec::new());
     for _ in 0..options.rounds.min(ROUNDS_MAX) {
@@ -53,16 +53,17 @@ fn content_bytes(archive: &Path) -> Result<f64> {
     Ok(fs::read_to_string(archive.with_extension("bytes"))?.trim().parse()?)
 }
 
-/// The archive, made once and kept in the target directory.
-fn archive() -> Result<PathBuf> {
-    let done = target().join("fixtures/large-layer.tar");
+/// The archive of an image of this name with one layer of so many files, made once and kept in the
+/// target directory.
+pub(super) fn archive(name: &str, files: u32) -> Result<PathBuf> {
+    let done = target().join(format!("fixtures/{name}-layer.tar"));
     if done.is_file() && content_bytes(&done).is_ok() {
         return Ok(done);
     }
-    eprintln!("xtask: making an image with {FILES} files");
+    eprintln!("xtask: making an image with {files} files");
     let dir = tempfile::tempdir_in(done.parent().context("a folder")?.parent().context("target")?)?;
     let root = dir.path().join("root");
-    make_files(&root)?;
+    make_files(&root, files)?;
     let (layer, image) = (dir.path().join("layer.tar"), dir.path().join("image"));
     fs::create_dir(&image)?;
     let sorted = ["--sort=name", "--owner=0", "--group=0", "--mtime=@0"];
@@ -77,7 +78,7 @@ fn archive() -> Result<PathBuf> {
     });
     fs::write(image.join("config.json"), serde_json::to_vec(&config)?)?;
     let manifest = serde_json::json!([
-        {"Config": "config.json", "RepoTags": ["large:latest"], "Layers": ["layer.tar"]},
+        {"Config": "config.json", "RepoTags": [format!("{name}:latest")], "Layers": ["layer.tar"]},
     ]);
     fs::write(image.join("manifest.json"), serde_json::to_vec(&manifest)?)?;
     fs::create_dir_all(done.parent().context("a folder")?)?;
@@ -98,9 +99,9 @@ fn sha256(file: &Path) -> Result<String> {
 }
 
 /// Files of words and of noise, which gzip brings down to two fifths, as it does programs.
-fn make_files(root: &Path) -> Result<()> {
+fn make_files(root: &Path, files: u32) -> Result<()> {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    for number in 0..FILES {
+    for number in 0..files {
         let dir = root.join(format!("usr/part{}/{}", number % 9, number % 70));
         fs::create_dir_all(&dir)?;
         let mut file = BufWriter::new(File::create(dir.join(format!("file{number}")))?);

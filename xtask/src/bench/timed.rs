@@ -17,10 +17,10 @@ pub(super) const ROWS: [&str; 4] =
 const RUNC_ALONE: &str = "runc alone";
 
 /// One way of doing a piece of work.
-pub(super) struct Contender {
+pub(super) struct Contender<'a> {
     pub(super) name: &'static str,
     /// Does it once, and says how many milliseconds it took.
-    pub(super) once: Box<dyn FnMut() -> Result<f64>>,
+    pub(super) once: Box<dyn FnMut() -> Result<f64> + 'a>,
 }
 
 pub(super) fn measure(place: &Place, options: &Options) -> Result<Vec<Row>> {
@@ -42,7 +42,7 @@ pub(super) fn measure(place: &Place, options: &Options) -> Result<Vec<Row>> {
 /// Figures by contender, after one round that is not counted.
 pub(super) fn take_turns(
     work: &'static str,
-    contenders: &mut [Contender],
+    contenders: &mut [Contender<'_>],
     rounds: usize,
 ) -> Result<Row> {
     let mut figures: Vec<_> =
@@ -61,7 +61,7 @@ pub(super) fn take_turns(
     Ok(Row { work, unit: "ms", better: Better::Lower, figures })
 }
 
-fn runtimes(place: &Place) -> Vec<Contender> {
+fn runtimes(place: &Place) -> Vec<Contender<'static>> {
     let mut contenders = vec![runtime(place, "wythe", &place.wythe, &["oci"])];
     for peer in ["crun", "runc"] {
         contenders.extend(place.peer(peer).map(|program| runtime(place, peer, &program, &[])));
@@ -69,7 +69,7 @@ fn runtimes(place: &Place) -> Vec<Contender> {
     contenders
 }
 
-fn clients(place: &Place, args: &[&str]) -> Vec<Contender> {
+fn clients(place: &Place, args: &[&str]) -> Vec<Contender<'static>> {
     let mut ours = place.wythe();
     ours.args(args);
     let mut contenders =
@@ -83,12 +83,12 @@ fn clients(place: &Place, args: &[&str]) -> Vec<Contender> {
 }
 
 /// runc without an engine around it, if it is installed.
-pub(super) fn runc_alone(place: &Place) -> Option<Contender> {
+pub(super) fn runc_alone(place: &Place) -> Option<Contender<'static>> {
     place.peer("runc").map(|runc| runtime(place, RUNC_ALONE, &runc, &[]))
 }
 
 /// An OCI runtime that runs the bundle.
-fn runtime(place: &Place, name: &'static str, program: &Path, args: &[&str]) -> Contender {
+fn runtime(place: &Place, name: &'static str, program: &Path, args: &[&str]) -> Contender<'static> {
     let (bundle, state) = (place.path("bundle"), place.path(&format!("state-{name}")));
     let program = program.to_owned();
     let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();

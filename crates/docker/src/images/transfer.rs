@@ -233,6 +233,7 @@ fn shapes(event: &TransferEvent) -> Bytes {
         }
         TransferEvent::Served { mirror: false, .. } => return Bytes::new(),
         TransferEvent::Served { host, mirror: true } => plain(&format!("Served by mirror {host}")),
+        TransferEvent::Note { text } => plain(text),
         TransferEvent::Waiting { id } => layer(id, "Pulling fs layer"),
         TransferEvent::Exists { id } => layer(id, "Already exists"),
         TransferEvent::Downloading { id, done, total } => moving(id, "Downloading", done, total),

@@ -17,11 +17,13 @@ use std::{
     },
 };
 
-use base::{Digest, Reference, clock::Timestamp, reference::registry_of};
+use base::{Digest, ErrorKind, Reference, clock::Timestamp, reference::registry_of};
 use bytes::{Buf as _, Bytes};
 use futures_util::{TryStreamExt as _, stream};
-use image::{Arrival, Arriving, ArrivingLayer, Next, Platform, wire};
-use registry::{Credentials, MANIFEST_BYTES_MAX, Manifest, RegistryError, Repository};
+use image::{Arrival, Arriving, ArrivingLayer, Next, Platform, StoreError, wire};
+use registry::{
+    Credentials, Download, Endpoint, MANIFEST_BYTES_MAX, Manifest, RegistryError, Repository,
+};
 use tokio::sync::mpsc;
 
 use super::{Engine, Shared};
@@ -30,7 +32,7 @@ use crate::{
     actor::blocking,
     error::chain,
     images::{platform, reference, wrong},
-    registries::{refused, short},
+    registries::{Flight, refused, short},
 };
 
 /// Layers that come at the same time, as in Docker.
@@ -74,7 +76,8 @@ impl Engine {
         let mut pulled = Vec::new();
         for name in names {
             let repository = client.reader(&name, request.credentials.clone(), request.insecure);
-            let pull = Pull { shared: &self.inner.shared, name, repository, news: news.clone() };
+            let (shared, news, host) = (&self.inner.shared, news.clone(), String::new());
+            let pull = Pull { shared, name, repository, news, host };
             pulled.push(Box::pin(pull.run(wanted.clone())).await?);
         }
         Ok(pulled)
@@ -154,10 +157,12 @@ struct Pull<'e> {
     name: Reference,
     repository: Repository,
     news: TransferNews,
+    /// Who served the manifest.
+    host: String,
 }
 
 impl Pull<'_> {
-    async fn run(&self, wanted: Option<Platform>) -> Result<Pulled, EngineError> {
+    async fn run(mut self, wanted: Option<Platform>) -> Result<Pulled, EngineError> {
         let store = self.shared.images.store().ok_or_else(|| EngineError::Unsupported {
             what: "pulling".to_owned(),
             why: "there is no image store".to_owned(),
@@ -166,6 +171,7 @@ impl Pull<'_> {
         let repository = self.name.path().to_owned();
         self.news.tell(TransferEvent::Resolving { repository, tag: tag.clone() }).await;
         let top = self.repository.manifest(&tag).await.map_err(|error| self.refused(&error))?;
+        self.host = top.host.clone();
         let (host, mirror) = (top.host.clone(), top.mirror);
         self.news.tell(TransferEvent::Served { host, mirror }).await;
         let digest = top.digest;
@@ -258,48 +264,89 @@ impl Pull<'_> {
 
     async fn layer(&self, arrival: Arc<Arrival>, layer: ArrivingLayer) -> Result<(), EngineError> {
         let id = short(&layer.blob);
-        let turn = self.shared.registries.turn(layer.blob);
-        let _held = turn.lock().await;
+        let flight = self.shared.registries.flight(layer.blob);
+        let _held = flight.turn(&self.news).await;
         let (looker, looked) = (Arc::clone(&arrival), layer.clone());
         let look = move || looker.has(&looked).map_err(|error| wrong(error.kind(), &error));
         if blocking("looking for a layer", look).await? {
             self.news.tell(TransferEvent::Exists { id }).await;
             return Ok(());
         }
-        let (parts, coming) = mpsc::channel(PARTS_WAITING);
-        let came = Arc::new(AtomicBool::new(false));
-        let unpack = unpack(arrival, layer.clone(), coming, Arc::clone(&came), self.news.clone());
-        let (downloaded, unpacked) = tokio::join!(self.download(&layer, parts, &came), unpack);
-        // A download that failed is why the unpacking did.
-        downloaded?;
-        unpacked?;
+        while let Some(why) = self.fetch(&arrival, &layer, &flight).await? {
+            tracing::warn!(layer = %layer.blob, why, "a layer is fetched again");
+            self.news.tell(TransferEvent::Note { text: format!("Layer {id}: {why}") }).await;
+        }
         self.news.tell(TransferEvent::Complete { id }).await;
         Ok(())
     }
 
-    async fn download(
+    /// Fetches a layer. If those who sent it lied and there are others to ask, answers what was
+    /// wrong.
+    async fn fetch(
         &self,
+        arrival: &Arc<Arrival>,
         layer: &ArrivingLayer,
+        flight: &Arc<Flight>,
+    ) -> Result<Option<String>, EngineError> {
+        let (parts, coming) = mpsc::channel(PARTS_WAITING);
+        let came = Arc::new(AtomicBool::new(false));
+        let teller = Teller { id: short(&layer.blob), total: layer.bytes, told: 0 };
+        let tells = (teller.clone(), Arc::clone(flight), self.news.clone());
+        let unpack = unpack(Arc::clone(arrival), layer.clone(), coming, Arc::clone(&came), tells);
+        let mut download = self.repository.blob(layer.blob, layer.bytes);
+        let fed = self.feed(&mut download, parts, &came, (teller, flight));
+        let (fed, unpacked) = tokio::join!(fed, unpack);
+        let hosts = download.served_by();
+        let (error, lie) = match (fed, unpacked?) {
+            (Ok(()), Ok(())) => {
+                self.tell_hosts(layer, &hosts).await;
+                return Ok(None);
+            }
+            // A download that failed is why the unpacking did.
+            (Err(error), _) => (self.refused(&error), error.is_lie()),
+            (Ok(()), Err(error)) => (unlike(layer, &hosts, &error), is_lie(&error)),
+        };
+        match lie && download.distrust() {
+            true => Ok(Some(format!("{}; it is asked for elsewhere", base::chain(&error)))),
+            false => Err(error),
+        }
+    }
+
+    /// Says who served a layer, if that is not who served the manifest.
+    async fn tell_hosts(&self, layer: &ArrivingLayer, hosts: &[&Endpoint]) {
+        if hosts.iter().all(|at| at.name == self.host) {
+            return;
+        }
+        let named = hosts.iter().map(|at| match at.mirror {
+            true => format!("mirror {}", at.name),
+            false => at.name.clone(),
+        });
+        let named = named.collect::<Vec<_>>().join(", ");
+        let text = format!("Layer {} served by {named}", short(&layer.blob));
+        self.news.tell(TransferEvent::Note { text }).await;
+    }
+
+    async fn feed(
+        &self,
+        download: &mut Download<'_>,
         parts: mpsc::Sender<Part>,
         came: &AtomicBool,
-    ) -> Result<(), EngineError> {
-        let (id, total) = (short(&layer.blob), layer.bytes);
-        let mut download = self.repository.blob(layer.blob, layer.bytes);
-        let (mut done, mut told) = (0, 0);
-        while let Some(part) = download.next().await.map_err(|error| self.refused(&error))? {
+        (mut teller, flight): (Teller, &Flight),
+    ) -> Result<(), RegistryError> {
+        let mut done = 0;
+        while let Some(part) = download.next().await? {
             done += part.len() as u64;
             if parts.send(Part::Bytes(part)).await.is_err() {
                 // The thread has stopped, and says why.
                 return Ok(());
             }
-            if done >= told + TOLD_BYTES {
-                told = done;
-                self.news.hint(TransferEvent::Downloading { id: id.clone(), done, total });
+            if let Some((id, done, total)) = teller.news_at(done) {
+                flight.tell(&self.news, TransferEvent::Downloading { id, done, total });
             }
         }
         came.store(true, Ordering::Relaxed);
         parts.send(Part::End).await.ok();
-        self.news.tell(TransferEvent::Downloaded { id }).await;
+        self.news.tell(TransferEvent::Downloaded { id: teller.id }).await;
         Ok(())
     }
 
@@ -308,27 +355,76 @@ impl Pull<'_> {
     }
 }
 
+/// How far a layer has come, and what of that was told.
+#[derive(Clone)]
+struct Teller {
+    id: String,
+    total: u64,
+    told: u64,
+}
+
+impl Teller {
+    /// Id, bytes so far, bytes altogether, if that is worth telling.
+    fn news_at(&mut self, done: u64) -> Option<(String, u64, u64)> {
+        if done < self.told + TOLD_BYTES {
+            return None;
+        }
+        self.told = done;
+        Some((self.id.clone(), done, self.total))
+    }
+}
+
 async fn unpack(
     arrival: Arc<Arrival>,
     layer: ArrivingLayer,
     coming: mpsc::Receiver<Part>,
     came: Arc<AtomicBool>,
-    news: TransferNews,
-) -> Result<(), EngineError> {
+    (mut teller, flight, news): (Teller, Arc<Flight>, TransferNews),
+) -> Result<Result<(), StoreError>, EngineError> {
     let work = move || {
-        let (id, total) = (short(&layer.blob), layer.bytes);
-        let mut told = 0;
         let mut progress = |done: u64| {
-            if came.load(Ordering::Relaxed) && done >= told + TOLD_BYTES {
-                told = done;
-                news.hint(TransferEvent::Extracting { id: id.clone(), done, total });
+            if came.load(Ordering::Relaxed)
+                && let Some((id, done, total)) = teller.news_at(done)
+            {
+                flight.tell(&news, TransferEvent::Extracting { id, done, total });
             }
         };
         let feed = Feed { coming, current: Bytes::new(), ended: false };
-        let taken = arrival.take(&layer, feed, &mut progress);
-        taken.map_err(|error| wrong(error.kind(), &error))
+        Ok(arrival.take(&layer, feed, &mut progress))
     };
     blocking("unpacking a layer", work).await
+}
+
+/// Whether what came was not what was asked for; other hosts may have that.
+fn is_lie(error: &StoreError) -> bool {
+    match error {
+        StoreError::Damaged { .. } => true,
+        // It may be this host, too, that cannot write.
+        StoreError::Layer { source, .. } => matches!(
+            source.kind(),
+            ErrorKind::Corrupt | ErrorKind::InvalidInput | ErrorKind::Unsupported
+        ),
+        StoreError::Disk { .. }
+        | StoreError::Missing(_)
+        | StoreError::Document { .. }
+        | StoreError::DiffId { .. } => false,
+    }
+}
+
+/// What is wrong with a layer that came from these hosts.
+fn unlike(layer: &ArrivingLayer, hosts: &[&Endpoint], error: &StoreError) -> EngineError {
+    let text = match error {
+        StoreError::Damaged { found, .. } => {
+            let names: Vec<_> = hosts.iter().map(|at| at.name.as_str()).collect();
+            format!("registry {} sent {found} for {}", names.join(", "), layer.blob)
+        }
+        StoreError::Disk { .. }
+        | StoreError::Missing(_)
+        | StoreError::Document { .. }
+        | StoreError::Layer { .. }
+        | StoreError::DiffId { .. } => base::chain(error),
+    };
+    EngineError::Image { kind: error.kind(), text }
 }
 
 /// What comes of a layer. Without its end it is not whole, whatever it looks like.

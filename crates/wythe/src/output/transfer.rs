@@ -109,6 +109,7 @@ fn step(event: &TransferEvent) -> Step<'_> {
         TransferEvent::Served { host, mirror: true } => {
             Step::Line(format!("Served by mirror {host}"))
         }
+        TransferEvent::Note { text } => Step::Line(text.clone()),
         TransferEvent::Waiting { id } => layer(id, "Pulling fs layer"),
         TransferEvent::Exists { id } => layer(id, "Already exists"),
         TransferEvent::Downloading { id, done, total } => {

@@ -1,111 +1,11 @@
 //! Registries that lie, break off, send us round, and want tokens that are not theirs.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex},
-};
+use std::sync::Mutex;
 
-use base::{Digest, ErrorKind, Reference};
-use registry::{Client, Credentials, RegistryError, Repository, digest_of};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
-    task::JoinSet,
-};
+use base::ErrorKind;
+use registry::{Credentials, RegistryError, digest_of};
 
-/// A request as it came.
-#[derive(Clone, Debug)]
-struct Asked {
-    method: String,
-    path: String,
-    headers: BTreeMap<String, String>,
-}
-
-type Answers = Arc<dyn Fn(&Asked) -> Vec<u8> + Send + Sync>;
-
-/// A registry whose every answer is written by the test, one for each connection.
-struct Fake {
-    port: u16,
-    asked: Arc<Mutex<Vec<Asked>>>,
-    _task: JoinSet<()>,
-}
-
-impl Fake {
-    async fn start(answers: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static) -> Fake {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("it is right");
-        let port = listener.local_addr().expect("it is right").port();
-        let (asked, answers) = (Arc::new(Mutex::new(Vec::new())), Arc::new(answers) as Answers);
-        let (seen, mut task) = (Arc::clone(&asked), JoinSet::new());
-        task.spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn(serve(stream, Arc::clone(&answers), Arc::clone(&seen)));
-            }
-        });
-        Fake { port, asked, _task: task }
-    }
-
-    fn repository(&self, credentials: Option<Credentials>) -> Repository {
-        let name: Reference = format!("127.0.0.1:{}/a/b", self.port).parse().expect("it is right");
-        Client::default().reader(&name, credentials, false)
-    }
-
-    fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().expect("no test panics with it").clone()
-    }
-}
-
-async fn serve(mut stream: TcpStream, answers: Answers, seen: Arc<Mutex<Vec<Asked>>>) {
-    let mut head = Vec::new();
-    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
-        let mut part = [0; 4096];
-        match stream.read(&mut part).await {
-            // TLS is not spoken here.
-            Ok(read) if read > 0 && (head.len() + read < 64 << 10) && part[0] != 0x16 => {
-                head.extend_from_slice(&part[..read]);
-            }
-            _ => return,
-        }
-    }
-    let text = String::from_utf8_lossy(&head).into_owned();
-    let mut lines = text.lines();
-    let mut first = lines.next().unwrap_or_default().split(' ').map(str::to_owned);
-    let headers = lines.filter_map(|line| line.split_once(": "));
-    let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()));
-    let (method, path) = (first.next().unwrap_or_default(), first.next().unwrap_or_default());
-    let asked = Asked { method, path, headers: headers.collect() };
-    let answer = answers(&asked);
-    seen.lock().expect("no test panics with it").push(asked);
-    stream.write_all(&answer).await.ok();
-    stream.shutdown().await.ok();
-}
-
-fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
-    let length = body.len();
-    let head = format!(
-        "HTTP/1.1 {status}\r\nConnection: close\r\n{headers}Content-Length: {length}\r\n\r\n"
-    );
-    [head.as_bytes(), body].concat()
-}
-
-fn content(bytes: usize) -> (Vec<u8>, Digest) {
-    let content: Vec<u8> =
-        (0..bytes).map(|at| u8::try_from(at % 251).expect("it is right")).collect();
-    let digest = digest_of(&content);
-    (content, digest)
-}
-
-async fn whole(
-    repository: &Repository,
-    digest: Digest,
-    bytes: u64,
-) -> Result<Vec<u8>, RegistryError> {
-    let (mut all, mut download) = (Vec::new(), repository.blob(digest, bytes));
-    while let Some(part) = download.next().await? {
-        all.extend_from_slice(&part);
-    }
-    Ok(all)
-}
+use crate::fake::{Fake, answer, content, whole};
 
 #[tokio::test]
 async fn a_manifest_that_is_not_what_was_asked_for_is_refused() {
