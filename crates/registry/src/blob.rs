@@ -9,7 +9,7 @@
 //! Lengths are checked here; the digest of a large blob by whoever takes it, who hashes it anyway
 //! and says if it was wrong ([`Download::distrust`]).
 
-use std::{collections::BTreeSet, fmt, pin::Pin, vec};
+use std::{collections::BTreeSet, fmt, pin::Pin, sync::Arc, vec};
 
 use base::Digest;
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use crate::{
     Endpoint, RegistryError, Repository,
     exchange::{Ask, Payload, To},
     manifest::digest_of,
-    span::{Blob, Span},
+    span::{Blob, Span, Watch},
 };
 
 /// Blobs of this length and more come in pieces.
@@ -36,6 +36,7 @@ const PIECES_AT_ONCE: usize = 4;
 pub struct Download<'r> {
     repository: &'r Repository,
     blob: Blob,
+    watch: Watch,
     /// Bytes that were handed over.
     done: u64,
     way: Way<'r>,
@@ -78,6 +79,7 @@ impl Repository {
         Download {
             repository: self,
             blob: Blob { digest, bytes },
+            watch: Watch::default(),
             done: 0,
             way: Way::Unknown,
             served: BTreeSet::new(),
@@ -125,6 +127,13 @@ impl Repository {
 }
 
 impl<'r> Download<'r> {
+    /// Tells how many bytes have come, those that have yet to be handed over too.
+    #[must_use]
+    pub fn watched(mut self, tell: Arc<dyn Fn(u64) + Send + Sync>) -> Download<'r> {
+        self.watch = Watch::new(tell);
+        self
+    }
+
     /// The next bytes; none when it is whole.
     ///
     /// # Errors
@@ -134,7 +143,7 @@ impl<'r> Download<'r> {
         loop {
             let part = match &mut self.way {
                 Way::Unknown => {
-                    self.way = begin(self.repository, self.blob).await?;
+                    self.way = begin(self.repository, self.blob, self.watch.clone()).await?;
                     continue;
                 }
                 Way::One(span) => {
@@ -148,7 +157,8 @@ impl<'r> Download<'r> {
                         None => None,
                         Some(piece) if piece.refused => {
                             // The rest in one stretch.
-                            let rest = Span::rest(self.repository, self.blob, self.done);
+                            let watch = self.watch.clone();
+                            let rest = Span::rest(self.repository, self.blob, self.done, watch);
                             self.way = Way::One(Box::new(rest));
                             continue;
                         }
@@ -197,11 +207,15 @@ impl<'r> Download<'r> {
 }
 
 /// Asks for a blob, and sees how it comes.
-async fn begin(repository: &Repository, blob: Blob) -> Result<Way<'_>, RegistryError> {
+async fn begin(
+    repository: &Repository,
+    blob: Blob,
+    watch: Watch,
+) -> Result<Way<'_>, RegistryError> {
     if blob.bytes < SPLIT_BYTES_MIN {
-        return Ok(Way::One(Box::new(Span::rest(repository, blob, 0))));
+        return Ok(Way::One(Box::new(Span::rest(repository, blob, 0, watch))));
     }
-    let mut first = Span::first(repository, blob, PIECE_BYTES);
+    let mut first = Span::first(repository, blob, PIECE_BYTES, watch);
     first.begin().await?;
     if first.is_last() {
         return Ok(Way::One(Box::new(first)));

@@ -5,7 +5,14 @@
 //!  └───200──▶ all of the blob: what is here already is passed over
 //! ```
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use base::Digest;
 use bytes::Bytes;
@@ -30,11 +37,38 @@ pub(crate) struct Blob {
     pub(crate) bytes: u64,
 }
 
+/// Told of bytes that have come, all stretches of a blob together.
+#[derive(Clone, Default)]
+pub(crate) struct Watch {
+    came: Arc<AtomicU64>,
+    tell: Option<Arc<dyn Fn(u64) + Send + Sync>>,
+}
+
+impl Watch {
+    pub(crate) fn new(tell: Arc<dyn Fn(u64) + Send + Sync>) -> Watch {
+        Watch { came: Arc::default(), tell: Some(tell) }
+    }
+
+    fn more(&self, blob: Blob, bytes: usize) {
+        let Some(tell) = &self.tell else { return };
+        let came = self.came.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
+        // Pieces that were of no use have come as well.
+        tell(came.min(blob.bytes));
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Watch").field(&self.came).finish()
+    }
+}
+
 /// A stretch that is coming.
 #[derive(Debug)]
 pub(crate) struct Span<'r> {
     repository: &'r Repository,
     blob: Blob,
+    watch: Watch,
     /// The next byte, and the one behind the last.
     at: u64,
     end: u64,
@@ -58,25 +92,32 @@ pub(crate) struct Span<'r> {
 
 impl<'r> Span<'r> {
     /// All that comes from `at` on.
-    pub(crate) fn rest(repository: &'r Repository, blob: Blob, at: u64) -> Span<'r> {
-        Span::new(repository, blob, (at, blob.bytes), true)
+    pub(crate) fn rest(repository: &'r Repository, blob: Blob, at: u64, watch: Watch) -> Span<'r> {
+        Span { watch, ..Span::new(repository, blob, (at, blob.bytes), true) }
     }
 
     /// A piece, or from its beginning on all of the blob, if a host knows no ranges.
-    pub(crate) fn first(repository: &'r Repository, blob: Blob, end: u64) -> Span<'r> {
-        Span::new(repository, blob, (0, end), true)
+    pub(crate) fn first(
+        repository: &'r Repository,
+        blob: Blob,
+        end: u64,
+        watch: Watch,
+    ) -> Span<'r> {
+        Span { watch, ..Span::new(repository, blob, (0, end), true) }
     }
 
     /// The piece from `at` to `end`, from the same hosts as this one.
     pub(crate) fn piece(&self, at: u64, end: u64) -> Span<'r> {
         let span = Span::new(self.repository, self.blob, (at, end), false);
-        Span { sources: self.sources.clone(), tag: self.tag.clone(), ..span }
+        let (sources, tag) = (self.sources.clone(), self.tag.clone());
+        Span { sources, tag, watch: self.watch.clone(), ..span }
     }
 
     fn new(repository: &'r Repository, blob: Blob, (at, end): (u64, u64), whole: bool) -> Self {
         Span {
             repository,
             blob,
+            watch: Watch::default(),
             at,
             end,
             whole,
@@ -167,6 +208,7 @@ impl<'r> Span<'r> {
             return Err(self.length(at));
         }
         self.at = at;
+        self.watch.more(self.blob, part.len());
         self.stalls = 0;
         self.served.extend(self.sources.first());
         Ok(Some(part))

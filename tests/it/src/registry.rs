@@ -64,7 +64,8 @@ pub struct Trouble {
     pub cuts_down: Option<(usize, u64)>,
     /// The same for bytes of requests.
     pub cuts_up: Option<(usize, u64)>,
-    /// When so many bytes of answers have gone through, no more do.
+    /// When so many bytes of answers have gone through, no more do on connections that have
+    /// carried a megabyte: small answers still come.
     pub holds_after: Option<u64>,
     /// When so many bytes of answers have gone through, the next one is another.
     pub spoils_after: Option<u64>,

@@ -8,6 +8,7 @@ use std::{
     os::unix::{fs::PermissionsExt as _, net::UnixStream},
     path::Path,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use it::{Instance, Registry, Relay, Trouble, wait_until};
@@ -17,11 +18,12 @@ const BYTES: u64 = 24 << 20;
 
 /// A registry behind a relay, with a large image at the registry and not here.
 struct Place {
-    instance: Instance,
     _registry: Registry,
     relay: Relay,
     /// The image's name by way of the relay.
     name: String,
+    /// Dropped last: it looks for what is left.
+    instance: Instance,
 }
 
 impl Place {
@@ -34,7 +36,7 @@ impl Place {
         instance.ok(&["push", "-q", "localhost:5000/large:1"]);
         instance.ok(&["rmi", "localhost:5000/large:1"]);
         let name = "localhost:5001/large:1".to_owned();
-        Some(Place { instance, _registry: registry, relay, name })
+        Some(Place { _registry: registry, relay, name, instance })
     }
 
     /// Names of all blobs here, and of what is half-made.
@@ -140,6 +142,7 @@ impl Leaver {
         }
         let socket = UnixStream::connect(place.instance.path("run/docker.sock"));
         let mut socket = socket.expect("it listens");
+        socket.set_read_timeout(Some(Duration::from_secs(20))).expect("it can wait");
         let (name, tag) = place.name.rsplit_once(':').expect("it has a tag");
         let request = format!(
             "POST /v1.50/images/create?fromImage={name}&tag={tag} HTTP/1.1\r\nHost: x\r\n\

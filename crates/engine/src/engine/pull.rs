@@ -13,7 +13,7 @@ use std::{
     io::{self, Read},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -290,11 +290,15 @@ impl Pull<'_> {
     ) -> Result<Option<String>, EngineError> {
         let (parts, coming) = mpsc::channel(PARTS_WAITING);
         let came = Arc::new(AtomicBool::new(false));
-        let teller = Teller { id: short(&layer.blob), total: layer.bytes, told: 0 };
-        let tells = (teller.clone(), Arc::clone(flight), self.news.clone());
-        let unpack = unpack(Arc::clone(arrival), layer.clone(), coming, Arc::clone(&came), tells);
-        let mut download = self.repository.blob(layer.blob, layer.bytes);
-        let fed = self.feed(&mut download, parts, &came, (teller, flight));
+        let teller = Teller::new(layer, flight, &self.news);
+        let extracting = Teller::new(layer, flight, &self.news);
+        let unpack =
+            unpack(Arc::clone(arrival), layer.clone(), coming, Arc::clone(&came), extracting);
+        let download = self.repository.blob(layer.blob, layer.bytes);
+        let mut download = download.watched(Arc::new(move |done| {
+            teller.tell(done, |id, done, total| TransferEvent::Downloading { id, done, total });
+        }));
+        let fed = self.feed(layer, &mut download, parts, &came);
         let (fed, unpacked) = tokio::join!(fed, unpack);
         let hosts = download.served_by();
         let (error, lie) = match (fed, unpacked?) {
@@ -328,25 +332,20 @@ impl Pull<'_> {
 
     async fn feed(
         &self,
+        layer: &ArrivingLayer,
         download: &mut Download<'_>,
         parts: mpsc::Sender<Part>,
         came: &AtomicBool,
-        (mut teller, flight): (Teller, &Flight),
     ) -> Result<(), RegistryError> {
-        let mut done = 0;
         while let Some(part) = download.next().await? {
-            done += part.len() as u64;
             if parts.send(Part::Bytes(part)).await.is_err() {
                 // The thread has stopped, and says why.
                 return Ok(());
             }
-            if let Some((id, done, total)) = teller.news_at(done) {
-                flight.tell(&self.news, TransferEvent::Downloading { id, done, total });
-            }
         }
         came.store(true, Ordering::Relaxed);
         parts.send(Part::End).await.ok();
-        self.news.tell(TransferEvent::Downloaded { id: teller.id }).await;
+        self.news.tell(TransferEvent::Downloaded { id: short(&layer.blob) }).await;
         Ok(())
     }
 
@@ -355,22 +354,28 @@ impl Pull<'_> {
     }
 }
 
-/// How far a layer has come, and what of that was told.
-#[derive(Clone)]
+/// Tells how far a layer has come, now and then.
 struct Teller {
     id: String,
     total: u64,
-    told: u64,
+    /// What was told.
+    told: AtomicU64,
+    flight: Arc<Flight>,
+    news: TransferNews,
 }
 
 impl Teller {
-    /// Id, bytes so far, bytes altogether, if that is worth telling.
-    fn news_at(&mut self, done: u64) -> Option<(String, u64, u64)> {
-        if done < self.told + TOLD_BYTES {
-            return None;
+    fn new(layer: &ArrivingLayer, flight: &Arc<Flight>, news: &TransferNews) -> Teller {
+        let (id, total, told) = (short(&layer.blob), layer.bytes, AtomicU64::new(0));
+        Teller { id, total, told, flight: Arc::clone(flight), news: news.clone() }
+    }
+
+    /// Tells it as this event, if that is worth it.
+    fn tell(&self, done: u64, event: impl FnOnce(String, u64, u64) -> TransferEvent) {
+        if done >= self.told.load(Ordering::Relaxed) + TOLD_BYTES {
+            self.told.store(done, Ordering::Relaxed);
+            self.flight.tell(&self.news, event(self.id.clone(), done, self.total));
         }
-        self.told = done;
-        Some((self.id.clone(), done, self.total))
     }
 }
 
@@ -379,14 +384,12 @@ async fn unpack(
     layer: ArrivingLayer,
     coming: mpsc::Receiver<Part>,
     came: Arc<AtomicBool>,
-    (mut teller, flight, news): (Teller, Arc<Flight>, TransferNews),
+    teller: Teller,
 ) -> Result<Result<(), StoreError>, EngineError> {
     let work = move || {
         let mut progress = |done: u64| {
-            if came.load(Ordering::Relaxed)
-                && let Some((id, done, total)) = teller.news_at(done)
-            {
-                flight.tell(&news, TransferEvent::Extracting { id, done, total });
+            if came.load(Ordering::Relaxed) {
+                teller.tell(done, |id, done, total| TransferEvent::Extracting { id, done, total });
             }
         };
         let feed = Feed { coming, current: Bytes::new(), ended: false };
