@@ -5,7 +5,10 @@ use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
 };
 
@@ -64,8 +67,8 @@ pub struct Trouble {
     pub cuts_down: Option<(usize, u64)>,
     /// The same for bytes of requests.
     pub cuts_up: Option<(usize, u64)>,
-    /// When so many bytes of answers have gone through, no more do on connections that have
-    /// carried a megabyte: small answers still come.
+    /// When so many bytes of answers have gone through, no more do of answers that are longer than
+    /// a megabyte.
     pub holds_after: Option<u64>,
     /// When so many bytes of answers have gone through, the next one is another.
     pub spoils_after: Option<u64>,
@@ -149,19 +152,23 @@ impl Shared {
 
     /// Two threads for each connection, which end with it.
     fn carry(self: &Arc<Shared>, client: TcpStream, server: TcpStream) {
+        // Bytes of the present answer.
+        let answer = Arc::new(AtomicU64::new(0));
         for (down, mut from, mut to) in [
             (false, client.try_clone().expect("it can"), server.try_clone().expect("it can")),
             (true, server, client),
         ] {
-            let shared = Arc::clone(self);
+            let (shared, answer) = (Arc::clone(self), Arc::clone(&answer));
             thread::spawn(move || {
                 let (mut part, mut carried) = (vec![0; 64 << 10], 0);
                 while let Ok(length @ 1..) = from.read(&mut part) {
                     carried += length as u64;
                     let part = &mut part[..length];
                     let may = if down {
-                        shared.answered(part, carried)
+                        let long = answer.fetch_add(length as u64, Ordering::Relaxed) > 1 << 20;
+                        shared.answered(part, carried, long)
                     } else {
+                        answer.store(0, Ordering::Relaxed);
                         shared.asked(part, carried)
                     };
                     if !may || to.write_all(part).is_err() {
@@ -175,7 +182,7 @@ impl Shared {
     }
 
     /// Bytes of an answer. Whether the connection stays.
-    fn answered(&self, part: &mut [u8], carried: u64) -> bool {
+    fn answered(&self, part: &mut [u8], carried: u64, long: bool) -> bool {
         let mut state = self.lock();
         state.down += part.len() as u64;
         if state.trouble.spoils_after.is_some_and(|after| state.down > after) {
@@ -183,8 +190,9 @@ impl Shared {
             let last = part.len() - 1;
             part[last] ^= 1;
         }
-        let held =
-            |state: &mut State| state.trouble.holds_after.is_some_and(|after| state.down > after);
+        let held = |state: &mut State| {
+            long && state.trouble.holds_after.is_some_and(|after| state.down > after)
+        };
         let mut state =
             self.changed.wait_while(state, held).unwrap_or_else(PoisonError::into_inner);
         !cuts(&mut state.trouble.cuts_down, carried)

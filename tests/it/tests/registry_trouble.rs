@@ -169,7 +169,8 @@ impl Leaver {
         let Leaver::Docker(socket) = self else { panic!("only Docker's API tells in lines") };
         loop {
             let mut line = String::new();
-            assert!(socket.read_line(&mut line).expect("it is open") > 0, "no \"{with}\"");
+            let read = socket.read_line(&mut line);
+            assert!(read.is_ok_and(|read| read > 0), "no \"{with}\"");
             if line.contains(with) {
                 return line;
             }
