@@ -50,7 +50,8 @@ impl Server {
         stop: impl Future<Output = ()>,
     ) -> io::Result<()> {
         let (api, limits) = (Arc::clone(&self.api), self.api.limits);
-        listen::serve(listener, limits, move |request| answer(Arc::clone(&api), request), stop).await
+        listen::serve(listener, limits, move |request| answer(Arc::clone(&api), request), stop)
+            .await
     }
 }
 

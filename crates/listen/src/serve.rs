@@ -159,8 +159,7 @@ async fn connection<A, F>(
     answer: A,
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     within: Duration,
-)
-where
+) where
     A: Fn(Request<Incoming>) -> F + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {

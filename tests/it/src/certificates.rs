@@ -2,15 +2,16 @@
 
 use std::{fs, path::Path, process::Command};
 
-/// Certificates in a new directory: an authority, a server for 127.0.0.1, a client, and a stranger who
-/// signed himself. Whether they could be made.
+/// Certificates in a new directory: an authority, a server for 127.0.0.1 and 10.99.0.1, a client, and
+/// a stranger who signed himself. Whether they could be made.
 ///
 /// # Panics
 /// If `openssl` fails.
 pub fn certificates(dir: &Path) -> bool {
     let Some(openssl) = testkit::need::tool("openssl") else { return false };
     fs::create_dir(dir).expect("it can be done");
-    fs::write(dir.join("server.ext"), "subjectAltName=IP:127.0.0.1\n").expect("it can be done");
+    fs::write(dir.join("server.ext"), "subjectAltName=IP:127.0.0.1,IP:10.99.0.1\n")
+        .expect("it can be done");
     fs::write(dir.join("client.ext"), "extendedKeyUsage=clientAuth\n").expect("it can be done");
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
     let mut all =

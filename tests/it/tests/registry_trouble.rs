@@ -6,12 +6,11 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
     os::unix::{fs::PermissionsExt as _, net::UnixStream},
-    path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
 
-use it::{Instance, Registry, Relay, Trouble, wait_until};
+use it::{Instance, Registry, Relay, Trouble, certificates, wait_until};
 
 /// The layer of the large image, which comes in pieces.
 const BYTES: u64 = 24 << 20;
@@ -237,31 +236,6 @@ fn make_far(instance: &Instance) {
         Command::new("ip").args(["address", "add", "10.99.0.1/32", "dev", "lo"]).status()
     });
     assert!(added.expect("ip runs").success());
-}
-
-/// An authority, a server's certificate for the address, and a client's.
-fn certificates(dir: &Path) -> bool {
-    let Some(openssl) = testkit::need::tool("openssl") else { return false };
-    fs::create_dir_all(dir).expect("it can be done");
-    fs::write(dir.join("server.ext"), "subjectAltName=IP:10.99.0.1\n").expect("it can be done");
-    fs::write(dir.join("client.ext"), "extendedKeyUsage=clientAuth\n").expect("it can be done");
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    let mut all =
-        vec![format!("req -x509 {key} -keyout ca-key.pem -out ca.pem -subj /CN=ca -days 2")];
-    for name in ["server", "client"] {
-        all.push(format!("req {key} -keyout {name}-key.pem -out {name}.csr -subj /CN={name}"));
-        all.push(format!(
-            "x509 -req -in {name}.csr -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 2 \
-             -extfile {name}.ext -out {name}.pem"
-        ));
-    }
-    for args in all {
-        let mut command = Command::new(&openssl);
-        let made = command.args(args.split_whitespace()).current_dir(dir).output();
-        let made = made.expect("it can be done");
-        assert!(made.status.success(), "{args}: {}", String::from_utf8_lossy(&made.stderr));
-    }
-    true
 }
 
 #[test]
