@@ -135,17 +135,32 @@ pub(crate) struct Cable<'a> {
 /// Lays a cable: one message makes both ends where they belong and plugs in the host's. Both are
 /// down.
 pub(crate) fn add_cable(batch: &mut Batch, cable: &Cable<'_>) {
+    let ends = [cable.host.as_str(), cable.inside.as_str()];
+    add_pair(batch, ends, cable.mtu, |a, inside| match inside {
+        false => a.put(IFLA_MASTER, &cable.bridge.to_ne_bytes()),
+        true => a.put(IFLA_NET_NS_FD, &cable.namespace.as_raw_fd().to_ne_bytes()),
+    });
+}
+
+/// Makes two links, each of which takes what the other sends; `fill` says more of each, the second
+/// where its flag is set.
+fn add_pair(
+    batch: &mut Batch,
+    [one, other]: [&str; 2],
+    mtu: Option<u32>,
+    fill: impl Fn(&mut Attributes<'_>, bool),
+) {
     batch.message(RTM_NEWLINK, CREATE | EXCLUSIVE, &link_header(0, 0), |a| {
-        a.put_text(IFLA_IFNAME, cable.host.as_str());
-        a.put(IFLA_MASTER, &cable.bridge.to_ne_bytes());
-        put_mtu(a, cable.mtu);
+        a.put_text(IFLA_IFNAME, one);
+        fill(a, false);
+        put_mtu(a, mtu);
         a.nest(IFLA_LINKINFO, |a| {
             a.put_text(IFLA_INFO_KIND, "veth");
             a.nest(IFLA_INFO_DATA, |a| {
                 a.nest_after(VETH_INFO_PEER, &link_header(0, 0), |a| {
-                    a.put_text(IFLA_IFNAME, cable.inside.as_str());
-                    a.put(IFLA_NET_NS_FD, &cable.namespace.as_raw_fd().to_ne_bytes());
-                    put_mtu(a, cable.mtu);
+                    a.put_text(IFLA_IFNAME, other);
+                    fill(a, true);
+                    put_mtu(a, mtu);
                 });
             });
         });
@@ -214,19 +229,7 @@ pub(crate) fn add_trunk(
     far: &InterfaceName,
     mtu: Option<u32>,
 ) {
-    batch.message(RTM_NEWLINK, CREATE | EXCLUSIVE, &link_header(0, 0), |a| {
-        a.put_text(IFLA_IFNAME, near.as_str());
-        put_mtu(a, mtu);
-        a.nest(IFLA_LINKINFO, |a| {
-            a.put_text(IFLA_INFO_KIND, "veth");
-            a.nest(IFLA_INFO_DATA, |a| {
-                a.nest_after(VETH_INFO_PEER, &link_header(0, 0), |a| {
-                    a.put_text(IFLA_IFNAME, far.as_str());
-                    put_mtu(a, mtu);
-                });
-            });
-        });
-    });
+    add_pair(batch, [near.as_str(), far.as_str()], mtu, |_, _| ());
 }
 
 /// Plugs an end of a trunk into a bridge. It has no hairpin mode: what comes out of a trunk was
@@ -349,21 +352,7 @@ pub(crate) fn remove_default_route(batch: &mut Batch, any: IpAddr) {
 pub(crate) fn add_gate(batch: &mut Batch, into: &str, out_of: &str, mac: Mac, families: Families) {
     const MTU_MAX: u32 = 65535;
     const LOOSE: u32 = 2;
-    batch.message(RTM_NEWLINK, CREATE | EXCLUSIVE, &link_header(0, 0), |a| {
-        a.put_text(IFLA_IFNAME, into);
-        a.put(IFLA_ADDRESS, &mac.0);
-        put_mtu(a, Some(MTU_MAX));
-        a.nest(IFLA_LINKINFO, |a| {
-            a.put_text(IFLA_INFO_KIND, "veth");
-            a.nest(IFLA_INFO_DATA, |a| {
-                a.nest_after(VETH_INFO_PEER, &link_header(0, 0), |a| {
-                    a.put_text(IFLA_IFNAME, out_of);
-                    a.put(IFLA_ADDRESS, &mac.0);
-                    put_mtu(a, Some(MTU_MAX));
-                });
-            });
-        });
-    });
+    add_pair(batch, [into, out_of], Some(MTU_MAX), |a, _| a.put(IFLA_ADDRESS, &mac.0));
     for name in [out_of, into] {
         batch.message(RTM_NEWLINK, 0, &link_header(0, 0), |a| {
             a.put_text(IFLA_IFNAME, name);

@@ -20,6 +20,18 @@ fn fill(world: &World, left: usize) {
     sh(&world.host, &script);
 }
 
+/// Four containers and somebody outside, who all serve. Two find room on the first bridge; the third
+/// makes the branch.
+fn four(world: &World) -> [Container; 4] {
+    fill(world, 2);
+    serve_tcp(&world.outside, 81);
+    ["a", "b", "c", "d"].map(|id| {
+        let container = world.container(id);
+        serve_tcp(&container.namespace, 80);
+        container
+    })
+}
+
 fn all_reach(from: &Container, others: &[&Container]) {
     for other in others {
         assert_eq!(ask_tcp(&from.namespace, other.address, 80), Some(from.address.to_string()));
@@ -30,14 +42,7 @@ fn all_reach(from: &Container, others: &[&Container]) {
 #[test]
 fn a_full_bridge_branches_and_stays_one_network() {
     let Some(world) = World::new() else { return };
-    fill(&world, 2);
-    // The third one makes the branch, to which one of the others is moved.
-    let [a, b, c, d] = ["a", "b", "c", "d"].map(|id| {
-        let container = world.container(id);
-        serve_tcp(&container.namespace, 80);
-        container
-    });
-    serve_tcp(&world.outside, 81);
+    let [a, b, c, d] = four(&world);
     let everybody = [&a, &b, &c, &d];
     everybody.iter().for_each(|one| all_reach(one, &everybody));
     for one in everybody {
@@ -84,13 +89,7 @@ fn endpoints_that_are_kept_apart_are_so_on_all_branches() {
     let Some(mut world) = World::new() else { return };
     world.network.apart = true;
     world.net.publish(&[&world.network], &[]).unwrap();
-    fill(&world, 2);
-    let [a, b, c, d] = ["a", "b", "c", "d"].map(|id| {
-        let container = world.container(id);
-        serve_tcp(&container.namespace, 80);
-        container
-    });
-    serve_tcp(&world.outside, 81);
+    let [a, b, c, d] = four(&world);
     for (one, other) in [(&a, &b), (&a, &c), (&c, &a), (&c, &d), (&d, &b)] {
         assert!(refused_tcp(&one.namespace, other.address, 80));
     }
