@@ -52,7 +52,7 @@ pub(crate) async fn get(
     {
         // Whoever wants a part of it waits for all of it.
         flight.landed().await;
-        let here = here(registry, &name, digest).await?;
+        let here = here(registry, &name, digest, false).await?;
         found = here.ok_or_else(|| unknown(&digest))?;
     }
     let bytes = match &found {
@@ -93,7 +93,7 @@ async fn find(
     digest: Digest,
     head: bool,
 ) -> Result<Found, Refusal> {
-    if let Some(found) = here(registry, name, digest).await? {
+    if let Some(found) = here(registry, name, digest, head).await? {
         return Ok(found);
     }
     let Some(upstream) = &registry.upstream else { return Err(unknown(&digest)) };
@@ -104,7 +104,7 @@ async fn find(
     match upstream.flight(registry, name, digest).await? {
         Some(flight) => Ok(Found::Coming(flight)),
         // It may have come meanwhile.
-        None => here(registry, name, digest).await?.ok_or_else(|| unknown(&digest)),
+        None => here(registry, name, digest, false).await?.ok_or_else(|| unknown(&digest)),
     }
 }
 
@@ -112,9 +112,10 @@ async fn here(
     registry: &Arc<Registry>,
     name: &Name,
     digest: Digest,
+    relied: bool,
 ) -> Result<Option<Found>, Refusal> {
     let name = name.clone();
-    let found = registry.on_store(move |store| store.blob(&name, &digest)).await?;
+    let found = registry.on_store(move |store| store.blob(&name, &digest, relied)).await?;
     Ok(found.map(|(file, bytes)| Found::Here(file, bytes)))
 }
 

@@ -81,7 +81,7 @@ pub(crate) async fn append(
 ) -> Answer {
     let upload = registry.uploads.get(name, id)?;
     let appended = upload.append(body, brought(headers)?).await;
-    appended.map_err(|refusal| located(refusal, &upload))?;
+    appended.map_err(|refusal| kept(refusal, registry, &upload))?;
     Ok(under_way(StatusCode::ACCEPTED, &upload))
 }
 
@@ -117,7 +117,7 @@ async fn finish(
     body: Incoming,
 ) -> Answer {
     let appended = upload.append(body, brought(headers)?).await;
-    appended.map_err(|refusal| located(refusal, upload))?;
+    appended.map_err(|refusal| kept(refusal, registry, upload))?;
     let blob = upload.take().await?;
     registry.uploads.remove(&upload.id);
     let name = upload.repository.clone();
@@ -171,8 +171,13 @@ fn under_way(status: StatusCode, upload: &Upload) -> Reply {
     reply(status, &[(LOCATION, &location), (RANGE, &standing), (UPLOAD_UUID, &id)])
 }
 
-/// A refusal that says where the upload goes on.
-fn located(refusal: Refusal, upload: &Upload) -> Refusal {
+/// A refusal that says where the upload goes on. Where the disk would not take more, it does not,
+/// and must not go on taking room.
+fn kept(refusal: Refusal, registry: &Registry, upload: &Upload) -> Refusal {
+    if refusal.status >= 500 {
+        registry.uploads.remove(&upload.id);
+        return refusal;
+    }
     refusal
         .with(LOCATION, location(upload))
         .with(RANGE, range::standing(upload.bytes()))

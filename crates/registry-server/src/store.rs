@@ -27,6 +27,9 @@ use crate::{
 /// Younger than this, nothing is collected: it may be part of a push under way.
 pub const GRACE: Duration = Duration::from_secs(3600);
 
+/// What a cache serves again counts as young again after this.
+const USED_AGAIN: Duration = Duration::from_secs(24 * 3600);
+
 /// The store of one registry.
 #[derive(Debug)]
 pub struct Store {
@@ -58,9 +61,11 @@ pub enum StoreError {
 impl StoreError {
     /// What a caller can do about it.
     pub fn kind(&self) -> ErrorKind {
+        if self.is_full() {
+            return ErrorKind::Exhausted;
+        }
         match self {
             StoreError::Open(error) => error.kind(),
-            StoreError::Disk { .. } if self.is_full() => ErrorKind::Exhausted,
             StoreError::Disk { .. } | StoreError::Table(TableError::Store(_)) => {
                 ErrorKind::Internal
             }
@@ -71,7 +76,14 @@ impl StoreError {
 
     /// Whether the disk is full.
     pub(crate) fn is_full(&self) -> bool {
-        let StoreError::Disk { source, .. } = self else { return false };
+        let source = match self {
+            StoreError::Disk { source, .. } => source,
+            StoreError::Table(error) => match error.of_disk() {
+                Some(source) => source,
+                None => return false,
+            },
+            StoreError::Open(_) => return false,
+        };
         matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
 }
@@ -152,16 +164,17 @@ impl Store {
         Ok(true)
     }
 
-    /// A blob of a repository, and its length. Whoever asks may rely on it: it stays for
-    /// [`GRACE`] at least.
+    /// A blob of a repository, and its length. With `relied`, it stays for half of [`GRACE`] at
+    /// least: whoever pushes asks what is there and sends the rest.
     pub(crate) fn blob(
         &self,
         name: &Name,
         digest: &Digest,
+        relied: bool,
     ) -> Result<Option<(File, u64)>, StoreError> {
         let Some(row) = self.table.blob(name, digest)? else { return Ok(None) };
         let now = now();
-        if now.saturating_sub(row.since) > GRACE.as_secs() / 2 {
+        if relied && now.saturating_sub(row.since) > GRACE.as_secs() / 2 {
             self.table.put_blob(name, digest, BlobRow { since: now, ..row })?;
         }
         match self.blobs.read(digest) {
@@ -253,6 +266,19 @@ impl Store {
         let read = file.take(MANIFEST_BYTES_MAX).read_to_end(&mut bytes);
         read.map_err(disk("read a manifest"))?;
         Ok(Some((row, bytes)))
+    }
+
+    /// Whether a manifest is here; it counts as young again, so that a cache keeps what is used.
+    pub(crate) fn uses_manifest(&self, name: &Name, digest: &Digest) -> Result<bool, StoreError> {
+        let Some(row) = self.table.manifest(name, digest)? else { return Ok(false) };
+        if self.blobs.bytes(digest).is_none() {
+            return Ok(false);
+        }
+        let now = now();
+        if now.saturating_sub(row.since) > USED_AGAIN.as_secs() {
+            self.table.put_manifest(name, digest, &Row { since: now, ..row }, None, false)?;
+        }
+        Ok(true)
     }
 
     /// The table, for what concerns no file.

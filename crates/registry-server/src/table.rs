@@ -11,7 +11,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use base::Digest;
@@ -90,6 +92,14 @@ pub enum TableError {
     Newer(u64),
 }
 
+impl TableError {
+    /// What the host said, if that is why.
+    pub(crate) fn of_disk(&self) -> Option<&io::Error> {
+        let TableError::Store(error) = self else { return None };
+        if let redb::Error::Io(source) = &**error { Some(source) } else { None }
+    }
+}
+
 macro_rules! of_store {
     ($($error:ident)*) => {$(
         impl From<redb::$error> for TableError {
@@ -113,12 +123,17 @@ pub(crate) enum Dropped {
 
 /// The table.
 #[derive(Debug)]
-pub(crate) struct Table(Database);
+pub(crate) struct Table {
+    path: PathBuf,
+    /// Not there after a failure, a full disk for one: redb takes nothing more then until it is
+    /// opened again.
+    database: RwLock<Option<Arc<Database>>>,
+}
 
 impl Table {
     /// Opens it, and makes it where there is none.
     pub(crate) fn open(path: &Path) -> Result<Table, TableError> {
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path)?;
+        let database = open(path)?;
         let transaction = database.begin_write()?;
         let format = {
             let mut meta = transaction.open_table(META)?;
@@ -137,14 +152,36 @@ impl Table {
             Some(_) => transaction.abort()?,
             None => transaction.commit()?,
         }
-        Ok(Table(database))
+        let database = RwLock::new(Some(Arc::new(database)));
+        Ok(Table { path: path.to_owned(), database })
+    }
+
+    fn database(&self) -> Result<Arc<Database>, TableError> {
+        let known = self.database.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(database) = known {
+            return Ok(database);
+        }
+        let mut known = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        match &*known {
+            Some(database) => Ok(Arc::clone(database)),
+            None => Ok(Arc::clone(known.insert(Arc::new(open(&self.path)?)))),
+        }
+    }
+
+    /// What failed is opened again before it is used again.
+    fn doubt<T>(&self, done: Result<T, TableError>) -> Result<T, TableError> {
+        if let Err(TableError::Store(_)) = &done {
+            *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        done
     }
 
     fn read<K: redb::Key + 'static, V: redb::Value + 'static>(
         &self,
         table: TableDefinition<'_, K, V>,
     ) -> Result<ReadOnlyTable<K, V>, TableError> {
-        Ok(self.0.begin_read()?.open_table(table)?)
+        let read = || Ok(self.database()?.begin_read()?.open_table(table)?);
+        self.doubt(read())
     }
 
     /// What a tag names.
@@ -223,11 +260,14 @@ impl Table {
         &self,
         edit: impl FnOnce(&WriteTransaction) -> Result<T, TableError>,
     ) -> Result<T, TableError> {
-        let transaction = self.0.begin_write()?;
-        // Dropped without a commit, it changes nothing.
-        let answer = edit(&transaction)?;
-        transaction.commit()?;
-        Ok(answer)
+        let change = || {
+            let transaction = self.database()?.begin_write()?;
+            // Dropped without a commit, it changes nothing.
+            let answer = edit(&transaction)?;
+            transaction.commit()?;
+            Ok(answer)
+        };
+        self.doubt(change())
     }
 
     /// Puts a blob into a repository, or says that it will be needed.
@@ -333,6 +373,10 @@ impl Table {
     }
 }
 
+fn open(path: &Path) -> Result<Database, TableError> {
+    Ok(Database::builder().set_cache_size(CACHE_BYTES).create(path)?)
+}
+
 fn row(
     manifests: &impl ReadableTable<Key<'static>, &'static [u8]>,
     name: &str,
@@ -398,3 +442,35 @@ fn remove_manifest(
 
 /// What [`Table::collect`] keeps in mind of a repository.
 type Digests = BTreeSet<Digest>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_is_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = Table::open(&dir.path().join("t.redb")).unwrap();
+        let (name, tag): (Name, Tag) = ("a".parse().unwrap(), "1".parse().unwrap());
+        let digest = Digest::from_sha256([7; 32]);
+        table.put_tag(&name, &tag, &digest).unwrap();
+        let full = || TableError::Store(Box::new(redb::Error::PreviousIo));
+        assert!(table.doubt::<()>(Err(full())).is_err());
+        assert!(table.database.read().unwrap().is_none());
+        assert_eq!(table.tag(&name, &tag).unwrap(), Some(digest));
+        table.put_tag(&name, &tag, &digest).unwrap();
+    }
+
+    #[test]
+    fn a_newer_format_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.redb");
+        drop(Table::open(&path).unwrap());
+        let database = Database::create(&path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        transaction.open_table(META).unwrap().insert("format", FORMAT + 1).unwrap();
+        transaction.commit().unwrap();
+        drop(database);
+        assert!(matches!(Table::open(&path), Err(TableError::Newer(found)) if found == FORMAT + 1));
+    }
+}

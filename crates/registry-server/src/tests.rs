@@ -69,7 +69,7 @@ fn a_manifest_is_taken_when_all_of_it_is_there() {
     assert_eq!(store.manifest(&a, &digest).unwrap().unwrap().1, manifest);
     // Of another repository nothing is taken for granted.
     assert_eq!(put(&store, &b, &manifest, None), Err(Lack::Missing(config)));
-    assert!(store.blob(&b, &config).unwrap().is_none());
+    assert!(store.blob(&b, &config, false).unwrap().is_none());
     assert!(!store.mount(&b, Some(&name("c")), &config).unwrap());
     assert!(store.mount(&b, Some(&a), &config).unwrap());
     assert!(store.mount(&b, None, &digest_of(b"layer")).unwrap());
@@ -101,7 +101,7 @@ fn what_nobody_needs_goes_and_the_rest_stays() {
     assert_eq!(store.collect(true, hour).unwrap(), Collected::default());
     let gone = store.collect(false, NOW).unwrap();
     assert_eq!(gone, Collected { manifests: 0, blobs: 1, bytes: 6 });
-    assert!(store.blob(&a, &digest_of(b"orphan")).unwrap().is_none());
+    assert!(store.blob(&a, &digest_of(b"orphan"), false).unwrap().is_none());
 
     assert_eq!(store.drop_blob(&a, &digest_of(b"layer")).unwrap(), Dropped::Needed(digest));
     assert_eq!(store.drop_blob(&a, &digest_of(b"orphan")).unwrap(), Dropped::Unknown);
@@ -109,8 +109,8 @@ fn what_nobody_needs_goes_and_the_rest_stays() {
     assert_eq!(store.table().tag(&a, &tag("1")).unwrap(), None);
     // The other repository has all of it still.
     assert_eq!(store.collect(true, NOW).unwrap(), Collected::default());
-    assert!(store.blob(&a, &digest_of(b"layer")).unwrap().is_none());
-    assert!(store.blob(&b, &digest_of(b"layer")).unwrap().is_some());
+    assert!(store.blob(&a, &digest_of(b"layer"), false).unwrap().is_none());
+    assert!(store.blob(&b, &digest_of(b"layer"), false).unwrap().is_some());
 
     // Without its tag it stays, unless that is asked for.
     assert!(store.table().drop_tag(&b, &tag("1")).unwrap());
@@ -154,4 +154,44 @@ fn what_refers_to_an_image_is_found_and_lives_as_long() {
     store.table().drop_tag(&a, &tag("1")).unwrap();
     assert_eq!(store.collect(true, NOW).unwrap().manifests, 2);
     assert_eq!(found(None), []);
+}
+
+#[test]
+fn what_the_table_knows_is_on_the_disk_while_others_collect() {
+    const ROUNDS: u8 = 40;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let pushers = ["a", "b", "c"].map(|of| {
+            let store = &store;
+            scope.spawn(move || {
+                // The same blobs in every repository, so that each is named and unnamed in turn.
+                for round in 0..ROUNDS {
+                    push(store, &name(of), &[round % 5; 3]);
+                }
+            })
+        });
+        let collector = scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                store.collect(true, NOW).unwrap();
+            }
+        });
+        for pusher in pushers {
+            pusher.join().unwrap();
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        collector.join().unwrap();
+    });
+    for of in ["a", "b", "c"] {
+        for n in 0..5 {
+            let digest = digest_of(&[n; 3]);
+            let known = store.table().blob(&name(of), &digest).unwrap().is_some();
+            let there = store.blob(&name(of), &digest, false).unwrap().is_some();
+            assert_eq!(known, there, "{n} of {of}");
+        }
+    }
+    // And the other way round: what nobody knows is not there.
+    store.collect(true, NOW).unwrap();
+    assert_eq!(std::fs::read_dir(dir.path().join("blobs/sha256")).unwrap().count(), 0);
 }

@@ -17,7 +17,7 @@ use std::{
 };
 
 use base::{Digest, ErrorKind, chain, clock::monotonic};
-use registry::{Client, Endpoint, RegistryError, Repository};
+use registry::{Client, Credentials, Endpoint, RegistryError, Repository};
 use tokio::{sync::Mutex as AsyncMutex, task::JoinSet};
 use tracing::warn;
 
@@ -47,6 +47,7 @@ const REPOSITORIES_MAX: usize = 1_000;
 pub struct Upstream {
     client: Client,
     endpoint: Endpoint,
+    credentials: Option<Credentials>,
     repositories: Mutex<HashMap<Name, Arc<Repository>>>,
     /// Not asked before then.
     resting: Mutex<Option<Instant>>,
@@ -78,12 +79,20 @@ impl Upstream {
         Some(Upstream {
             client: Client::default(),
             endpoint,
+            credentials: None,
             repositories: Mutex::default(),
             resting: Mutex::default(),
             fetching: Mutex::default(),
             flights: Mutex::default(),
             tasks: Mutex::default(),
         })
+    }
+
+    /// Asked as somebody: all who get in here read what he may.
+    #[must_use]
+    pub fn asked_as(mut self, credentials: Option<Credentials>) -> Upstream {
+        self.credentials = credentials;
+        self
     }
 
     /// Host and port.
@@ -172,7 +181,7 @@ impl Upstream {
     ) -> Result<(), Failure> {
         let here = {
             let of = name.clone();
-            move |store: &Store| Ok(store.manifest(&of, &digest)?.is_some())
+            move |store: &Store| store.uses_manifest(&of, &digest)
         };
         if tag.is_none() && on(registry, here.clone()).await? {
             return Ok(());
@@ -315,7 +324,10 @@ impl Upstream {
             // Tokens are had again.
             all.clear();
         }
-        let made = || Arc::new(self.client.at(self.endpoint.clone(), name.as_str(), None));
+        let made = || {
+            let credentials = self.credentials.clone();
+            Arc::new(self.client.at(self.endpoint.clone(), name.as_str(), credentials))
+        };
         Arc::clone(all.entry(name.clone()).or_insert_with(made))
     }
 

@@ -19,7 +19,12 @@ struct Served {
 impl Served {
     fn start(instance: &Instance, flags: &[&str]) -> Served {
         let mut command = instance.command(&["registry", "serve", "--addr", "127.0.0.1:0"]);
-        command.args(flags).stdout(Stdio::piped());
+        command.args(flags);
+        Served::spawn(instance, command)
+    }
+
+    fn spawn(instance: &Instance, mut command: Command) -> Served {
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
         let log = fs::File::create(instance.path("registry.err")).expect("the directory is ours");
         command.stderr(log);
         let mut child = instance.on_network(|| command.spawn().expect("it runs"));
@@ -210,6 +215,8 @@ fn the_clients_that_people_have_push_to_it_and_pull_from_it() {
         );
         assert!(tags.contains("\"1\""), "{tags}");
         instance.ok(&["pull", &format!("{at}/skopeo/v2:1")]);
+        ok(&instance, "skopeo", &["delete", "--tls-verify=false", &v2]);
+        assert!(on(&instance, "skopeo", &["inspect", "--tls-verify=false", &v2]).code != 0);
     }
 
     // podman.
@@ -639,6 +646,13 @@ fn a_mirror_fetches_once_and_serves_what_it_has_when_the_upstream_is_gone() {
     let push = curl(&instance, &["-X", "POST", &format!("{base}/blobs/uploads/")]);
     assert_eq!((push.status, push.code().as_str()), (405, "UNSUPPORTED"));
 
+    // The engine asks it for Docker Hub's.
+    let file = format!("[host.\"docker.io\"]\nmirrors = [\"http://{at}\"]\n");
+    fs::write(instance.path("data/registries.toml"), file).unwrap();
+    let pulled = instance.ok(&["pull", "thing:1"]);
+    assert!(pulled.contains(&format!("Served by mirror {at}")), "{pulled}");
+    instance.ok(&["rmi", "-f", "thing:1"]);
+
     // A tag that moves there moves here.
     let config = put(&instance, "http://127.0.0.1:5007/v2", "library/thing", b"{}");
     let moved = format!(
@@ -677,6 +691,40 @@ fn a_mirror_fetches_once_and_serves_what_it_has_when_the_upstream_is_gone() {
 }
 
 #[test]
+fn a_mirror_asks_as_whoever_is_logged_in() {
+    let Some(instance) = Instance::without_daemon() else { return };
+    let file = instance.path("htpasswd");
+    fs::write(&file, format!("me:{HASH}\n")).unwrap();
+    let upstream = Served::start(&instance, &["--htpasswd", &file.display().to_string()]);
+    let begin = format!("http://{}/v2/a/blobs/uploads/?digest={}", upstream.at, digest(b"private"));
+    let octets = "Content-Type: application/octet-stream";
+    let put = ["-u", "me:s3cret", "-X", "POST", "-H", octets, "--data-binary", "private", &begin];
+    assert_eq!(curl(&instance, &put).status, 201);
+    let url = format!("http://{}", upstream.at);
+    let config = instance.path("docker-config");
+    let mirror = |flags: &[&str]| {
+        let mut command = instance.command(&["registry", "serve", "--addr", "127.0.0.1:0"]);
+        command.args(["--mirror", &url]).args(flags).env("DOCKER_CONFIG", &config);
+        command
+    };
+    let get =
+        |at: &str| curl(&instance, &[&format!("http://{at}/v2/a/blobs/{}", digest(b"private"))]);
+    let refused = {
+        let unknown = Served::spawn(&instance, mirror(&[]));
+        get(&unknown.at)
+    };
+    assert_eq!((refused.status, refused.code().as_str()), (403, "DENIED"), "{refused:?}");
+    let nobody = mirror(&["--mirror-login"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("nobody is logged in"), "{nobody:?}");
+    fs::create_dir(&config).unwrap();
+    // `me:s3cret`
+    let text = format!("{{\"auths\": {{\"{}\": {{\"auth\": \"bWU6czNjcmV0\"}}}}}}", upstream.at);
+    fs::write(config.join("config.json"), text).unwrap();
+    let known = Served::spawn(&instance, mirror(&["--mirror-login"]));
+    assert_eq!(get(&known.at).body, "private");
+}
+
+#[test]
 fn a_mirror_gives_nobody_what_an_upstream_lies_about() {
     let Some(instance) = Instance::without_daemon() else { return };
     let lie = b"not what its digest says";
@@ -708,4 +756,34 @@ fn a_mirror_gives_nobody_what_an_upstream_lies_about() {
     let root = instance.path(&format!("data/mirrors/{}", at.to_string().replace(':', "_")));
     assert_eq!(fs::read_dir(root.join("blobs/sha256")).unwrap().count(), 0);
     wait_until("nothing of it stays", || fs::read_dir(root.join("tmp")).unwrap().count() == 0);
+}
+
+#[test]
+fn a_full_disk_is_said_and_passes() {
+    let Some(instance) = Instance::without_daemon() else { return };
+    let disk = instance.path("disk");
+    fs::create_dir(&disk).unwrap();
+    // A disk of its own, which goes with the registry's mount namespace.
+    let script = "mount -t tmpfs -o size=24M none \"$0\" && exec \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", script]).arg(&disk).arg(Instance::program());
+    command.args(["registry", "serve", "--addr", "127.0.0.1:0", "--store"]).arg(&disk);
+    let served = Served::spawn(&instance, command);
+    let base = format!("http://{}/v2", served.at);
+    let inside = format!("/proc/{}/root{}/tmp", served.child.id(), disk.display());
+    let kept = put(&instance, &base, "a", &vec![1; 8 << 20]);
+    let octets = "Content-Type: application/octet-stream";
+    let large = instance.path("large");
+    fs::write(&large, vec![2; 32 << 20]).unwrap();
+    let (url, data) = (format!("{base}/a/blobs/uploads/"), format!("@{}", large.display()));
+    for _ in 0..2 {
+        let begun = curl(&instance, &["-X", "POST", &url]);
+        let location = format!("http://{}{}", served.at, begun.header("location").unwrap());
+        let full =
+            curl(&instance, &["-X", "PATCH", "-H", octets, "--data-binary", &data, &location]);
+        assert_eq!((full.status, full.code().as_str()), (507, "UNKNOWN"), "{full:?}");
+        wait_until("nothing of it stays", || fs::read_dir(&inside).unwrap().count() == 0);
+    }
+    put(&instance, &base, "a", b"small");
+    assert_eq!(curl(&instance, &["--head", &format!("{base}/a/blobs/{kept}")]).status, 200);
 }

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use crate::{
     connect::Endpoint,
     create::duration,
-    daemon,
+    daemon, docker_config,
     error::{CliError, chain},
     output::{self, human},
     paths::Roots,
@@ -53,6 +53,9 @@ pub(crate) struct ServeArgs {
     htpasswd: Option<PathBuf>,
     #[command(flatten)]
     place: Where,
+    /// Ask the registry of --mirror as the user of `wythe login`: all who get in read what he may
+    #[arg(long, requires = "mirror")]
+    mirror_login: bool,
 }
 
 /// As `dockerd` has them.
@@ -154,7 +157,7 @@ impl ServeArgs {
             warn!("{warning}");
         }
         daemon::raise_descriptors();
-        let upstream = self.place.mirror.as_deref().and_then(Upstream::new);
+        let upstream = self.upstream()?;
         let server = Server::new(store, users, upstream);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
@@ -174,6 +177,22 @@ impl ServeArgs {
         // Threads that still wait for the disk do not hold up the end.
         runtime.shutdown_background();
         served.map(|()| 0)
+    }
+}
+
+impl ServeArgs {
+    /// What this is a cache of.
+    fn upstream(&self) -> Result<Option<Upstream>, CliError> {
+        let Some(url) = self.place.mirror.as_deref() else { return Ok(None) };
+        let credentials = match self.mirror_login {
+            true => docker_config::credentials(&docker_config::host(url))?,
+            false => None,
+        };
+        if self.mirror_login && credentials.is_none() {
+            let host = docker_config::host(url);
+            return Err(CliError::Usage(format!("nobody is logged in: use wythe login {host}")));
+        }
+        Ok(Upstream::new(url).map(|upstream| upstream.asked_as(credentials)))
     }
 }
 
