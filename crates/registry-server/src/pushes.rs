@@ -38,7 +38,23 @@ pub(crate) async fn begin(
     let upload = registry.uploads.begin(&name, blob)?;
     match wanted {
         None => Ok(under_way(StatusCode::ACCEPTED, &upload)),
-        Some(wanted) => finish(registry, &upload, wanted, headers, body).await,
+        Some(wanted) => {
+            // Nobody else knows of it: it goes with this request, however that ends.
+            let _forgotten = Forgotten { registry, upload: &upload };
+            finish(registry, &upload, wanted, headers, body).await
+        }
+    }
+}
+
+/// Forgets an upload when it is dropped.
+struct Forgotten<'a> {
+    registry: &'a Registry,
+    upload: &'a Upload,
+}
+
+impl Drop for Forgotten<'_> {
+    fn drop(&mut self) {
+        self.registry.uploads.remove(&self.upload.id);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use base::clock::monotonic;
 use hyper::{
     HeaderMap, Request, StatusCode,
     body::Incoming,
@@ -82,7 +83,7 @@ impl Server {
         };
         loop {
             tokio::select! {
-                _ = expire.tick() => self.0.uploads.expire(),
+                _ = expire.tick() => self.0.uploads.expire(monotonic()),
                 _ = collect.tick() => match self.collect(untagged, grace).await {
                     Ok(done) if done == Collected::default() => {}
                     Ok(done) => info!(blobs = done.blobs, bytes = done.bytes, "collected"),

@@ -91,8 +91,7 @@ impl Uploads {
     }
 
     /// Forgets those that nobody goes on with.
-    pub(crate) fn expire(&self) {
-        let now = monotonic();
+    pub(crate) fn expire(&self, now: Instant) {
         // One that is being written to is held by whoever does that.
         self.all().retain(|_, upload| {
             let idle = now.saturating_duration_since(*upload.touched());
@@ -199,5 +198,35 @@ impl Pour {
             written?;
         }
         Ok(blob.bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn what_nobody_goes_on_with_goes_and_what_is_written_to_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), Vec::new()).unwrap();
+        let uploads = Uploads::default();
+        let name = "a".parse().unwrap();
+        let idle = uploads.begin(&name, store.begin().unwrap()).unwrap().id.clone();
+        let busy = uploads.begin(&name, store.begin().unwrap()).unwrap();
+        let writing = Arc::clone(&busy.blob).lock_owned().await;
+        let files = || std::fs::read_dir(dir.path().join("tmp")).unwrap().count();
+        assert_eq!(files(), 2);
+        uploads.expire(monotonic());
+        assert_eq!(files(), 2);
+        let later = monotonic() + IDLE_MAX;
+        uploads.expire(later);
+        assert_eq!((files(), uploads.get(&name, &idle).unwrap_err().status), (1, 404));
+        assert!(uploads.get(&"b".parse().unwrap(), &busy.id).is_err(), "it is another's");
+        drop(writing);
+        let id = busy.id.clone();
+        drop(busy);
+        uploads.expire(later + IDLE_MAX);
+        assert_eq!((files(), uploads.get(&name, &id).is_err()), (0, true));
     }
 }

@@ -9,6 +9,7 @@ mod host;
 mod instance;
 mod pty;
 mod registry;
+pub mod served;
 #[cfg(target_arch = "x86_64")]
 mod tracer;
 mod user;
