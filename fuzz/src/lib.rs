@@ -24,7 +24,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 19] = [
+pub const TARGETS: [Target; 20] = [
     Target { name: "tar", run: image::tar },
     Target { name: "layer", run: image::layer },
     Target { name: "erofs", run: image::erofs },
@@ -34,6 +34,7 @@ pub const TARGETS: [Target; 19] = [
     Target { name: "seccomp", run: text::seccomp },
     Target { name: "frame", run: text::frame },
     Target { name: "ethernet", run: usernet::fuzzing::frame },
+    Target { name: "dns", run: dns::fuzzing::datagram },
     Target { name: "journal", run: text::journal },
     Target { name: "record", run: text::record },
     Target { name: "docker-create", run: text::docker_create },

@@ -16,9 +16,8 @@ pub(crate) fn read(mut given: Fields<'_>) -> Result<EndpointRequest, ApiError> {
     addresses.done()?;
     given.refuse("Links", "use networks")?;
     given.refuse("DriverOpts", "endpoints have no options")?;
-    given.refuse("Aliases", "containers do not resolve each other's names yet")?;
     let request = EndpointRequest {
-        aliases: Vec::new(),
+        aliases: given.some("Aliases")?.unwrap_or_default(),
         ipv4,
         ipv6,
         mac: given.text("MacAddress")?,

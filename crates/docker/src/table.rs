@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::{containers, fields::Asked, route};
 
 /// Paths whose endpoints are all in the table.
-const SECTIONS: [&str; 3] = ["/containers", "/exec", "/commit"];
+const SECTIONS: [&str; 4] = ["/containers", "/exec", "/commit", "/networks"];
 
 /// One entry.
 #[derive(Debug)]

@@ -132,11 +132,7 @@ fn write_files(
         Some(directory) => (directory.join("hosts"), directory.join("resolv.conf")),
         None => (
             files.write(id, "hosts", &hosts(start, &hostname)?)?,
-            files.write(
-                id,
-                "resolv.conf",
-                &resolv_conf(config, start.network.address6.is_some(), resolver),
-            )?,
+            files.write(id, "resolv.conf", &resolv_conf(config, &start.network, resolver))?,
         ),
     };
     list.push(("/etc/hosts".into(), hosts));
@@ -176,14 +172,39 @@ fn hosts(start: &Start, hostname: &str) -> Result<String, EngineError> {
     Ok(own)
 }
 
-fn resolv_conf(config: &Create, ipv6: bool, resolver: Option<IpAddr>) -> String {
+/// Has a container that runs ask those who answer on its networks, which are others than before,
+/// unless somebody has written the file anew.
+///
+/// # Errors
+/// [`EngineError::Files`].
+pub(crate) fn resolve_anew(
+    files: &Files,
+    id: &ContainerId,
+    config: &Create,
+    (before, after): (&NetworkView, &NetworkView),
+    resolver: Option<IpAddr>,
+) -> Result<(), EngineError> {
+    if before.has_names() == after.has_names() {
+        return Ok(());
+    }
+    let ours = resolv_conf(config, before, resolver);
+    let path = files.own(id).join("resolv.conf");
+    if fs::read_to_string(&path).is_ok_and(|text| text == ours) {
+        // In place: it is mounted in the container.
+        files.write(id, "resolv.conf", &resolv_conf(config, after, resolver))?;
+    }
+    Ok(())
+}
+
+fn resolv_conf(config: &Create, network: &NetworkView, resolver: Option<IpAddr>) -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let mut of_host = read("/etc/resolv.conf");
     let asked = text::Dns {
         servers: if config.dns.is_empty() { resolver.as_slice() } else { &config.dns },
         search: &config.dns_search,
         options: &config.dns_options,
-        ipv6,
+        ipv6: network.address6.is_some(),
+        own: network.has_names(),
     };
     let asks =
         !(config.dns.is_empty() && config.dns_search.is_empty() && config.dns_options.is_empty());
@@ -343,11 +364,11 @@ mod tests {
         let resolver = Some([10, 0, 2, 3].into());
         for network in [NetworkMode::Bridge, NetworkMode::Host] {
             let config = Create { network, ..Create::default() };
-            let text = resolv_conf(&config, false, resolver);
+            let text = resolv_conf(&config, &NetworkView::default(), resolver);
             assert!(text.starts_with("nameserver 10.0.2.3\n"), "{text}");
             assert_eq!(text.matches("nameserver").count(), 1, "{text}");
             let asked = Create { dns: vec![[192, 0, 2, 1].into()], ..config };
-            let text = resolv_conf(&asked, false, resolver);
+            let text = resolv_conf(&asked, &NetworkView::default(), resolver);
             assert!(text.starts_with("nameserver 192.0.2.1\n"), "{text}");
         }
     }

@@ -8,6 +8,7 @@ mod design;
 mod findings;
 mod keeper;
 mod leaving;
+mod naming;
 mod passage;
 mod places;
 mod request;
@@ -42,6 +43,7 @@ pub use request::{
 use book::Book;
 use claim::Claim;
 use leaving::Leaving;
+use naming::Naming;
 use state::{Plugged, State, endpoint_id};
 
 /// A container's places, made.
@@ -66,6 +68,17 @@ pub(crate) struct Joining {
     pub(crate) endpoints: BTreeMap<String, EndpointRequest>,
     /// Ports to publish.
     pub(crate) ports: Vec<PortRequest>,
+    /// Who resolves what nobody on its networks is called.
+    pub(crate) resolving: Resolving,
+}
+
+/// How a container has names resolved.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Resolving {
+    /// The servers it asked for; the host's own where there are none.
+    pub(crate) servers: Vec<IpAddr>,
+    /// Whether it says itself how many dots make a name whole.
+    pub(crate) dots: bool,
 }
 
 /// A container that was plugged in when the last daemon ended.
@@ -105,6 +118,17 @@ pub(crate) trait Networks: Debug + Send + Sync {
         network: &str,
         namespace: BorrowedFd<'_>,
     ) -> Result<NetworkView, EngineError>;
+
+    /// Resolves names again for a container that was found running.
+    ///
+    /// # Errors
+    /// Then it has addresses alone.
+    fn resume(
+        &self,
+        id: &ContainerId,
+        resolving: &Resolving,
+        namespace: BorrowedFd<'_>,
+    ) -> Result<(), EngineError>;
 
     /// A container has another name.
     fn rename(&self, id: &ContainerId, name: &str);
@@ -203,6 +227,7 @@ pub(crate) struct HostNetworks {
     state: Arc<Mutex<State>>,
     /// Those whose cables have not been seen to be gone.
     leaving: Leaving,
+    naming: Naming,
 }
 
 /// The host's network stack, and that it is ours alone.
@@ -223,6 +248,7 @@ impl HostNetworks {
         let (opened, state, leaving) = (OnceLock::new(), Arc::default(), Leaving::default());
         let default = admin::builtin_id("bridge", &bridge);
         let (loopback, book) = (None, Book::default());
+        let naming = Naming::default();
         HostNetworks {
             bridge,
             default,
@@ -234,6 +260,7 @@ impl HostNetworks {
             opened,
             state,
             leaving,
+            naming,
         }
     }
 
@@ -369,10 +396,21 @@ impl Networks for HostNetworks {
         places::disconnect(self, id, network, namespace)
     }
 
+    fn resume(
+        &self,
+        id: &ContainerId,
+        resolving: &Resolving,
+        namespace: BorrowedFd<'_>,
+    ) -> Result<(), EngineError> {
+        self.naming.open(self, id, resolving, namespace)
+    }
+
     fn rename(&self, id: &ContainerId, name: &str) {
-        if let Some(plugged) = self.lock().plugged.get_mut(id) {
+        let mut state = self.lock();
+        if let Some(plugged) = state.plugged.get_mut(id) {
             name.clone_into(&mut plugged.name);
         }
+        self.naming.enter(&state, id, &self.default);
     }
 
     fn create(&self, create: NetworkCreate) -> Result<NetworkInfo, EngineError> {

@@ -182,6 +182,11 @@ impl NetworkView {
         }
     }
 
+    /// Whether it is on a network on which names are resolved: any but the default one.
+    pub(crate) fn has_names(&self) -> bool {
+        self.places.iter().any(|place| place.network != "bridge")
+    }
+
     /// Its places; records of earlier versions know of the default network alone, whose id this
     /// is.
     pub(crate) fn endpoints(&self, default: &str) -> Vec<EndpointView> {

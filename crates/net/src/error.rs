@@ -38,6 +38,9 @@ pub enum NetworkError {
     /// A network namespace could not be made.
     #[error("cannot make a network namespace")]
     Namespace(#[source] io::Error),
+    /// An endpoint cannot ask for names.
+    #[error("cannot listen for questions at 127.0.0.11")]
+    Names(#[source] io::Error),
     /// The host cannot be made to forward packets.
     #[error("cannot turn on net.ipv4.ip_forward")]
     Forwarding(#[source] io::Error),
@@ -72,6 +75,7 @@ impl NetworkError {
             }
             NetworkError::Open(source)
             | NetworkError::Namespace(source)
+            | NetworkError::Names(source)
             | NetworkError::Forwarding(source)
             | NetworkError::Outside(source) => {
                 Errno::from_io_error(source).map_or(ErrorKind::Internal, kind_of)

@@ -123,6 +123,8 @@ pub struct Dns<'a> {
     pub options: &'a [String],
     /// Whether the container has IPv6, so that such nameservers of the host can be reached.
     pub ipv6: bool,
+    /// Whether names are resolved for it at [`crate::NAME_SERVER`], which passes on to all others.
+    pub own: bool,
 }
 
 /// The text of `/etc/resolv.conf` for a container with a network of its own.
@@ -134,13 +136,11 @@ pub struct Dns<'a> {
 pub fn resolv_conf(of_host: &str, asked: &Dns<'_>) -> String {
     let host = HostConf::read(of_host);
     let servers = match asked.servers {
+        _ if asked.own => vec![IpAddr::V4(crate::NAME_SERVER)],
         [] => {
             let mut reachable: Vec<IpAddr> = host.servers;
             reachable.retain(|server| (asked.ipv6 || server.is_ipv4()) && !server.is_loopback());
-            if reachable.is_empty() {
-                reachable = NAMESERVERS_DEFAULT.map(IpAddr::V4).into();
-            }
-            reachable
+            or_public(reachable)
         }
         asked => asked.to_vec(),
     };
@@ -149,10 +149,14 @@ pub fn resolv_conf(of_host: &str, asked: &Dns<'_>) -> String {
         [only] if only == "." => Vec::new(),
         asked => asked.iter().map(String::as_str).collect(),
     };
-    let options = match asked.options {
+    let mut options = match asked.options {
         [] => host.options,
         asked => asked.iter().map(String::as_str).collect(),
     };
+    // A name without dots is a container's first, and only then one of a search domain.
+    if asked.own && !says_dots(&options) {
+        options.push("ndots:0");
+    }
     let mut text = String::new();
     for server in servers {
         line(&mut text, format_args!("nameserver {server}"));
@@ -167,6 +171,23 @@ pub fn resolv_conf(of_host: &str, asked: &Dns<'_>) -> String {
         line(&mut text, format_args!("{other}"));
     }
     text
+}
+
+/// The nameservers of a host, its own loopback's among them; public ones where it has none.
+pub fn nameservers(of_host: &str) -> Vec<IpAddr> {
+    or_public(HostConf::read(of_host).servers)
+}
+
+fn or_public(servers: Vec<IpAddr>) -> Vec<IpAddr> {
+    match servers.as_slice() {
+        [] => NAMESERVERS_DEFAULT.map(IpAddr::V4).into(),
+        _ => servers,
+    }
+}
+
+/// Whether resolver options say how many dots make a name whole.
+pub fn says_dots(options: &[impl AsRef<str>]) -> bool {
+    options.iter().any(|option| option.as_ref().starts_with("ndots:"))
 }
 
 /// Whether a host's resolv.conf names systemd-resolved's stub and nothing else.

@@ -10,6 +10,7 @@
 //! host spare publish quiet forwarding reserve conntrack uplink  says it
 //! watch whole                        hears what others did to it, and mends it
 //! wide                               a network with more endpoints than a bridge has ports
+//! names                              where an endpoint's questions for names come in
 //! ```
 //!
 //! Knows no containers, no images and no drivers: an endpoint is an id, an address and the
@@ -24,6 +25,7 @@ mod host;
 mod interface;
 mod lease;
 mod link;
+mod names;
 mod network;
 mod nft;
 mod passage;
@@ -46,6 +48,7 @@ pub use error::NetworkError;
 pub use host::{Attachment, Endpoint, Host, private_namespace};
 pub use interface::{InterfaceName, InterfaceNameError, Mac, MacError};
 pub use lease::{LeaseError, Leases};
+pub use names::{NAME_SERVER, NameSockets, name_sockets};
 pub use network::Network;
 pub use passage::{Barrier, Passage};
 pub use policy::{ChainPolicy, Judgement};

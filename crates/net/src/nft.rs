@@ -152,6 +152,8 @@ pub(crate) enum Step {
     WriteIp { offset: u32, length: u32, from: Register },
     /// Has the packet belong to no connection.
     Untracked,
+    /// Writes bytes into the header of TCP or UDP, and puts its checksum right, which lies there.
+    WriteTransport { offset: u32, length: u32, from: Register, checksum: u32 },
     /// Gives the connection the address of the link it leaves by as its source.
     Masquerade,
     /// Lets the packet through.
@@ -335,17 +337,15 @@ fn put_step(a: &mut Attributes<'_>, step: &Step) {
             a.nest(2, |a| a.put(NFTA_DATA_VALUE, value));
         }),
         Step::Duplicate { neighbour } => expression(a, "dup", |a| put_register(a, 1, *neighbour)),
-        Step::WriteIp { offset, length, from } => expression(a, "payload", |a| {
+        Step::WriteIp { offset, length, from } => {
             const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
-            const NFT_PAYLOAD_CSUM_INET: u32 = 1;
             const CHECKSUM: u32 = 10;
-            put_u32(a, 2, NFT_PAYLOAD_NETWORK_HEADER);
-            put_u32(a, 3, *offset);
-            put_u32(a, 4, *length);
-            put_register(a, 5, *from);
-            put_u32(a, 6, NFT_PAYLOAD_CSUM_INET);
-            put_u32(a, 7, CHECKSUM);
-        }),
+            write(a, NFT_PAYLOAD_NETWORK_HEADER, (*offset, *length), *from, CHECKSUM);
+        }
+        Step::WriteTransport { offset, length, from, checksum } => {
+            const NFT_PAYLOAD_TRANSPORT_HEADER: u32 = 2;
+            write(a, NFT_PAYLOAD_TRANSPORT_HEADER, (*offset, *length), *from, *checksum);
+        }
         Step::DestinationNat { family, address, port } => expression(a, "nat", |a| {
             const NFT_NAT_DNAT: u32 = 1;
             put_u32(a, 1, NFT_NAT_DNAT);
@@ -364,6 +364,24 @@ fn expression(a: &mut Attributes<'_>, name: &str, fill: impl FnOnce(&mut Attribu
     a.nest(NFTA_LIST_ELEM, |a| {
         a.put_text(1, name);
         a.nest(2, fill);
+    });
+}
+
+fn write(
+    a: &mut Attributes<'_>,
+    base: u32,
+    (offset, length): (u32, u32),
+    from: Register,
+    checksum: u32,
+) {
+    const NFT_PAYLOAD_CSUM_INET: u32 = 1;
+    expression(a, "payload", |a| {
+        put_u32(a, 2, base);
+        put_u32(a, 3, offset);
+        put_u32(a, 4, length);
+        put_register(a, 5, from);
+        put_u32(a, 6, NFT_PAYLOAD_CSUM_INET);
+        put_u32(a, 7, checksum);
     });
 }
 

@@ -1,6 +1,6 @@
 //! Network namespaces, each held by a descriptor and entered only by threads made for it.
 //!
-//! The calling thread's namespace never changes: namespaces belong to threads, and a pool's
+//! But for [`enter`], the calling thread's namespace never changes: namespaces belong to threads, and a pool's
 //! thread that stayed in the wrong one would hand it to whatever runs there next.
 //!
 //! Source: network_namespaces(7), setns(2), unshare(2).
@@ -49,6 +49,15 @@ pub fn run<T: Send>(
         move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
         inside()
     })
+}
+
+/// Moves the calling thread into a network namespace, for good. Only for a thread whose namespace
+/// nothing depends on but the sockets that it makes next: what it made before stays where it was.
+///
+/// # Errors
+/// As [`run`].
+pub fn enter(namespace: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?)
 }
 
 /// The calling thread's network namespace.

@@ -93,10 +93,9 @@ fn a_running_container_comes_and_goes_and_keeps_its_networks_over_a_killed_daemo
     web(&instance, "c-b", &["--network", "mine", "--ip", "10.91.0.9"]);
     assert_eq!(address(&instance, "c-b", "mine"), "10.91.0.9");
     assert!(!reaches(&instance, "c-a", "10.91.0.9"));
-    let alias = instance.run(&["network", "connect", "--alias", "front", "mine", "c-a"]);
-    assert!(alias.code == 1 && alias.err.contains("not built yet"), "{alias:?}");
-    instance.ok(&["network", "connect", "--ip", "10.91.0.7", "mine", "c-a"]);
+    instance.ok(&["network", "connect", "--ip", "10.91.0.7", "--alias", "front", "mine", "c-a"]);
     wait_until("a reaches b", || reaches(&instance, "c-a", "10.91.0.9"));
+    wait_until("b reaches a by its alias", || reaches(&instance, "c-b", "front"));
     let twice = instance.run(&["network", "connect", "mine", "c-a"]);
     assert!(twice.code == 1 && twice.err.contains("already exists in network mine"), "{twice:?}");
 

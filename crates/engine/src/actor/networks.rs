@@ -6,14 +6,16 @@
 
 use std::{collections::BTreeMap, fs::File, os::fd::AsFd as _, sync::Arc};
 
-use base::ErrorKind;
+use base::{ContainerId, ErrorKind};
 use tracing::error;
 
 use super::{Actor, Outcome, Reply, effects::blocking, events};
 use crate::{
     Create, EndpointRequest, EngineError, NetworkMode, NetworkView,
+    engine::Shared,
     error::chain,
-    networks::Joining,
+    gather,
+    networks::{Joining, Resolving},
     record::Record,
     step::{Phase, Resource, Run},
 };
@@ -37,6 +39,11 @@ pub(super) struct Networked {
 
 fn refused(kind: ErrorKind, text: impl Into<String>) -> EngineError {
     EngineError::Networking { kind, text: text.into() }
+}
+
+/// The network namespace of a process.
+fn namespace_of(pid: u32) -> Option<File> {
+    File::open(format!("/proc/{pid}/ns/net")).ok()
 }
 
 /// The configuration after a change.
@@ -92,6 +99,30 @@ impl Actor {
             first: config.network.name().map(str::to_owned),
             endpoints,
             ports: config.ports.clone(),
+            resolving: self.resolving(),
+        }
+    }
+
+    /// Who resolves names for it beside those on its networks.
+    fn resolving(&self) -> Resolving {
+        let config = &self.record.config;
+        let dots = net::files::says_dots(&config.dns_options);
+        Resolving { servers: config.dns.clone(), dots }
+    }
+
+    /// Resolves names again for one that was found running.
+    pub(super) async fn resume_names(&self, pid: u32) {
+        if !self.network.has_names() {
+            return;
+        }
+        let (shared, id) = (Arc::clone(&self.shared), self.entry.id.clone());
+        let resolving = self.resolving();
+        let resume = move || {
+            let namespace = namespace_of(pid).ok_or(EngineError::Failed { doing: "finding it" })?;
+            shared.networks.resume(&id, &resolving, namespace.as_fd())
+        };
+        if let Err(failure) = blocking("resolving names for it", resume).await {
+            error!(container = %self.entry.id, error = chain(&failure), "it has no names");
         }
     }
 
@@ -145,14 +176,22 @@ impl Actor {
                 return Err(EngineError::Removing(self.record.name.to_string()));
             }
         };
-        let path = format!("/proc/{pid}/ns/net");
-        let namespace =
-            File::open(&path).map_err(|_| EngineError::NotRunning(self.record.name.to_string()))?;
+        let gone = || EngineError::NotRunning(self.record.name.to_string());
+        let namespace = namespace_of(pid).ok_or_else(gone)?;
         let (shared, id) = (Arc::clone(&self.shared), self.entry.id.clone());
+        let (before, own) = (self.network.clone(), config.clone());
+        let resolve = move |shared: &Shared, id: &ContainerId, after: &NetworkView| {
+            let resolver = shared.networks.resolver();
+            gather::resolve_anew(&shared.files, id, &own, (&before, after), resolver)
+        };
         Ok(Some(match change {
             Change::Connect(network, request) => {
                 let joining = self.joining([(network, request)].into());
-                let work = move || shared.networks.connect(&id, &joining, namespace.as_fd());
+                let work = move || {
+                    let after = shared.networks.connect(&id, &joining, namespace.as_fd())?;
+                    resolve(&shared, &id, &after)?;
+                    Ok(after)
+                };
                 (config, Box::new(work))
             }
             Change::Disconnect(network) => {
@@ -160,7 +199,11 @@ impl Actor {
                 places.retain(|place| place.network != network);
                 let view = NetworkView::of(places, self.network.ports.clone());
                 self.settle(config.clone(), Some(view))?;
-                let work = move || shared.networks.disconnect(&id, &network, namespace.as_fd());
+                let work = move || {
+                    let after = shared.networks.disconnect(&id, &network, namespace.as_fd())?;
+                    resolve(&shared, &id, &after)?;
+                    Ok(after)
+                };
                 (config, Box::new(work))
             }
         }))

@@ -28,6 +28,9 @@ impl Actor {
                 Found::NotSought
             }
         };
+        if let Found::Process(Some(pid)) = &found {
+            self.resume_names(*pid).await;
+        }
         let last = self.fact(Event::Recovered(found));
         // Whoever opens the engine need not wait for what is given back.
         ready.send(()).ok();

@@ -234,16 +234,9 @@ fn check(network: &str, request: &EndpointRequest) -> Result<(), EngineError> {
             || alias.len() > ALIAS_LENGTH_MAX
             || alias.chars().any(|c| c.is_whitespace() || c.is_control())
     };
-    match (request.aliases.iter().find(bad), request.aliases.first()) {
-        (Some(alias), _) => invalid(format!("invalid alias {alias:?}")),
-        (None, None) => Ok(()),
-        (None, Some(alias)) => {
-            let text = format!(
-                "alias {alias:?} on network {network} is not built yet: containers do not resolve \
-                 each other's names"
-            );
-            Err(refused(ErrorKind::Unsupported, text))
-        }
+    match request.aliases.iter().find(bad) {
+        Some(alias) => invalid(format!("invalid alias {alias:?}")),
+        None => Ok(()),
     }
 }
 

@@ -72,7 +72,13 @@ pub(super) fn attach(
         }
         publish(host, &state)?;
     }
-    Ok(Attached { namespace, view: view(&state, id) })
+    networks.naming.enter(&state, id, &networks.default);
+    let view = view(&state, id);
+    drop(state);
+    if view.has_names() {
+        networks.naming.open(networks, id, &joining.resolving, namespace.as_fd())?;
+    }
+    Ok(Attached { namespace, view })
 }
 
 /// Notes a place on one network, which is up then.
@@ -224,12 +230,23 @@ pub(super) fn connect(
         lease(networks, host, id, joining, wanted)?;
         let plugged = plug(networks, host, id, &wanted.id, None, Some(namespace));
         let led = plugged.and_then(|_| lead_out(networks, host, id, before.as_deref(), namespace));
-        if let Err(failure) = led {
+        let named = led.and_then(|()| match wanted.id == networks.default {
+            true => Ok(()),
+            false => networks.naming.open(networks, id, &joining.resolving, namespace),
+        });
+        if let Err(failure) = named {
             unplug(networks, host, id, &wanted.id)?;
             return Err(failure);
         }
     }
-    Ok(view(&networks.lock(), id))
+    Ok(entered(networks, id))
+}
+
+/// A container's places as they are shown, its names entered.
+fn entered(networks: &HostNetworks, id: &ContainerId) -> NetworkView {
+    let state = networks.lock();
+    networks.naming.enter(&state, id, &networks.default);
+    view(&state, id)
 }
 
 /// Sends everything by the network that leads out, if that is another one than before, and has
@@ -269,7 +286,7 @@ pub(super) fn disconnect(
     };
     unplug(networks, host, id, &network)?;
     lead_out(networks, host, id, before.as_deref(), namespace)?;
-    Ok(view(&networks.lock(), id))
+    Ok(entered(networks, id))
 }
 
 /// Takes a container out of one network at once.
@@ -296,6 +313,7 @@ pub(super) fn detach(
     host: &Arc<Host>,
     id: &ContainerId,
 ) -> Result<(), EngineError> {
+    networks.naming.close(id);
     let mut state = networks.lock();
     let Some(plugged) = state.plugged.get_mut(id) else { return Ok(()) };
     // First nothing leads there any more, then the address can be another's.
@@ -397,6 +415,9 @@ pub(super) fn adopt(
         if let Some(plugged) = state.plugged.get_mut(&known.id) {
             plugged.ports = ports;
         }
+    }
+    for known in known {
+        networks.naming.enter(&state, &known.id, &networks.default);
     }
     publish(host, &state)?;
     result

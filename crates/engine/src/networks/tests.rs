@@ -1,6 +1,9 @@
 //! The default bridge in a network namespace that plays the host. Needs root.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    time::Duration,
+};
 
 use sys::netns;
 
@@ -346,4 +349,68 @@ fn addresses_are_those_that_were_asked_for_and_had_by_one() {
     networks.attach(&id(1), &joining(&[("mine", asked.clone())])).unwrap();
     networks.detach(&id(1)).unwrap();
     networks.attach(&id(4), &joining(&[("mine", asked)])).unwrap();
+}
+
+/// The addresses of a name, as they are told in a namespace; none if nobody says anything.
+fn told(namespace: &OwnedFd, name: &str) -> Option<Vec<Ipv4Addr>> {
+    let label = |label: &str| [&[u8::try_from(label.len()).unwrap()], label.as_bytes()].concat();
+    let name: Vec<u8> = name.split('.').flat_map(label).collect();
+    let question = [&[0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0], &*name, &[0, 0, 1, 0, 1]].concat();
+    let ask = || {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.connect((net::NAME_SERVER, 53))?;
+        socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+        socket.send(&question)?;
+        let mut buffer = [0; 512];
+        let count = socket.recv(&mut buffer)?;
+        Ok(buffer[question.len()..count].to_vec())
+    };
+    let answers = netns::run(namespace.as_fd(), ask).ok()?;
+    // A pointer to the name, ten bytes about the record, and the address.
+    let address = |record: &[u8]| Ipv4Addr::from(<[u8; 4]>::try_from(&record[12..]).unwrap());
+    Some(answers.chunks(16).map(address).collect())
+}
+
+#[test]
+fn names_are_told_on_networks_that_users_make_and_by_the_next_daemon_too() {
+    if !testkit::need::root() {
+        return;
+    }
+    let stage = Stage::new();
+    let data = tempfile::tempdir().unwrap();
+    let open = || stage.networks().with_data(data.path()).unwrap();
+    let networks = open();
+    networks.create(named("mine")).unwrap();
+    let joining_as = |name: &str, network: &str, alias: Option<&str>| {
+        let aliases = alias.map(str::to_owned).into_iter().collect();
+        let request = EndpointRequest { aliases, ..any() };
+        Joining { name: name.to_owned(), ..joining(&[(network, request)]) }
+    };
+    let one = networks.attach(&id(1), &joining_as("one", "mine", Some("web"))).unwrap();
+    let two = networks.attach(&id(2), &joining_as("two", "mine", Some("web"))).unwrap();
+    let plain = networks.attach(&id(3), &joining_as("three", "bridge", None)).unwrap();
+    let (first, second) = (one.view.address.unwrap(), two.view.address.unwrap());
+    assert_eq!(told(&one.namespace, "two"), Some(vec![second]));
+    assert_eq!(told(&one.namespace, "ONE.mine"), Some(vec![first]));
+    assert_eq!(told(&plain.namespace, "one"), None, "the default network has no names");
+    let mut both = told(&two.namespace, "web").unwrap();
+    both.sort();
+    assert_eq!(both, [first, second]);
+    networks.rename(&id(2), "deux");
+    assert_eq!(told(&one.namespace, "deux"), Some(vec![second]));
+    networks.connect(&id(3), &joining_as("three", "mine", None), plain.namespace.as_fd()).unwrap();
+    assert_eq!(told(&plain.namespace, "one"), Some(vec![first]));
+    networks.disconnect(&id(3), "mine", plain.namespace.as_fd()).unwrap();
+    drop(networks);
+
+    let networks = open();
+    let of = |byte: u8, name: &str, attached: &Attached| Known {
+        name: name.to_owned(),
+        ..known(byte, attached)
+    };
+    networks.adopt(&[of(1, "one", &one), of(2, "deux", &two), of(3, "three", &plain)]).unwrap();
+    networks.resume(&id(1), &Resolving::default(), one.namespace.as_fd()).unwrap();
+    assert_eq!(told(&one.namespace, "deux"), Some(vec![second]));
+    networks.detach(&id(2)).unwrap();
+    assert_eq!(told(&one.namespace, "web"), Some(vec![first]));
 }

@@ -319,6 +319,15 @@ impl Networks for FakeNetworks {
         not_here()
     }
 
+    fn resume(
+        &self,
+        _: &ContainerId,
+        _: &crate::networks::Resolving,
+        _: std::os::fd::BorrowedFd<'_>,
+    ) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     fn rename(&self, _: &ContainerId, _: &str) {}
 
     fn create(&self, _: crate::NetworkCreate) -> Result<crate::NetworkInfo, EngineError> {

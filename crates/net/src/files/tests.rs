@@ -73,6 +73,7 @@ fn nameservers_that_a_container_cannot_reach_are_left_out() {
 fn what_was_asked_for_replaces_the_hosts_lines() {
     let asked = Dns {
         ipv6: false,
+        own: false,
         servers: &["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()],
         search: &[".".to_owned()],
         options: &["ndots:5".to_owned()],
@@ -91,6 +92,21 @@ fn a_host_without_reachable_nameservers_gets_public_ones() {
         let text = resolv_conf(host, &Dns::default());
         assert_eq!(text, "nameserver 8.8.8.8\nnameserver 8.8.4.4\n");
     }
+}
+
+#[test]
+fn names_of_a_network_are_asked_of_its_own_server_before_search_domains() {
+    let own = Dns { own: true, servers: &["192.0.2.1".parse().unwrap()], ..Dns::default() };
+    insta::assert_snapshot!(resolv_conf(HOST, &own), @r"
+    nameserver 127.0.0.11
+    search a.example b.example
+    options edns0 trust-ad ndots:0
+    sortlist 130.155.160.0/255.255.240.0
+    ");
+    let dots = Dns { options: &["ndots:2".to_owned()], ..own };
+    assert!(resolv_conf(HOST, &dots).contains("options ndots:2\n"));
+    assert_eq!(nameservers(HOST).len(), 3, "those of the loopback too");
+    assert_eq!(nameservers("").len(), 2);
 }
 
 #[test]
