@@ -30,7 +30,7 @@ pub(crate) enum Said {
 /// What is said to somebody's question.
 ///
 /// `dots`: names without a dot are for search domains, as `ndots` says that was asked for. `turn`
-/// counts questions, so that of several who have a name each comes first in turn.
+/// is which of several who have a name comes first.
 pub(crate) fn to(
     bytes: &[u8],
     names: &Names,

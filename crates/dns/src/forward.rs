@@ -104,7 +104,7 @@ fn made<T>(
 }
 
 /// A number that nobody guesses; the port is another such.
-fn random_number() -> [u8; 2] {
+pub(crate) fn random_number() -> [u8; 2] {
     let mut id = [0; 2];
     rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty()).ok();
     id

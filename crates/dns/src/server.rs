@@ -10,10 +10,7 @@ use std::{
     fmt, io,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     os::fd::OwnedFd,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
@@ -182,7 +179,6 @@ struct Passing {
     namespace: OwnedFd,
     servers: Vec<IpAddr>,
     dots: bool,
-    turn: AtomicUsize,
 }
 
 impl Asking {
@@ -190,8 +186,7 @@ impl Asking {
         let Client { who, udp, tcp, namespace, servers, dots } = client;
         udp.set_nonblocking(true)?;
         tcp.set_nonblocking(true)?;
-        let turn = AtomicUsize::new(0);
-        let passing = Passing { shared, who, namespace, servers, dots, turn };
+        let passing = Passing { shared, who, namespace, servers, dots };
         Ok(Asking {
             client: Arc::new(passing),
             udp: Arc::new(TokioUdpSocket::from_std(udp)?),
@@ -259,7 +254,8 @@ impl Asking {
 
 impl Passing {
     fn said(&self, question: &[u8], way: Way) -> Said {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        // At random: a count would be even for every name that is asked for with another one.
+        let turn = usize::from(u16::from_ne_bytes(forward::random_number()));
         answer::to(question, &lock(&self.shared.names), &self.who, way, self.dots, turn)
     }
 
