@@ -48,7 +48,7 @@ pub use error::NetworkError;
 pub use host::{Attachment, Endpoint, Host, private_namespace};
 pub use interface::{InterfaceName, InterfaceNameError, Mac, MacError};
 pub use lease::{LeaseError, Leases};
-pub use names::{NAME_SERVER, NameSockets, name_sockets};
+pub use names::{NAME_SERVER, NameSockets, name_sockets, try_names};
 pub use network::Network;
 pub use passage::{Barrier, Passage};
 pub use policy::{ChainPolicy, Judgement};

@@ -15,7 +15,7 @@
 use std::{
     io,
     net::{Ipv4Addr, TcpListener, UdpSocket},
-    os::fd::BorrowedFd,
+    os::fd::{AsFd as _, BorrowedFd},
 };
 
 use sys::{
@@ -44,6 +44,16 @@ pub struct NameSockets {
     pub udp: UdpSocket,
     /// Over TCP.
     pub tcp: TcpListener,
+    /// Whether port 53 leads to them; if not, they have taken it.
+    pub led: bool,
+}
+
+/// Tries whether an endpoint's questions can be led to another port, in a namespace of its own.
+///
+/// # Errors
+/// As [`name_sockets`].
+pub fn try_names() -> Result<bool, NetworkError> {
+    Ok(name_sockets(crate::private_namespace()?.as_fd())?.led)
 }
 
 /// Opens them in a namespace in which `lo` is up, whatever was there before.
@@ -58,7 +68,7 @@ pub fn name_sockets(namespace: BorrowedFd<'_>) -> Result<NameSockets, NetworkErr
 }
 
 fn open() -> io::Result<NameSockets> {
-    let sockets = bind(0)?;
+    let sockets = NameSockets { led: true, ..bind(0)? };
     let (udp, tcp) = (sockets.udp.local_addr()?.port(), sockets.tcp.local_addr()?.port());
     match lead(table(udp, tcp)) {
         Ok(()) => Ok(sockets),
@@ -72,7 +82,7 @@ fn open() -> io::Result<NameSockets> {
 
 fn bind(port: u16) -> io::Result<NameSockets> {
     let at = (NAME_SERVER, port);
-    Ok(NameSockets { udp: UdpSocket::bind(at)?, tcp: TcpListener::bind(at)? })
+    Ok(NameSockets { udp: UdpSocket::bind(at)?, tcp: TcpListener::bind(at)?, led: false })
 }
 
 fn lead(batch: Batch) -> Result<(), NetlinkError> {

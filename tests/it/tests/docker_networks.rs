@@ -48,8 +48,8 @@ fn reaches(instance: &Instance, from: &str, to: &str) -> bool {
     String::from_utf8_lossy(&out.stdout).contains("200 OK")
 }
 
-/// Answers every question with one address, as a nameserver of the host's network would.
-fn nameserver(instance: &Instance) {
+/// Answers every question with one address or with none, as a nameserver of the host's network would.
+fn nameserver(instance: &Instance, knows: bool) {
     let bind = || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 53)).expect("nobody has it");
     let socket = instance.on_network(bind);
     std::thread::spawn(move || {
@@ -59,7 +59,10 @@ fn nameserver(instance: &Instance) {
             let mut answer = buffer[..count].to_vec();
             let asks_for_v4 = answer[count - 3] == 1;
             answer[2] |= 0x80;
-            if asks_for_v4 {
+            if !knows {
+                // There is no such name.
+                answer[3] |= 3;
+            } else if asks_for_v4 {
                 answer[7] = 1;
                 answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 192, 0, 2, 7]);
             }
@@ -74,7 +77,7 @@ fn containers_find_each_other_by_every_name_they_have() {
     let docker = |args: &[&str]| instance.docker_ok(args);
     docker(&["network", "create", "--subnet", "10.93.0.0/24", "back"]);
     docker(&["network", "create", "--subnet", "10.94.0.0/24", "other"]);
-    // Whom nobody knows is asked of the host, where nobody listens: that is heard at once.
+    nameserver(&instance, false);
     let run = |name: &str, network: &str, more: &[&str]| {
         let dns = if network == "back" { "--dns=10.93.0.1" } else { "--dns=10.94.0.1" };
         let args = ["run", "-d", "--name", name, "--network", network, "-v", &bind, dns];
@@ -134,7 +137,7 @@ fn what_nobody_is_called_is_asked_of_others_unless_the_network_is_internal() {
     let docker = |args: &[&str]| instance.docker_ok(args);
     docker(&["network", "create", "--subnet", "10.95.0.0/24", "open"]);
     docker(&["network", "create", "--internal", "--subnet", "10.96.0.0/24", "closed"]);
-    nameserver(&instance);
+    nameserver(&instance, true);
     let run = |name: &str, network: &str, dns: &str| {
         let args = ["run", "-d", "--name", name, "--network", network, "-v", &bind, "--dns", dns];
         docker(&[&args[..], &["--dns-search", "inner.test", "demo", "sleep", "1000"]].concat())

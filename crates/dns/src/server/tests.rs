@@ -139,7 +139,7 @@ fn names_are_told_in_datagrams_and_over_tcp_until_the_client_is_gone() {
     assert_eq!(told(&stage.datagram(&question).unwrap()), ["10.0.0.2"]);
     stage.names.lock().unwrap().set("me", Vec::new(), false);
     let answer = stage.datagram(&question).unwrap();
-    assert_eq!(answer.metadata.response_code, ResponseCode::ServFail);
+    assert_eq!(answer.metadata.response_code, ResponseCode::NXDomain);
     stage.server.close("me");
     let mut rest = Vec::new();
     let ended = stream.read_to_end(&mut rest);

@@ -11,7 +11,25 @@ pub(super) fn all(networks: &HostNetworks, repair: bool) -> Vec<Finding> {
     all.extend(whole(networks, repair));
     all.extend(ipv6(networks));
     all.extend(super::passage::finding(networks));
+    all.push(names());
     all
+}
+
+/// Whether names are resolved in containers, and whether port 53 stays theirs.
+fn names() -> Finding {
+    let subject = "names".to_owned();
+    let mend = Some("run as root on a kernel with nf_tables".to_owned());
+    match net::try_names() {
+        Ok(true) => {
+            let detail = "containers on networks ask the daemon at 127.0.0.11".to_owned();
+            Finding { subject, works: true, detail, mend: None }
+        }
+        Ok(false) => {
+            let detail = "the kernel takes no rules in containers: port 53 is not their own there";
+            Finding { subject, works: false, detail: detail.to_owned(), mend }
+        }
+        Err(failure) => Finding { subject, works: false, detail: chain(&failure), mend },
+    }
 }
 
 /// Whether the kernel takes our rules.

@@ -24,6 +24,7 @@ fn questions_come_in_at_port_53_while_others_have_it_too() {
     // A second time, as after a restart of the daemon.
     drop(net::name_sockets(namespace.as_fd()).unwrap());
     let sockets = net::name_sockets(namespace.as_fd()).unwrap();
+    assert!(sockets.led && net::try_names().unwrap());
     let _own = inside(53).unwrap();
     let at = (NAME_SERVER, 53);
     let patience = Some(Duration::from_secs(10));

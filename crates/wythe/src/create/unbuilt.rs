@@ -13,7 +13,7 @@ const UNBUILT: &[(&str, bool, &str)] = &[
     ("io-maxbandwidth", true, "Windows has it"),
     ("io-maxiops", true, "Windows has it"),
     ("kernel-memory", true, "kernels have dropped it"),
-    ("link", true, "links; use --add-host"),
+    ("link", true, "links; use --network, on which containers find each other by name"),
     ("link-local-ip", true, "link-local addresses of one's own choice"),
     ("runtime", true, "other runtimes; use --isolation"),
     ("storage-opt", true, "storage options"),
