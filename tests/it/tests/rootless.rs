@@ -56,6 +56,20 @@ fn containers_and_their_ports_outlive_the_daemon() {
 }
 
 #[test]
+fn containers_find_each_other_by_name() {
+    let Some(user) = User::new(Grants::default()) else { return };
+    user.ok(&["network", "create", "back"]);
+    user.ok(&["run", "-d", "--name", "web", "--network", "back", "demo", "httpd"]);
+    user.ok(&["run", "-d", "--name", "asks", "--network", "back", "demo", "sleep", "1000"]);
+    let ask = "echo 'GET / HTTP/1.0' | nc web 80";
+    wait_until("the name leads to the server", || {
+        user.run(&["exec", "asks", "sh", "-c", ask]).out.contains("200 OK")
+    });
+    user.ok(&["rm", "-f", "web", "asks"]);
+    user.ok(&["network", "rm", "back"]);
+}
+
+#[test]
 fn files_are_copied_and_containers_committed() {
     let Some(user) = User::new(Grants::default()) else { return };
     user.ok(&["run", "-d", "--name", "web", "demo", "sleep", "600"]);
