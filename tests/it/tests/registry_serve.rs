@@ -382,6 +382,18 @@ fn only_users_of_the_file_get_in_and_the_file_may_change() {
         assert!(refused.code != 0, "{refused:?}");
         instance.docker_ok(&["login", "-u", "me", "-p", "s3cret", at]);
         instance.docker_ok(&["pull", &name]);
+        // {"username":"me","password":"s3cret"}
+        let who = "X-Registry-Auth: eyJ1c2VybmFtZSI6Im1lIiwicGFzc3dvcmQiOiJzM2NyZXQifQ==";
+        let socket = instance.path("run/docker.sock").display().to_string();
+        let url = format!("http://docker/distribution/{name}/json");
+        let asked =
+            |flags: &[&str]| curl(&instance, &[&["--unix-socket", &socket, &url], flags].concat());
+        assert_eq!(asked(&[]).status, 401);
+        let found = asked(&["-H", who]).json();
+        assert!(found["Descriptor"]["digest"].as_str().unwrap().starts_with("sha256:"), "{found}");
+        assert_eq!(found["Platforms"][0]["os"], "linux");
+        instance.docker_ok(&["logout", at]);
+        assert!(instance.docker(&["pull", &name]).code != 0);
     }
     if testkit::need::tool("skopeo").is_some() {
         let (to, image) = (instance.path("dir"), format!("docker://{name}"));

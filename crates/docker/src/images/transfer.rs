@@ -125,7 +125,8 @@ pub(crate) async fn push(call: &Call) -> Answer {
 
 /// `GET /distribution/{}/json`.
 pub(crate) async fn distribution(call: &Call) -> Answer {
-    let found = call.engine().distribution(&call.name, credentials(call)?).await?;
+    let found = call.engine().distribution(&call.name, credentials(call)?).await;
+    let found = found.map_err(unproved)?;
     let platforms = found.platforms.iter().map(|(os, architecture, variant)| {
         let mut shape = json!({ "architecture": architecture, "os": os });
         if let Some(variant) = variant {
@@ -151,12 +152,15 @@ pub(crate) async fn auth(mut call: Call) -> Answer {
         return Err(ApiError::bad("username and password, or a token, are missing"));
     };
     let login = LoginRequest { server, credentials, insecure: false };
-    match call.engine().login(login).await {
-        Ok(()) => reply::json(&json!({ "Status": "Login Succeeded", "IdentityToken": "" })),
-        Err(error) if error.kind() == base::ErrorKind::PermissionDenied => {
-            Err(ApiError::new(StatusCode::UNAUTHORIZED, base::chain(&error)))
-        }
-        Err(error) => Err(error.into()),
+    call.engine().login(login).await.map_err(unproved)?;
+    reply::json(&json!({ "Status": "Login Succeeded", "IdentityToken": "" }))
+}
+
+/// 401 where a registry lets nobody in who does not prove who he is.
+fn unproved(error: EngineError) -> ApiError {
+    match error.kind() == base::ErrorKind::PermissionDenied {
+        true => ApiError::new(StatusCode::UNAUTHORIZED, base::chain(&error)),
+        false => error.into(),
     }
 }
 
