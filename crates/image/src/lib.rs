@@ -30,6 +30,7 @@ mod progress;
 mod save;
 mod store;
 pub mod wire;
+mod writeback;
 
 pub use arrive::{Arrival, ArrivalError, Arriving, ArrivingLayer, BlobFile, Departure, Next};
 pub use base::{Reference, reference};

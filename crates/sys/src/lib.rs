@@ -19,3 +19,4 @@ pub mod seccomp;
 pub mod signal;
 pub mod tap;
 pub mod userns;
+pub mod writeback;

@@ -5,6 +5,7 @@ use std::{
     io::{self, Read, Write},
     os::fd::AsFd,
     path::{Path, PathBuf},
+    thread,
 };
 
 use base::Digest;
@@ -19,6 +20,7 @@ use crate::{
     mounts::{Form, MountError},
     progress::{Progress, Tell},
     wire::{self, DOCUMENT_BYTES_MAX, DocumentError},
+    writeback::Writeback,
 };
 
 /// A blob on its way in, hashed as it is written.
@@ -73,6 +75,8 @@ impl Write for NewBlob<'_> {
 struct Tee<'f, R> {
     input: R,
     copy: &'f File,
+    bytes: u64,
+    writeback: Writeback,
 }
 
 impl<R: Read> Read for Tee<'_, R> {
@@ -80,6 +84,8 @@ impl<R: Read> Read for Tee<'_, R> {
         let read = self.input.read(into)?;
         let mut copy = self.copy;
         copy.write_all(into.get(..read).unwrap_or_default())?;
+        self.bytes += read as u64;
+        self.writeback.reached(self.copy, self.bytes);
         Ok(read)
     }
 }
@@ -291,7 +297,7 @@ impl Store {
         let LayerBlob { blob, bytes, diff_id } = wanted;
         let failed = |source| StoreError::Disk { doing: "store a blob", source };
         let (temporary, file) = self.disk.temporary_file().map_err(failed)?;
-        let tee = Tee { input, copy: &file };
+        let tee = Tee { input, copy: &file, bytes: 0, writeback: Writeback::default() };
         let unpacked = self.unpack(tee, progress);
         let unpacked = unpacked.map_err(|source| StoreError::Layer { blob, source })?;
         let found = &unpacked.layer;
@@ -301,6 +307,7 @@ impl Store {
         if found.diff_id != diff_id {
             return Err(StoreError::DiffId { blob, wanted: diff_id, found: found.diff_id });
         }
+        sync(&file, unpacked.file.as_ref()).map_err(failed)?;
         SealedBlob { temporary, digest: blob, bytes }.place(lease)?;
         let layer = self.place_layer(lease, unpacked)?;
         lease.unpacked(blob, diff_id, layer.content_bytes);
@@ -347,6 +354,17 @@ impl Store {
         let made = self.layer_from_blob(lease, wanted, &mut |_| {});
         made.map(|_| ()).map_err(|source| MountError::Unpack(Box::new(source)))
     }
+}
+
+/// Waits until both files are on the disk, for both at the same time.
+fn sync(blob: &File, layer: Option<&File>) -> io::Result<()> {
+    let Some(layer) = layer else { return blob.sync_data() };
+    thread::scope(|scope| {
+        let other = thread::Builder::new().name("layer-sync".to_owned());
+        let other = other.spawn_scoped(scope, || blob.sync_data());
+        let (here, there) = (layer.sync_data(), other?.join());
+        here.and(there.unwrap_or_else(|_| Err(io::Error::other("a sync panicked"))))
+    })
 }
 
 /// The digest of bytes in memory.

@@ -3,6 +3,7 @@
 use std::{fs::File, io, os::unix::fs::FileExt};
 
 use super::format::{BLOCK, BLOCK_BYTES};
+use crate::writeback::Writeback;
 
 /// Bytes gathered before they are written.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -14,12 +15,14 @@ pub(super) struct Area<'f> {
     /// Bytes that are to stand at `flushed`.
     buffer: Vec<u8>,
     flushed: u64,
+    writeback: Writeback,
 }
 
 impl<'f> Area<'f> {
     /// An area that begins at `position`.
     pub(super) fn new(out: &'f File, position: u64) -> Area<'f> {
-        Area { out, buffer: Vec::with_capacity(BUFFER_BYTES), flushed: position }
+        let buffer = Vec::with_capacity(BUFFER_BYTES);
+        Area { out, buffer, flushed: position, writeback: Writeback::default() }
     }
 
     /// Where the next byte will stand.
@@ -39,6 +42,7 @@ impl<'f> Area<'f> {
         self.flush()?;
         self.out.write_all_at(bytes, self.flushed)?;
         self.flushed += bytes.len() as u64;
+        self.writeback.reached(self.out, self.flushed);
         Ok(())
     }
 
@@ -63,6 +67,7 @@ impl<'f> Area<'f> {
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.out.write_all_at(&self.buffer, self.flushed)?;
         self.flushed += self.buffer.len() as u64;
+        self.writeback.reached(self.out, self.flushed);
         self.buffer.clear();
         Ok(())
     }
