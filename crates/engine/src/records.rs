@@ -150,6 +150,8 @@ struct Queue {
     pending: BTreeMap<String, Option<Vec<u8>>>,
     sequence: u64,
     epoch: u64,
+    /// Why the journal did not take the last change, if it did not.
+    refused: Option<String>,
     /// When the writer shall write, if anything is pending.
     due: Option<Instant>,
     ending: Option<Ending>,
@@ -193,6 +195,7 @@ impl Records {
             pending: BTreeMap::new(),
             sequence,
             epoch,
+            refused: None,
             due: None,
             ending: None,
         };
@@ -237,11 +240,15 @@ impl Records {
 
     /// How the records are.
     pub(crate) fn finding(&self) -> Finding {
-        let failed = self.written.borrow().failed.clone();
+        let failed = self.written.borrow().failed.clone().map(|(_, why)| why);
+        let refused = self.shared.lock().refused.clone();
+        let failed = refused
+            .map(|why| format!("the last change could not be recorded: {why}"))
+            .or(failed.map(|why| format!("changes are not safe from a power cut: {why}")));
         let (works, detail, mend) = match (failed, self.sound) {
-            (Some((_, why)), _) => (
+            (Some(detail), _) => (
                 false,
-                format!("changes are not safe from a power cut: {why}"),
+                detail,
                 Some("make room on the disk, or see to it; they are written again by then"),
             ),
             (None, Sound::Torn) => (
@@ -343,11 +350,13 @@ impl Shared {
 
 impl Queue {
     fn append(&mut self, change: &Change) -> Result<(), RecordsError> {
-        self.active.append(change).map_err(|source| RecordsError::File {
+        let appended = self.active.append(change).map_err(|source| RecordsError::File {
             step: "write",
             path: self.active.path().to_owned(),
             source: Arc::new(source),
-        })
+        });
+        self.refused = appended.as_ref().err().map(|failure| chain(failure));
+        appended
     }
 
     /// Takes a change into the next group.

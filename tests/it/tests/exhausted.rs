@@ -133,7 +133,7 @@ fn a_data_root_that_becomes_read_only_stops_what_is_new_and_no_more() {
     }
     assert_eq!(instance.ok(&["ps", "-q", "--no-trunc"]), runs);
     let findings = instance.diagnosis()["findings"].to_string();
-    assert!(findings.contains("changes are not safe from a power cut"), "{findings}");
+    assert!(findings.contains("the last change could not be recorded"), "{findings}");
     assert!(findings.contains("Read-only file system"), "{findings}");
     // It is stopped all the same, though nobody can write that down.
     instance.ok(&["stop", "-t", "0", &runs]);
