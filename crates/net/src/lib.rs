@@ -7,7 +7,7 @@
 //! ```text
 //! port lease subnet interface files   pure: what was asked for, what is taken, what it is called
 //! link nft table                      pure: what to say to the kernel
-//! host spare publish quiet forwarding reserve conntrack uplink  says it
+//! host endpoint spare publish quiet forwarding reserve conntrack uplink  says it
 //! watch whole                        hears what others did to it, and mends it
 //! wide                               a network with more endpoints than a bridge has ports
 //! names                              where an endpoint's questions for names come in
@@ -18,6 +18,7 @@
 
 mod check;
 mod conntrack;
+mod endpoint;
 mod error;
 pub mod files;
 mod forwarding;
@@ -44,8 +45,9 @@ mod whole;
 mod why;
 mod wide;
 
+pub use endpoint::{Attachment, Endpoint};
 pub use error::NetworkError;
-pub use host::{Attachment, Endpoint, Host, private_namespace};
+pub use host::{Host, private_namespace};
 pub use interface::{InterfaceName, InterfaceNameError, Mac, MacError};
 pub use lease::{LeaseError, Leases};
 pub use names::{NAME_SERVER, NameSockets, name_sockets, try_names};

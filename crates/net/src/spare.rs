@@ -46,7 +46,7 @@ impl Host {
         if spare.as_ref().is_none_or(|spare| spare.network != *network) {
             // The old one goes first: it may have the name.
             *spare = None;
-            let plug = self.plug(network, &Spare::cable(network), &crate::host::inside(0))?;
+            let plug = self.plug(network, &Spare::cable(network), &crate::endpoint::inside(0))?;
             *spare = Some(Spare { network: network.clone(), plug });
         }
         Ok(())
