@@ -19,7 +19,7 @@ mod security;
 mod storage;
 mod surroundings;
 mod unbuilt;
-mod value;
+pub(crate) mod value;
 
 pub(crate) use env::EnvFlags;
 pub(crate) use identity::{PullPolicy, architecture};

@@ -1,11 +1,20 @@
 //! Values that several flags take.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use base::ByteSize;
 use workload::{MemorySwap, Signal};
 
 use crate::time;
+
+/// `key=value` each; a key alone has the empty value.
+pub(crate) fn pairs(texts: &[String]) -> BTreeMap<String, String> {
+    let pair = |text: &String| {
+        let (key, value) = text.split_once('=').unwrap_or((text, ""));
+        (key.to_owned(), value.to_owned())
+    };
+    texts.iter().map(pair).collect()
+}
 
 /// A signal by name or number.
 pub(crate) fn signal(text: &str) -> Result<Signal, String> {

@@ -1,10 +1,10 @@
 //! `network create`.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 
 use engine::{NetworkCreate, PoolRequest};
 
-use crate::{connect::Endpoint, error::CliError, output};
+use crate::{connect::Endpoint, create::value::pairs, error::CliError, output};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -59,15 +59,6 @@ impl Args {
         output::line(&network.id)?;
         Ok(0)
     }
-}
-
-/// `key=value` each; a key alone has the empty value.
-fn pairs(texts: &[String]) -> BTreeMap<String, String> {
-    let pair = |text: &String| {
-        let (key, value) = text.split_once('=').unwrap_or((text, ""));
-        (key.to_owned(), value.to_owned())
-    };
-    texts.iter().map(pair).collect()
 }
 
 /// Each range, gateway and address with the subnet of its family.

@@ -1,10 +1,8 @@
 //! `volume create`.
 
-use std::collections::BTreeMap;
-
 use engine::VolumeCreate;
 
-use crate::{connect::Endpoint, error::CliError, output};
+use crate::{connect::Endpoint, create::value::pairs, error::CliError, output};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -37,13 +35,4 @@ impl Args {
         output::line(&volume.name)?;
         Ok(0)
     }
-}
-
-/// `key=value` each; a key alone has the empty value.
-fn pairs(texts: &[String]) -> BTreeMap<String, String> {
-    let pair = |text: &String| {
-        let (key, value) = text.split_once('=').unwrap_or((text, ""));
-        (key.to_owned(), value.to_owned())
-    };
-    texts.iter().map(pair).collect()
 }
