@@ -8,5 +8,7 @@
 mod descriptor;
 mod keeper;
 pub mod log;
+mod terminal;
 
 pub use keeper::{ATTACHED_BYTES_MAX, ATTACHED_MAX, ChildStreams, Keeper, KeeperError, StreamSpec};
+pub use terminal::read_master;

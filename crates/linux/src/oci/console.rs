@@ -16,6 +16,7 @@ use rustix::{
     },
     termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize},
 };
+use stdio::read_master;
 use workload::TerminalSize;
 
 /// Bytes moved at one time: what a pipe surely takes once it is writable (`PIPE_BUF`).
@@ -187,7 +188,7 @@ impl Relay {
 
 fn fill(flow: &mut Flow, from: BorrowedFd<'_>) -> io::Result<()> {
     let mut buffer = [0; CHUNK];
-    match rustix::io::read(from, &mut buffer) {
+    match read_master(|| rustix::io::read(from, &mut buffer)) {
         // The master of a terminal that no process has open answers EIO.
         Ok(0) | Err(Errno::IO) => flow.ended = true,
         Ok(count) => flow.bytes.extend_from_slice(buffer.get(..count).unwrap_or_default()),

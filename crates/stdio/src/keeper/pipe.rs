@@ -15,7 +15,7 @@ use rustix::{
 };
 use tokio::io::unix::AsyncFd;
 
-use crate::log::Stream;
+use crate::{log::Stream, terminal::read_master};
 
 /// Most bytes of a terminal's output that can be waiting when its process has ended: more than
 /// any kernel's terminal buffers hold.
@@ -111,14 +111,16 @@ impl Output {
         buffer: &mut Vec<u8>,
     ) -> Poll<io::Result<usize>> {
         buffer.clear();
-        poll_read_with(&self.fd, cx, |fd| rustix::io::read(fd, spare_capacity(buffer)))
+        poll_read_with(&self.fd, cx, |fd| {
+            read_master(|| rustix::io::read(fd, spare_capacity(buffer)))
+        })
     }
 
     /// Reads without waiting; nothing if there is nothing at the moment, or no more.
     pub(super) fn read_now(&self, buffer: &mut Vec<u8>) -> usize {
         buffer.clear();
-        let read = || rustix::io::read(self.fd.as_fd(), spare_capacity(buffer));
-        rustix::io::retry_on_intr(read).unwrap_or(0)
+        let mut read = || rustix::io::read(self.fd.as_fd(), spare_capacity(buffer));
+        rustix::io::retry_on_intr(|| read_master(&mut read)).unwrap_or(0)
     }
 
     /// The most bytes that can be waiting in it.
