@@ -17,7 +17,7 @@ use workload::{Signal, TerminalSize};
 
 pub(crate) use archive::{export, get as archive_get, put as archive_put, stat as archive_stat};
 pub(crate) use attach::{attach, fuzz as fuzz_websocket, websocket as attach_websocket};
-pub(crate) use list::{list, shape as list_shape};
+pub(crate) use list::list;
 pub(crate) use logs::logs;
 pub(crate) use stats::stats;
 

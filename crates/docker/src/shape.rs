@@ -6,6 +6,7 @@ pub mod container;
 mod health;
 pub mod host_config;
 pub mod image;
+pub(crate) mod listed;
 pub mod network;
 pub mod pattern;
 pub mod ports;

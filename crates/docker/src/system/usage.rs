@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base::clock::Timestamp;
 use engine::{ContainerState, DiskUsage, ImageView, Summary, VolumeUsage, VolumeView};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
     call::Call,
-    containers::list_shape,
     error::ApiError,
     images,
     query::Query,
@@ -18,6 +18,7 @@ use crate::{
     route::Version,
     shape::{
         image::{self, Counted},
+        listed::Listed,
         volume::VolumeJson,
     },
 };
@@ -56,7 +57,7 @@ pub(crate) async fn disk_usage(call: &Call) -> Answer {
     }
     if kinds.build_cache {
         // Nothing is built here, so nothing is kept for builds.
-        tell(&mut shape, "BuildCache", &[], Sum::default(), call.version, verbose);
+        tell(&mut shape, "BuildCache", &[(); 0], Sum::default(), call.version, verbose);
         if call.version < SUMS_SINCE {
             shape["BuilderSize"] = json!(0);
         }
@@ -90,7 +91,14 @@ struct Sum {
 }
 
 /// Writes a kind's items and, for who reads it, its sum.
-fn tell(shape: &mut Value, kind: &str, items: &[Value], sum: Sum, version: Version, verbose: bool) {
+fn tell(
+    shape: &mut Value,
+    kind: &str,
+    items: &[impl Serialize],
+    sum: Sum,
+    version: Version,
+    verbose: bool,
+) {
     if version < SUMS_SINCE {
         let field = if kind == "BuildCache" { kind.to_owned() } else { format!("{kind}s") };
         shape[field] = json!(items);
@@ -143,7 +151,7 @@ fn tell_containers(call: &Call, shape: &mut Value, usage: &DiskUsage, verbose: b
     for container in call.engine().list().iter().rev() {
         let size = sizes.get(container.id.as_str()).copied();
         let written = size.map_or(0, |size| size.written);
-        items.push(list_shape(container, &Summary::from(&**container), size, now));
+        items.push(Listed::of(container, Summary::from(&**container), size, now));
         let runs = matches!(
             container.state.state,
             ContainerState::Running | ContainerState::Paused | ContainerState::Restarting
