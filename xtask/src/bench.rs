@@ -29,6 +29,7 @@ mod logs;
 mod place;
 pub(crate) mod processes;
 mod registry;
+mod replay;
 mod row;
 mod timed;
 
