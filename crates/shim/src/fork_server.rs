@@ -111,6 +111,7 @@ impl ForkServer {
     fn accept(&self, listener: UnixListener) -> Result<(), ForkServerError> {
         let this = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())
             .map_err(|error| failed("open a descriptor of this process")(error.into()))?;
+        share_signal_table().map_err(failed("begin to wait"))?;
         (self.prepare)();
         on_child_exit(Children::Forgotten).map_err(failed("ignore children"))?;
         loop {
@@ -145,6 +146,12 @@ impl ForkServer {
         let _ = rustix::thread::set_name(c"wythe-shim");
         server::run(self, stream, server)
     }
+}
+
+/// Makes the table that tokio has of all signals, 24 KiB in every process with a runtime, once for
+/// all shims. None of them listens for a signal, so nobody writes to it or to the socket in it.
+fn share_signal_table() -> io::Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_io().build().map(drop)
 }
 
 /// Leaves whatever the caller was part of; the listening socket.

@@ -194,7 +194,8 @@ async fn a_hundred_sandboxes_leave_no_process_descriptor_or_socket() {
     assert_eq!(world.named("wythe-fork").len(), 1);
     let fork_server = world.named("wythe-fork")[0].as_raw_pid();
     let open: Vec<_> = std::fs::read_dir(format!("/proc/{fork_server}/fd")).unwrap().collect();
-    assert!(open.len() <= 6, "the fork server holds {} descriptors", open.len());
+    // Its standard streams, itself, the listener, and the two of tokio's table of signals.
+    assert!(open.len() <= 7, "the fork server holds {} descriptors", open.len());
     driver.stop_fork_server(soon()).await.unwrap();
     driver.stop_fork_server(soon()).await.unwrap();
     world.assert_empty().await;
