@@ -423,19 +423,19 @@ impl Client {
         expect!(self.after_progress(progress).await?, Name)
     }
 
-    /// Loads an image archive; of images for several platforms only this one, if one is given.
+    /// Loads an image archive; of images for several platforms only these, if any are given.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn load(
         &mut self,
         from: impl AsFd,
-        platform: Option<String>,
+        platforms: Vec<String>,
         progress: impl FnMut(Progress),
     ) -> Result<Vec<Change>, ClientError> {
-        let request = match platform {
-            None => Request::Load,
-            Some(platform) => Request::LoadPlatform { platform },
+        let request = match platforms.is_empty() {
+            true => Request::Load,
+            false => Request::LoadPlatforms { platforms },
         };
         self.ask(&request, &[from.as_fd()]).await?;
         expect!(self.after_progress(progress).await?, Changes)
@@ -453,17 +453,17 @@ impl Client {
         Ok(reply)
     }
 
-    /// Writes images to an archive.
+    /// Writes images to an archive; of images for several platforms only these, if any are given.
     ///
     /// # Errors
     /// [`ClientError`].
     pub async fn save(
         &mut self,
         images: Vec<String>,
-        platform: Option<String>,
+        platforms: Vec<String>,
         to: impl AsFd,
     ) -> Result<(), ClientError> {
-        self.order(Request::Save { images, platform }, &[to.as_fd()]).await
+        self.order(Request::Save { images, platforms }, &[to.as_fd()]).await
     }
 
     /// Gives an image one more reference.

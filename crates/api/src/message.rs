@@ -189,18 +189,18 @@ pub enum Request {
     Login(Box<LoginRequest>),
     /// Any number of [`Reply::Progress`], then [`Reply::Changes`]. One descriptor, as for import.
     Load,
-    /// As [`Request::Load`], of images for several platforms this one alone.
-    LoadPlatform {
-        /// `os/architecture[/variant]`.
-        platform: String,
+    /// As [`Request::Load`], of images for several platforms these alone.
+    LoadPlatforms {
+        /// Each `os/architecture[/variant]`.
+        platforms: Vec<String>,
     },
     /// [`Reply::Done`]. One descriptor: where the archive goes, open for writing.
     Save {
         /// Which images.
         images: Vec<String>,
-        /// Of images for several platforms this one alone.
+        /// Of images for several platforms these alone.
         #[serde(default)]
-        platform: Option<String>,
+        platforms: Vec<String>,
     },
     /// [`Reply::Done`].
     Tag {
@@ -353,7 +353,7 @@ impl Request {
             | Request::ArchiveRead { .. }
             | Request::ArchiveWrite { .. }
             | Request::Export { .. }
-            | Request::LoadPlatform { .. } => 1,
+            | Request::LoadPlatforms { .. } => 1,
             Request::Volume(request) => request.descriptors(),
             Request::Create(_)
             | Request::Network(_)

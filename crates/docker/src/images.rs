@@ -199,13 +199,8 @@ fn in_dockers_words(failure: EngineError) -> ApiError {
 
 /// `DELETE /images/{}`. There are no untagged parents here that `noprune` would keep.
 pub(crate) async fn remove(call: &Call) -> Answer {
-    if let Some(platform) = platform::one(&call.query, "platforms")? {
-        let image = call.engine().image_inspect(&call.name, Some(platform)).await?;
-        if image.variants.len() > 1 {
-            return Err(ApiError::unbuilt("removing one platform of an image that has several"));
-        }
-    }
-    let remove = RemoveImage { force: call.query.flag("force") };
+    let platforms = platform::several(&call.query, "platforms")?;
+    let remove = RemoveImage { force: call.query.flag("force"), platforms };
     let changes = call.engine().remove_image(&call.name, remove).await?;
     reply::json(&changes.iter().map(change).collect::<Vec<_>>())
 }

@@ -19,14 +19,21 @@ struct Platform {
 /// The one platform that `name` gives, as `os/architecture[/variant]`.
 ///
 /// # Errors
-/// 400 for what is none; 501 for several, which are given one after the other instead.
+/// 400 for what is none, and for several: the question is about one.
 pub(crate) fn one(query: &Query, name: &str) -> Result<Option<String>, ApiError> {
-    let mut given = query.all(name).filter(|text| !text.is_empty());
-    let first = given.next().map(|text| read(name, text)).transpose()?;
-    match given.next() {
-        None => Ok(first),
-        Some(_) => Err(ApiError::unbuilt(format!("\"{name}\" with several platforms"))),
+    let mut given = several(query, name)?;
+    match given.len() {
+        0 | 1 => Ok(given.pop()),
+        _ => Err(ApiError::bad("multiple platform parameters not supported")),
     }
+}
+
+/// All platforms that `name` gives.
+///
+/// # Errors
+/// 400 for what is none.
+pub(crate) fn several(query: &Query, name: &str) -> Result<Vec<String>, ApiError> {
+    query.all(name).filter(|text| !text.is_empty()).map(|text| read(name, text)).collect()
 }
 
 fn read(name: &str, text: &str) -> Result<String, ApiError> {
@@ -64,6 +71,8 @@ mod tests {
         assert_eq!(read(""), Ok(None));
         assert_eq!(read("{}").unwrap_err().status.as_u16(), 400);
         assert_eq!(read("{").unwrap_err().status.as_u16(), 400);
-        assert_eq!(one(&Query::parse("p=a&p=b"), "p").unwrap_err().status.as_u16(), 501);
+        let two = Query::parse("p=linux/amd64&p=linux/arm64");
+        assert_eq!(one(&two, "p").unwrap_err().status.as_u16(), 400);
+        assert_eq!(several(&two, "p").unwrap(), ["linux/amd64", "linux/arm64"]);
     }
 }

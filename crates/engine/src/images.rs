@@ -16,7 +16,7 @@ use workload::Finding;
 
 use crate::{
     Change, Commit, Create, EngineError, ImageMount, ImageUsage, ImageView, Import, Prune, Pruned,
-    engine::OnProgress,
+    RemoveImage, engine::OnProgress,
 };
 
 pub(crate) use store::{StoreImages, platform, reference, unresolved, wrong};
@@ -96,23 +96,22 @@ pub(crate) trait Images: Debug + Send + Sync {
         config: &Create,
     ) -> Result<String, EngineError>;
 
-    /// Loads an image archive; of images for several platforms only this one, if one is given.
+    /// Loads an image archive; of images for several platforms only these, if any are given.
     ///
     /// # Errors
     /// Nothing is left of it then.
     fn load(
         &self,
         from: File,
-        platform: Option<&str>,
+        platforms: &[String],
         progress: OnProgress,
     ) -> Result<Vec<Change>, EngineError>;
 
-    /// Writes images to an archive; of images for several platforms only this one, if one is
-    /// given.
+    /// Writes images to an archive; of images for several platforms only these, if any are given.
     ///
     /// # Errors
     /// [`EngineError::NoSuchImage`] before a byte is written.
-    fn save(&self, names: &[String], platform: Option<&str>, to: File) -> Result<(), EngineError>;
+    fn save(&self, names: &[String], platforms: &[String], to: File) -> Result<(), EngineError>;
 
     /// Gives an image one more reference.
     ///
@@ -120,14 +119,14 @@ pub(crate) trait Images: Debug + Send + Sync {
     /// [`EngineError::NoSuchImage`].
     fn tag(&self, from: &str, to: &str) -> Result<(), EngineError>;
 
-    /// Takes a reference away, and the image with its last one.
+    /// Takes a reference away, and the image with its last one; or some platforms of it.
     ///
     /// # Errors
     /// [`EngineError::NoSuchImage`], [`EngineError::Image`] if it is in use.
     fn remove(
         &self,
         name: &str,
-        force: bool,
+        remove: &RemoveImage,
         uses: &[ImageUse],
     ) -> Result<Vec<Change>, EngineError>;
 

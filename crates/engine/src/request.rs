@@ -419,11 +419,14 @@ pub struct Commit {
 }
 
 /// How an image is removed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RemoveImage {
     /// Even with several references, or used by stopped containers.
     pub force: bool,
+    /// Of an image for several platforms only these, each `os/architecture[/variant]`; the others
+    /// stay, with their names.
+    pub platforms: Vec<String>,
 }
 
 /// What happened to the store when an image was removed or loaded; shown as Docker shows it.

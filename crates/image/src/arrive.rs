@@ -385,11 +385,9 @@ impl Store {
         let whole = wanted.is_none() && self.is_whole(target)?;
         let chosen = match wanted {
             None => target.primary(self.host()),
-            Some(platform) => target.best(platform).ok_or_else(|| ResolveError::Platform {
-                name: name.to_owned(),
-                wanted: platform.clone(),
-                have: target.manifests.iter().map(|m| m.platform.clone()).collect(),
-            })?,
+            Some(platform) => target
+                .best(platform)
+                .ok_or_else(|| ResolveError::lacks(name.to_owned(), target, platform))?,
         };
         let manifests =
             if whole { target.manifests.as_slice() } else { std::slice::from_ref(chosen) };

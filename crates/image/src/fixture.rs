@@ -63,8 +63,8 @@ pub(crate) fn load_for(
     archive: &[u8],
     platform: Option<&str>,
 ) -> Result<Vec<Loaded>, LoadError> {
-    let platform = platform.map(|text| text.parse().unwrap());
-    store.load(archive, &Load { platform, name: None, now: now() }, &mut |_| {})
+    let platforms = platform.iter().map(|text| text.parse().unwrap()).collect();
+    store.load(archive, &Load { platforms, name: None, now: now() }, &mut |_| {})
 }
 
 /// Plain files as a tar archive.

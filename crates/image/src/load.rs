@@ -34,8 +34,8 @@ use plan::{PlannedManifest, PlannedTarget};
 /// What to load, and when it is.
 #[derive(Clone, Debug)]
 pub struct Load {
-    /// Only the image that serves this platform best, or `None` for all that are in the archive.
-    pub platform: Option<Platform>,
+    /// Only the images that serve these platforms best; none for all that are in the archive.
+    pub platforms: Vec<Platform>,
     /// A name for the image, if the archive holds one image and no name.
     pub name: Option<Reference>,
     /// The time at which it is loaded.

@@ -2,7 +2,7 @@
 //!
 //! Source: OCI image-spec, image-index.md, "platform"; github.com/containerd/platforms.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, ptr, str::FromStr};
 
 use base::ErrorKind;
 use serde::{Deserialize, Serialize};
@@ -91,6 +91,24 @@ pub fn best<'a, T>(
     ranked.min_by_key(|(rank, _)| *rank).map(|(_, item)| item)
 }
 
+/// The best one of `items` for each of `wanted`, in the order of the items and each once; of no
+/// platforms all of them.
+///
+/// # Errors
+/// The first platform that none serves.
+pub fn best_of_each<'a, 'w, T>(
+    items: &'a [T],
+    wanted: &'w [Platform],
+    platform: impl Fn(&T) -> &Platform,
+) -> Result<Vec<&'a T>, &'w Platform> {
+    let mut chosen = Vec::new();
+    for wanted in wanted {
+        chosen.push(best(items, wanted, &platform).ok_or(wanted)?);
+    }
+    let takes = |item: &&T| wanted.is_empty() || chosen.iter().any(|one| ptr::eq(*one, *item));
+    Ok(items.iter().filter(takes).collect())
+}
+
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.os, self.architecture)?;
@@ -167,6 +185,19 @@ mod tests {
         for bad in ["", "amd65", "linux/", "a/b/c/d", "linux/../x", "li nux/amd64"] {
             assert!(bad.parse::<Platform>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn of_several_platforms_each_gets_its_own_and_a_missing_one_is_named() {
+        let have = [p("linux/amd64"), p("linux/arm/v7"), p("linux/arm64")];
+        let choose = |wanted: &[Platform]| match best_of_each(&have, wanted, |p| p) {
+            Ok(chosen) => chosen.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+            Err(missing) => format!("no {missing}"),
+        };
+        assert_eq!(choose(&[]), "linux/amd64 linux/arm/v7 linux/arm64");
+        assert_eq!(choose(&[p("arm64"), p("amd64")]), "linux/amd64 linux/arm64");
+        assert_eq!(choose(&[p("amd64"), p("linux/amd64/v2")]), "linux/amd64");
+        assert_eq!(choose(&[p("amd64"), p("s390x"), p("ppc64le")]), "no linux/s390x");
     }
 
     #[test]

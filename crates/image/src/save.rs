@@ -12,7 +12,7 @@ use base::{Digest, ErrorKind};
 
 use crate::{
     layer::{Attributes, Entry, EntryKind, tar_write::TarWriter},
-    platform::Platform,
+    platform::{self, Platform},
     progress::{Progress, Tell},
     reference::Reference,
     store::{self, ResolveError, Store, StoreError, Table, lookup},
@@ -56,14 +56,14 @@ impl Store {
     /// Writes images as one archive. Those asked for by name keep that name; a name without a tag
     /// means all tags of that repository, as in Docker.
     ///
-    /// With a platform, of an image for several only the one that serves it best.
+    /// With platforms, of an image for several only those that serve them best.
     ///
     /// # Errors
     /// When one is not there or cannot be read, or the output fails.
     pub fn save(
         &self,
         names: &[&str],
-        platform: Option<&Platform>,
+        platforms: &[Platform],
         out: impl Write,
         tell: Tell<'_>,
     ) -> Result<(), SaveError> {
@@ -78,19 +78,7 @@ impl Store {
         if wanted.is_empty() {
             return Err(SaveError::Nothing);
         }
-        if let Some(platform) = platform {
-            let short = table.targets.iter().find(|(digest, target)| {
-                wanted.contains_key(digest) && target.best(platform).is_none()
-            });
-            if let Some((digest, target)) = short {
-                let have = target.manifests.iter().map(|m| m.platform.clone()).collect();
-                let names = wanted.get(digest).into_iter().flatten();
-                let name = names.map(Reference::familiar).next();
-                let name = name.unwrap_or_else(|| digest.to_string());
-                return Err(ResolveError::Platform { name, wanted: platform.clone(), have }.into());
-            }
-        }
-        let contents = contents(&table, &wanted, platform, self.host());
+        let contents = contents(&table, &wanted, platforms, self.host())?;
         lease.pin(|needs| needs.blobs.extend(contents.blobs.keys()));
         self.write(&contents, out, tell)
     }
@@ -186,27 +174,28 @@ fn select(table: &Table, name: &str) -> Result<Vec<(Digest, Option<Reference>)>,
 fn contents(
     table: &Table,
     wanted: &BTreeMap<Digest, BTreeSet<Reference>>,
-    platform: Option<&Platform>,
+    platforms: &[Platform],
     host: &Platform,
-) -> Contents {
+) -> Result<Contents, ResolveError> {
     let mut blobs = BTreeMap::new();
     let (mut manifests, mut images) = (Vec::new(), Vec::new());
     for (digest, names) in wanted {
         let target = table.targets.get(digest).expect("found in this table");
+        let saved = target.best_of_each(platforms).map_err(|wanted| {
+            let name = names.first().map_or_else(|| digest.to_string(), Reference::familiar);
+            ResolveError::lacks(name, target, wanted)
+        })?;
         // One image stands for itself: the index would name others that are not in the archive.
-        let one = platform.and_then(|platform| target.best(platform));
-        let (entry, saved, primary) = match one {
-            None => {
-                blobs.extend(target.indexes.iter().map(|index| (*index, None)));
-                let entry = Descriptor::new(&target.media_type, *digest, target.bytes);
-                (entry, target.manifests.as_slice(), target.primary(host))
+        let entry = match saved.as_slice() {
+            [one] if !platforms.is_empty() => {
+                Descriptor::new(&one.media_type, one.digest, one.bytes)
             }
-            Some(one) => {
-                let entry = Descriptor::new(&one.media_type, one.digest, one.bytes);
-                (entry, std::slice::from_ref(one), one)
+            _ => {
+                blobs.extend(target.indexes.iter().map(|index| (*index, None)));
+                Descriptor::new(&target.media_type, *digest, target.bytes)
             }
         };
-        for manifest in saved {
+        for manifest in &saved {
             blobs.insert(manifest.digest, Some(manifest.bytes));
             blobs.insert(manifest.config, None);
             blobs.extend(manifest.layers.iter().map(|l| (l.blob, Some(l.blob_bytes))));
@@ -217,12 +206,13 @@ fn contents(
         manifests.extend(
             annotations.into_iter().map(|annotations| Descriptor { annotations, ..entry.clone() }),
         );
-        images.push(archive_image(primary, names));
+        let primary = platform::best(&saved, host, |m| &m.platform).or(saved.first());
+        images.extend(primary.map(|manifest| archive_image(manifest, names)));
     }
     let media_type = Some(wire::media_type::INDEX.to_owned());
     let index =
         wire::Index { schema_version: 2, media_type, manifests, annotations: BTreeMap::new() };
-    Contents { blobs, index, images }
+    Ok(Contents { blobs, index, images })
 }
 
 fn annotations(name: &Reference) -> BTreeMap<String, String> {

@@ -105,6 +105,11 @@ fn an_image_tells_its_history() {
 
 /// An archive of one image for two architectures, made by a tool that is not ours.
 fn two_platforms(instance: &Instance) -> Option<String> {
+    platforms(instance, &["amd64", "arm64"])
+}
+
+/// An archive of one image for these architectures.
+fn platforms(instance: &Instance, architectures: &[&str]) -> Option<String> {
     let script = r#"
 import hashlib, io, json, sys, tarfile
 blobs = {}
@@ -120,7 +125,7 @@ def layer(text):
     return out.getvalue()
 oci = "application/vnd.oci.image."
 manifests = []
-for arch in ["amd64", "arm64"]:
+for arch in sys.argv[2:]:
     tar = layer(arch.encode())
     config = {"os": "linux", "architecture": arch, "config": {"Cmd": ["/built-for"]},
               "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(tar).hexdigest()]}}
@@ -142,7 +147,7 @@ with tarfile.open(sys.argv[1], "w") as tar:
 "#;
     let python = testkit::need::tool("python3")?;
     let file = instance.path("multi.tar");
-    let made = Command::new(python).args(["-c", script]).arg(&file).status();
+    let made = Command::new(python).args(["-c", script]).arg(&file).args(architectures).status();
     assert!(made.expect("python runs").success());
     Some(file.to_string_lossy().into_owned())
 }
@@ -188,6 +193,57 @@ fn of_several_platforms_the_one_asked_for_is_taken_and_a_missing_one_names_the_o
     let want = "The requested image's platform (linux/arm64) does not match the detected host \
                 platform (linux/amd64)";
     assert!(warned.code == 0 && warned.err.contains(want), "{warned:?}");
+}
+
+#[test]
+fn the_stock_client_takes_platforms_of_one_image_away_and_the_others_stay() {
+    let Some(instance) = Instance::start() else { return };
+    if testkit::need::tool("docker").is_none() {
+        return;
+    }
+    let four = ["amd64", "arm64", "riscv64", "s390x"];
+    let Some(archive) = platforms(&instance, &four) else { return };
+    let there = || {
+        let tree = instance.ok(&["images", "--tree"]);
+        let has = |arch: &&str| tree.contains(&format!(" linux/{arch} "));
+        four.into_iter().filter(has).collect::<Vec<_>>().join(" ")
+    };
+    instance.docker_ok(&["load", "-q", "-i", &archive]);
+    assert_eq!(there(), "amd64 arm64 riscv64 s390x");
+    let id = "{{.Id}}";
+    let arm = instance.ok(&["image", "inspect", "--platform", "arm64", "--format", id, "multi:1"]);
+    let gone = instance.docker_ok(&["rmi", "--platform", "linux/arm64", "multi:1"]);
+    assert_eq!(gone.lines().next(), Some(format!("Deleted: {arm}").as_str()));
+    assert_eq!(there(), "amd64 riscv64 s390x");
+    let again = instance.docker(&["rmi", "--platform", "linux/arm64", "multi:1"]);
+    assert!(again.code == 1 && again.err.contains("not for linux/arm64"), "{again:?}");
+
+    // A container of one of them is in the way of that one alone.
+    let create = ["create", "--platform", "linux/s390x", "--name", "user", "multi:1"];
+    instance.ok(&create);
+    let used = instance.docker(&["rmi", "--platform", "linux/s390x", "multi:1"]);
+    assert!(used.code == 1 && used.err.contains("(must be forced)"), "{used:?}");
+    let both = ["rmi", "--platform", "linux/riscv64,linux/s390x", "multi:1"];
+    assert_eq!(instance.docker(&both).code, 1);
+    assert_eq!(there(), "amd64 riscv64 s390x", "all or nothing");
+    instance.ok(&["rm", "user"]);
+
+    // Of what is here, two are saved; the index comes along, and the rest can join them.
+    let two = instance.path("two.tar").to_string_lossy().into_owned();
+    let save = ["save", "--platform", "linux/amd64,linux/s390x", "-o", &two, "multi:1"];
+    instance.ok(&save);
+    instance.docker_ok(&both);
+    assert_eq!(there(), "amd64");
+    // The last one takes the name along.
+    let last = instance.docker_ok(&["rmi", "--platform", "linux/amd64", "multi:1"]);
+    assert!(last.starts_with("Untagged: multi:1\nDeleted: "), "{last}");
+    instance.docker_ok(&["load", "-q", "-i", &two]);
+    assert_eq!(there(), "amd64 s390x");
+    let load = ["load", "--platform", "linux/riscv64", "--platform", "arm64", "-i", &archive];
+    instance.ok(&load);
+    assert_eq!(there(), "amd64 arm64 riscv64 s390x");
+    instance.ok(&["rmi", "--platform", "amd64", "--platform", "s390x", "multi:1"]);
+    assert_eq!(there(), "arm64 riscv64");
 }
 
 /// Whether something is mounted on this directory, in the namespace of the tests.

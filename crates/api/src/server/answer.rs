@@ -131,12 +131,12 @@ async fn carry_out(
         Request::Pull(pull) => return super::transfer::pull(engine, *pull, to).await,
         Request::Push(push) => super::transfer::push(engine, *push, to).await?,
         Request::Login(login) => engine.login(*login).await?,
-        Request::Load => return load(engine, given(fd), None, to).await,
-        Request::LoadPlatform { platform } => {
-            return load(engine, given(fd), Some(platform), to).await;
+        Request::Load => return load(engine, given(fd), Vec::new(), to).await,
+        Request::LoadPlatforms { platforms } => {
+            return load(engine, given(fd), platforms, to).await;
         }
-        Request::Save { images, platform } => {
-            engine.save(images, platform, File::from(given(fd))).await?;
+        Request::Save { images, platforms } => {
+            engine.save(images, platforms, File::from(given(fd))).await?;
         }
         Request::Tag { from, to } => engine.tag(&from, &to).await?,
         Request::RemoveImage { image, remove } => {
@@ -219,11 +219,11 @@ pub(super) fn given(fd: Option<OwnedFd>) -> OwnedFd {
 async fn load(
     engine: &Engine,
     from: OwnedFd,
-    platform: Option<String>,
+    platforms: Vec<String>,
     to: &mut Writer,
 ) -> Result<Reply, Broken> {
     let (news, heard) = watch::channel(None);
-    let work = engine.load(File::from(from), platform, tell(news));
+    let work = engine.load(File::from(from), platforms, tell(news));
     Ok(Reply::Changes(with_progress(work, heard, to).await?))
 }
 

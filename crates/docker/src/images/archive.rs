@@ -29,20 +29,25 @@ pub(crate) async fn save(call: &Call) -> Answer {
     if names.is_empty() {
         return Err(ApiError::bad("no image is named: write ?names=IMAGE"));
     }
-    let platform = platform::one(&call.query, "platform")?;
+    let platforms = platform::several(&call.query, "platform")?;
     for name in &names {
-        call.engine().image_inspect(name, platform.clone()).await?;
+        // What is not there has a status of its own only before the first byte.
+        call.engine().image_inspect(name, None).await?;
+        for platform in &platforms {
+            call.engine().image_inspect(name, Some(platform.clone())).await?;
+        }
     }
     let engine = call.engine().clone();
     let body =
-        pipe::written_by(|to| async move { engine.save(names, platform, File::from(to)).await })?;
+        pipe::written_by(|to| async move { engine.save(names, platforms, File::from(to)).await })?;
     Ok(reply::streamed("application/x-tar", body))
 }
 
 /// `POST /images/load`.
 pub(crate) async fn load(mut call: Call) -> Answer {
     let Some(body) = call.body.take() else { return Err(ApiError::bad("the archive is missing")) };
-    let (quiet, platform) = (call.query.flag("quiet"), platform::one(&call.query, "platform")?);
+    let quiet = call.query.flag("quiet");
+    let platforms = platform::several(&call.query, "platform")?;
     let engine = call.engine().clone();
     let lines = |changes: Vec<Change>| {
         let loaded = changes.into_iter().filter_map(|change| match change {
@@ -57,7 +62,7 @@ pub(crate) async fn load(mut call: Call) -> Answer {
         loaded.collect()
     };
     let work = async move |on_progress: OnProgress| {
-        let load = |from| engine.load(File::from(from), platform, on_progress);
+        let load = |from| engine.load(File::from(from), platforms, on_progress);
         pipe::read_by(body, load).await.map(lines)
     };
     told(quiet, work).await

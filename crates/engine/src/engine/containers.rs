@@ -406,7 +406,7 @@ impl Engine {
             match (found, shared.config.embedded.get(plain)) {
                 (Err(EngineError::NoSuchImage(_)), Some(embedded)) => {
                     let archive = super::images::memory_file(&embedded.archive())?;
-                    let changes = shared.images.load(archive, None, Box::new(|_| ()))?;
+                    let changes = shared.images.load(archive, &[], Box::new(|_| ()))?;
                     shared.tell_loaded(&changes);
                     find()
                 }

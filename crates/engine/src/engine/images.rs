@@ -31,36 +31,37 @@ impl Engine {
     }
 
     /// Loads an image archive (`docker save`'s, or an OCI layout); of images for several
-    /// platforms only this one, if one is given.
+    /// platforms only these, if any are given.
     ///
     /// # Errors
     /// [`EngineError`].
     pub async fn load(
         &self,
         from: File,
-        platform: Option<String>,
+        platforms: Vec<String>,
         progress: OnProgress,
     ) -> Result<Vec<Change>, EngineError> {
         self.with("loading", move |shared| {
-            let changes = shared.images.load(from, platform.as_deref(), progress)?;
+            let changes = shared.images.load(from, &platforms, progress)?;
             shared.tell_loaded(&changes);
             Ok(changes)
         })
         .await
     }
 
-    /// Writes images to an archive that `load` and Docker read.
+    /// Writes images to an archive that `load` and Docker read; of images for several platforms
+    /// only these, if any are given.
     ///
     /// # Errors
     /// [`EngineError::NoSuchImage`].
     pub async fn save(
         &self,
         names: Vec<String>,
-        platform: Option<String>,
+        platforms: Vec<String>,
         to: File,
     ) -> Result<(), EngineError> {
         self.with("saving", move |shared| {
-            shared.images.save(&names, platform.as_deref(), to)?;
+            shared.images.save(&names, &platforms, to)?;
             names.iter().for_each(|name| shared.tell_image("save", name));
             Ok(())
         })
@@ -81,7 +82,7 @@ impl Engine {
         .await
     }
 
-    /// Takes a reference away, and the image with its last one.
+    /// Takes a reference away, and the image with its last one; or some platforms of it.
     ///
     /// # Errors
     /// [`EngineError::NoSuchImage`], [`EngineError::Image`] if it is in use.
@@ -93,7 +94,7 @@ impl Engine {
         let name = name.to_owned();
         self.with("removing the image", move |shared| {
             let image = shared.images.find(&name).ok();
-            let changes = shared.images.remove(&name, remove.force, &uses(shared))?;
+            let changes = shared.images.remove(&name, &remove, &uses(shared))?;
             image.iter().for_each(|image| shared.tell_removed(image, &changes));
             Ok(changes)
         })

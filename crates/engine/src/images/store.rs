@@ -24,7 +24,8 @@ use super::{ImageUse, Images};
 use crate::{
     Change, Commit, Create, EngineError, HealthCheck, HealthTest, ImageAbout, ImageConfig,
     ImageHistory, ImageMount, ImageSize, ImageUsage, ImageVariant, ImageView, Import, OpenError,
-    Progress, Protocol, Prune, Pruned, Space, engine::OnProgress, error::chain, plan::invalid,
+    Progress, Protocol, Prune, Pruned, RemoveImage, Space, engine::OnProgress, error::chain,
+    plan::invalid,
 };
 
 /// Read and written at once.
@@ -172,11 +173,10 @@ impl Images for StoreImages {
     fn load(
         &self,
         from: File,
-        wanted: Option<&str>,
+        wanted: &[String],
         progress: OnProgress,
     ) -> Result<Vec<Change>, EngineError> {
-        let platform = wanted.map(platform).transpose()?;
-        let load = Load { platform, name: None, now: Timestamp::now() };
+        let load = Load { platforms: platforms(wanted)?, name: None, now: Timestamp::now() };
         let input = BufReader::with_capacity(BUFFER_BYTES, from);
         let loaded = self.store.load(input, &load, &mut |news| tell(&progress, &news));
         let loaded = loaded.map_err(|error| wrong(error.kind(), &error))?;
@@ -184,11 +184,11 @@ impl Images for StoreImages {
         Ok(loaded.iter().flat_map(changes).collect())
     }
 
-    fn save(&self, names: &[String], wanted: Option<&str>, to: File) -> Result<(), EngineError> {
-        let wanted = wanted.map(platform).transpose()?;
+    fn save(&self, names: &[String], wanted: &[String], to: File) -> Result<(), EngineError> {
+        let wanted = platforms(wanted)?;
         let names: Vec<_> = names.iter().map(String::as_str).collect();
         let mut out = BufWriter::with_capacity(BUFFER_BYTES, to);
-        let saved = self.store.save(&names, wanted.as_ref(), &mut out, &mut |_| ());
+        let saved = self.store.save(&names, &wanted, &mut out, &mut |_| ());
         saved.map_err(|error| wrong(error.kind(), &error))?;
         out.flush().map_err(crate::files::failed("write", Path::new("the archive")))
     }
@@ -206,11 +206,12 @@ impl Images for StoreImages {
     fn remove(
         &self,
         name: &str,
-        force: bool,
+        remove: &RemoveImage,
         uses: &[ImageUse],
     ) -> Result<Vec<Change>, EngineError> {
+        let wanted = platforms(&remove.platforms)?;
         let uses: Vec<_> = uses.iter().filter_map(container_use).collect();
-        let removed = self.store.remove(name, force, &uses);
+        let removed = self.store.remove(name, remove.force, &wanted, &uses);
         let removed = removed.map_err(|error| match error {
             RemoveError::Resolve(error) => unresolved(error),
             RemoveError::Conflict(_) | RemoveError::Store(_) => wrong(error.kind(), &error),
@@ -290,6 +291,10 @@ impl Images for StoreImages {
 
 pub(crate) fn platform(text: &str) -> Result<Platform, EngineError> {
     text.parse().map_err(|error| invalid("platform", chain(&error)))
+}
+
+fn platforms(texts: &[String]) -> Result<Vec<Platform>, EngineError> {
+    texts.iter().map(|text| platform(text)).collect()
 }
 
 fn change(removed: Removed) -> Change {

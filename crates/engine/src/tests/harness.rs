@@ -17,7 +17,7 @@ use workload::{Driver, Finding};
 
 use crate::{
     Change, Config, Create, Engine, EngineError, ImageConfig, ImageMount, ImageUsage, ImageView,
-    Import, NetworkMode, NetworkView, OnProgress, OpenError, Prune, Pruned,
+    Import, NetworkMode, NetworkView, OnProgress, OpenError, Prune, Pruned, RemoveImage,
     engine::Parts,
     images::{ImageUse, Images},
     networks::{Attached, Joining, Known, Networks},
@@ -205,11 +205,11 @@ impl Images for FakeImages {
         not_here()
     }
 
-    fn load(&self, _: File, _: Option<&str>, _: OnProgress) -> Result<Vec<Change>, EngineError> {
+    fn load(&self, _: File, _: &[String], _: OnProgress) -> Result<Vec<Change>, EngineError> {
         not_here()
     }
 
-    fn save(&self, _: &[String], _: Option<&str>, _: File) -> Result<(), EngineError> {
+    fn save(&self, _: &[String], _: &[String], _: File) -> Result<(), EngineError> {
         not_here()
     }
 
@@ -247,7 +247,7 @@ impl Images for FakeImages {
         not_here()
     }
 
-    fn remove(&self, _: &str, _: bool, _: &[ImageUse]) -> Result<Vec<Change>, EngineError> {
+    fn remove(&self, _: &str, _: &RemoveImage, _: &[ImageUse]) -> Result<Vec<Change>, EngineError> {
         not_here()
     }
 

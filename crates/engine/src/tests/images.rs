@@ -11,7 +11,7 @@ use crate::{
     images::StoreImages,
 };
 
-const FORCE: RemoveImage = RemoveImage { force: true };
+const FORCE: RemoveImage = RemoveImage { force: true, platforms: Vec::new() };
 
 async fn engine(world: &World, embedded: Option<Vec<u8>>) -> Engine {
     let mut config = world.config();
@@ -92,7 +92,7 @@ async fn an_image_that_the_build_brings_along_is_loaded_when_it_is_asked_for() {
     let first = engine(&world, None).await;
     import(&first, &world, "demo").await;
     let path = world.dir.path().join("demo.tar");
-    first.save(vec!["demo".to_owned()], None, File::create(&path).unwrap()).await.unwrap();
+    first.save(vec!["demo".to_owned()], Vec::new(), File::create(&path).unwrap()).await.unwrap();
     first.close().await;
     let archive = std::fs::read(path).unwrap();
 

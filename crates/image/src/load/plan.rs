@@ -7,7 +7,7 @@
 mod docker;
 mod oci;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base::Digest;
 
@@ -52,6 +52,19 @@ pub(super) struct PlannedLayer {
     pub(super) diff_id: Digest,
 }
 
+impl PlannedTarget {
+    /// Keeps what serves the wanted platforms best, and marks those that are served.
+    fn choose(&mut self, wanted: &[Platform], served: &mut [bool]) {
+        let mut chosen = BTreeSet::new();
+        for (wanted, served) in wanted.iter().zip(served) {
+            let best = platform::best(&self.manifests, wanted, |m| &m.platform);
+            *served |= best.is_some();
+            chosen.extend(best.map(|manifest| manifest.digest));
+        }
+        self.manifests.retain(|m| wanted.is_empty() || chosen.contains(&m.digest));
+    }
+}
+
 /// Decides what to load.
 pub(super) fn plan(
     staged: &Staged<'_>,
@@ -59,21 +72,22 @@ pub(super) fn plan(
     load: &Load,
 ) -> Result<Vec<PlannedTarget>, LoadError> {
     let source = Source { staged, store };
-    let wanted = load.platform.as_ref();
+    let wanted = load.platforms.as_slice();
     let mut targets = match (source.file("index.json")?, source.file("manifest.json")?) {
         (Some(index), listed) => oci::plan(&source, &index, listed.as_deref(), wanted)?,
         (None, Some(listed)) => docker::plan(&source, &listed)?,
         (None, None) => return Err(LoadError::NotAnImage(what_it_is(staged))),
     };
+    let mut served = vec![false; wanted.len()];
     for target in &mut targets {
-        if let Some(wanted) = wanted {
-            let best = platform::best(&target.manifests, wanted, |m| &m.platform).cloned();
-            target.manifests = best.into_iter().collect();
-        }
+        target.choose(wanted, &mut served);
+    }
+    if let Some((wanted, _)) = wanted.iter().zip(served).find(|(_, served)| !served) {
+        return Err(LoadError::NoPlatform { wanted: Some(wanted.clone()) });
     }
     targets.retain(|target| !target.manifests.is_empty());
     match (targets.as_mut_slice(), &load.name) {
-        ([], _) => return Err(LoadError::NoPlatform { wanted: load.platform.clone() }),
+        ([], _) => return Err(LoadError::NoPlatform { wanted: None }),
         ([one], Some(name)) if one.names.is_empty() => one.names = vec![name.clone().or_latest()],
         _ => {}
     }

@@ -76,7 +76,7 @@ fn two_containers_share_one_mount_and_the_last_one_frees_it() {
     store.unmount_idle();
     assert_eq!(mounted_below(scratch.dir.path()), 1, "c2 still has it");
     // A layer that is mounted for somebody is not deleted, whatever becomes of its image.
-    store.remove("web:1", true, &[]).unwrap();
+    store.remove("web:1", true, &[], &[]).unwrap();
     assert_eq!(read(&first[0], "a"), "one");
     assert!(store.layer_path(&stack[0]).exists());
     store.unmount("c2");

@@ -5,6 +5,8 @@
 //!
 //! Source: moby, `daemon/images/image_delete.go`.
 
+mod platforms;
+
 use std::{collections::BTreeSet, path::PathBuf};
 
 use base::{Digest, ErrorKind};
@@ -14,7 +16,7 @@ use super::{
     Collected, ImageMount, Store, StoreError, Table,
     resolve::{self, Found, ResolveError},
 };
-use crate::{reference::Reference, wire};
+use crate::{platform::Platform, reference::Reference, wire};
 
 /// A container and the image it was made from, whether it runs or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,7 +140,8 @@ impl RemoveError {
 }
 
 impl Store {
-    /// Removes a name, or an image with all its names.
+    /// Removes a name, or an image with all its names; with `platforms` these alone of it, and
+    /// the rest keeps its names.
     ///
     /// `containers` are all there are, so that nothing they need goes.
     ///
@@ -149,12 +152,21 @@ impl Store {
         &self,
         name: &str,
         force: bool,
+        platforms: &[Platform],
         containers: &[ContainerUse],
     ) -> Result<Vec<Removed>, RemoveError> {
         let mounts = self.image_mounts();
         let users = Users { containers, mounts: &mounts };
         let (mut removed, layers) = self.change(|table| {
             let found = resolve::lookup(table, name)?;
+            if !platforms.is_empty()
+                && let Some(part) = platforms::part(table, name, &found, platforms)?
+            {
+                return match part.conflict(users, force) {
+                    None => Ok(part.carry_out(table)),
+                    Some(conflict) => Err(conflict.into()),
+                };
+            }
             let subject = Subject::new(table, &found, self.host());
             let plan = plan(&subject, &found, users, force)?;
             Ok::<_, RemoveError>(carry_out(table, &subject, plan))
@@ -244,6 +256,11 @@ impl Subject {
             names: names.cloned().collect(),
             targets: targets.iter().map(|(digest, _)| **digest).collect(),
         }
+    }
+
+    /// The image itself, whatever its names are.
+    fn alone(id: Digest) -> Subject {
+        Subject { id, ids: [id].into(), names: Vec::new(), targets: Vec::new() }
     }
 
     fn user<'c>(&self, users: Users<'c>, running: bool) -> Option<&'c str> {

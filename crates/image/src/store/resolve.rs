@@ -83,6 +83,12 @@ pub enum ResolveError {
 }
 
 impl ResolveError {
+    /// That a target has nothing for a platform.
+    pub(crate) fn lacks(name: String, target: &Target, wanted: &Platform) -> ResolveError {
+        let have = target.manifests.iter().map(|m| m.platform.clone()).collect();
+        ResolveError::Platform { name, wanted: wanted.clone(), have }
+    }
+
     /// What a caller can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -130,9 +136,7 @@ impl Store {
         let digest = found.target(&table);
         let target = table.targets.get(&digest).expect("found in this table");
         let manifest = choose(&found, target, platform, self.host()).ok_or_else(|| {
-            let have = target.manifests.iter().map(|m| m.platform.clone()).collect();
-            let wanted = platform.unwrap_or(self.host()).clone();
-            ResolveError::Platform { name: name.to_owned(), wanted, have }
+            ResolveError::lacks(name.to_owned(), target, platform.unwrap_or(self.host()))
         })?;
         let of_id = table.targets_with(&manifest.config);
         let references: Vec<_> =

@@ -211,6 +211,17 @@ impl Target {
         platform::best(&self.manifests, wanted, |m| &m.platform)
     }
 
+    /// The images that serve these platforms best; of no platforms all.
+    ///
+    /// # Errors
+    /// The first platform that none serves.
+    pub(crate) fn best_of_each<'w>(
+        &self,
+        wanted: &'w [Platform],
+    ) -> Result<Vec<&Manifest>, &'w Platform> {
+        platform::best_of_each(&self.manifests, wanted, |m| &m.platform)
+    }
+
     /// The image by which a target is known: the host's, or else its first.
     pub(crate) fn primary(&self, host: &Platform) -> &Manifest {
         let first = self.manifests.first().expect("a target is never added without a manifest");

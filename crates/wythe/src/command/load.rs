@@ -19,10 +19,10 @@ pub(crate) struct Args {
     /// Read from tar archive file, instead of STDIN
     #[arg(short, long, value_name = "string")]
     input: Option<PathBuf>,
-    /// Load only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g.,
+    /// Load only the given platform variants. Formatted as "os[/arch[/variant]]" (e.g.,
     /// "linux/amd64")
-    #[arg(long, value_name = "string")]
-    platform: Option<image::Platform>,
+    #[arg(long, value_name = "strings", value_delimiter = ',')]
+    platform: Vec<image::Platform>,
     /// Suppress the load output
     #[arg(short, long)]
     quiet: bool,
@@ -33,8 +33,8 @@ impl Args {
         let from = source(self.input.as_deref())?;
         let mut client = to.connect().await?;
         let bar = Bar::new(self.quiet, &from);
-        let platform = self.platform.map(|platform| platform.to_string());
-        let changes = client.load(from, platform, |progress| bar.show(progress)).await?;
+        let platforms = self.platform.iter().map(ToString::to_string).collect();
+        let changes = client.load(from, platforms, |progress| bar.show(progress)).await?;
         drop(bar);
         for change in &changes {
             output::line(&line(change))?;

@@ -13,6 +13,10 @@ pub(crate) struct Args {
     /// Do not delete untagged parents
     #[arg(long, hide = true)]
     no_prune: bool,
+    /// Remove only the given platform variants. Formatted as "os[/arch[/variant]]" (e.g.,
+    /// "linux/amd64")
+    #[arg(long, value_name = "strings", value_delimiter = ',')]
+    platform: Vec<image::Platform>,
     /// Which images
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
@@ -20,9 +24,12 @@ pub(crate) struct Args {
 
 impl Args {
     pub(super) async fn run(self, to: &Endpoint) -> Result<u8, CliError> {
-        let remove = RemoveImage { force: self.force };
+        let remove = RemoveImage {
+            force: self.force,
+            platforms: self.platform.iter().map(ToString::to_string).collect(),
+        };
         each(to, &self.images, async |client, name| {
-            let changes = client.remove_image(name, remove).await?;
+            let changes = client.remove_image(name, remove.clone()).await?;
             let lines: Vec<String> = changes.iter().map(line).collect();
             Ok(lines.join("\n"))
         })

@@ -14,10 +14,10 @@ pub(crate) struct Args {
     /// Write to a file, instead of STDOUT
     #[arg(short, long, value_name = "string")]
     output: Option<PathBuf>,
-    /// Save only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g.,
+    /// Save only the given platform variants. Formatted as "os[/arch[/variant]]" (e.g.,
     /// "linux/amd64")
-    #[arg(long, value_name = "string")]
-    platform: Option<image::Platform>,
+    #[arg(long, value_name = "strings", value_delimiter = ',')]
+    platform: Vec<image::Platform>,
     /// Which images
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
@@ -26,7 +26,7 @@ pub(crate) struct Args {
 impl Args {
     pub(super) async fn run(self, to: &Endpoint) -> Result<u8, CliError> {
         let mut client = to.connect().await?;
-        let platform = self.platform.map(|platform| platform.to_string());
+        let platforms: Vec<_> = self.platform.iter().map(ToString::to_string).collect();
         let Some(path) = &self.output else {
             if io::stdout().is_terminal() {
                 let why = "cowardly refusing to save to a terminal: use the -o flag or redirect";
@@ -34,11 +34,11 @@ impl Args {
             }
             let out = io::stdout().as_fd().try_clone_to_owned();
             let out = out.map_err(|error| CliError::io("use standard output", error))?;
-            client.save(self.images, platform, out).await?;
+            client.save(self.images, platforms, out).await?;
             return Ok(0);
         };
         let part = Part::create(path)?;
-        let saved = client.save(self.images, platform, &part.file).await;
+        let saved = client.save(self.images, platforms, &part.file).await;
         part.end(saved.map_err(CliError::from)).map(|()| 0)
     }
 }

@@ -24,7 +24,7 @@ pub(super) fn plan(
     source: &Source<'_>,
     index: &[u8],
     listed: Option<&[u8]>,
-    wanted: Option<&Platform>,
+    wanted: &[Platform],
 ) -> Result<Vec<PlannedTarget>, LoadError> {
     let named = |source| LoadError::Document { name: "index.json".to_owned(), source };
     let index = wire::index(index).map_err(named)?;
@@ -66,7 +66,7 @@ fn name(descriptor: &Descriptor) -> Result<Option<Reference>, LoadError> {
 fn target(
     source: &Source<'_>,
     descriptor: &Descriptor,
-    wanted: Option<&Platform>,
+    wanted: &[Platform],
 ) -> Result<Option<PlannedTarget>, LoadError> {
     let mut walk = Walk {
         source,
@@ -94,7 +94,7 @@ fn target(
 /// A way through indexes down to manifests.
 struct Walk<'a> {
     source: &'a Source<'a>,
-    wanted: Option<&'a Platform>,
+    wanted: &'a [Platform],
     indexes: Vec<Digest>,
     manifests: Vec<PlannedManifest>,
     documents: BTreeMap<Digest, Vec<u8>>,
@@ -148,7 +148,8 @@ impl Walk<'_> {
         }
         let mut documents = BTreeMap::new();
         let planned = self.source.manifest(descriptor.digest, bytes, manifest, &mut documents)?;
-        if self.wanted.is_some_and(|wanted| planned.platform.rank(wanted).is_none()) {
+        let fits = |wanted| planned.platform.rank(wanted).is_some();
+        if !self.wanted.is_empty() && !self.wanted.iter().any(fits) {
             return Ok(());
         }
         manifest.layers.iter().try_for_each(|layer| self.source.check_blob(layer))?;

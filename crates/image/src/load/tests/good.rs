@@ -52,7 +52,7 @@ fn large_blobs_go_by_way_of_the_disk() {
     let store = scratch.open();
     let big = layer("big", &"x".repeat(300_000));
     let mut told = Vec::new();
-    let load = Load { platform: None, name: None, now: now() };
+    let load = Load { platforms: Vec::new(), name: None, now: now() };
     let archive = simple("big:1", std::slice::from_ref(&big));
     store.load(archive.as_slice(), &load, &mut |progress| told.push(progress)).unwrap();
     assert_eq!(store.image("big:1", None).unwrap().layer_bytes, [300_000]);
@@ -173,7 +173,7 @@ fn an_image_without_a_name_is_dangling_or_gets_the_callers() {
     let loaded = load(&store, &layout.archive()).unwrap();
     assert!(loaded[0].references.is_empty() && tags(&store).is_empty());
     let name = Some("mine".parse().unwrap());
-    let named = Load { platform: None, name, now: now() };
+    let named = Load { platforms: Vec::new(), name, now: now() };
     store.load(layout.archive().as_slice(), &named, &mut |_| {}).unwrap();
     assert_eq!(tags(&store), ["mine:latest"]);
 }

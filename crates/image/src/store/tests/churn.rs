@@ -71,15 +71,15 @@ fn operate(store: &Store, random: &mut Random, dir: &Path) {
             let other = format!("i{}:1", random.below(NAMES));
             drop(store.tag(&name, &other, now));
         }
-        6..=7 => drop(store.remove(&name, random.below(2) == 0, &[])),
+        6..=7 => drop(store.remove(&name, random.below(2) == 0, &[], &[])),
         8 => drop(store.prune(random.below(4) == 0, &|_| true, &[]).unwrap()),
         9 => drop(store.collect(&[]).unwrap()),
         10 => {
             let archive = fs::File::create(dir.join("archive")).unwrap();
-            drop(store.save(&[&name], None, archive, &mut |_| {}));
+            drop(store.save(&[&name], &[], archive, &mut |_| {}));
         }
         _ => {
-            let load = Load { platform: None, name: None, now };
+            let load = Load { platforms: Vec::new(), name: None, now };
             if let Ok(archive) = fs::File::open(dir.join("archive")) {
                 // One that a kill cut short is refused.
                 drop(store.load(BufReader::new(archive), &load, &mut |_| {}));

@@ -58,7 +58,7 @@ fn during_a_removal() {
             load(store, &simple("web:1", &[layer("a", "one"), layer("b", "two")])).unwrap();
             load(store, &simple("had:1", &[layer("a", "one")])).unwrap();
         },
-        |store| store.remove("web:1", false, &[]).is_ok(),
+        |store| store.remove("web:1", false, &[], &[]).is_ok(),
     );
 }
 

@@ -21,7 +21,7 @@ fn import(store: &Store, name: &str, tar: &[u8], changes: &[&str]) -> crate::Loa
 }
 
 fn removed(store: &Store, name: &str) -> Vec<String> {
-    store.remove(name, false, &[]).unwrap().iter().map(said).collect()
+    store.remove(name, false, &[], &[]).unwrap().iter().map(said).collect()
 }
 
 fn said(removed: &Removed) -> String {
@@ -53,7 +53,7 @@ fn a_root_file_system_becomes_an_image_that_saves_its_own_bytes() {
     assert_eq!((history[0].size, history[0].comment.as_str()), (6, "Imported from -"));
 
     let mut saved = Vec::new();
-    store.save(&["debian"], None, &mut saved, &mut |_| {}).unwrap();
+    store.save(&["debian"], &[], &mut saved, &mut |_| {}).unwrap();
     assert!(saved.windows(rootfs.len()).any(|window| window == rootfs), "the original bytes");
     let layer =
         std::fs::File::open(store.layer_path(&store.image("debian", None).unwrap().layers[0]));
@@ -87,7 +87,7 @@ fn what_is_saved_loads_elsewhere_as_the_same() {
     load(&store, &simple("single:1", &[layer("b", "two")])).unwrap();
     store.tag("single:1", "single:2", now()).unwrap();
     let mut saved = Vec::new();
-    store.save(&["multi:1", "single"], None, &mut saved, &mut |_| {}).unwrap();
+    store.save(&["multi:1", "single"], &[], &mut saved, &mut |_| {}).unwrap();
     let other = Scratch::new();
     let copy = other.open();
     load(&copy, &saved).unwrap();
@@ -100,7 +100,7 @@ fn what_is_saved_loads_elsewhere_as_the_same() {
     got.sort();
     assert_eq!(had, got);
     let mut again = Vec::new();
-    copy.save(&["multi:1", "single"], None, &mut again, &mut |_| {}).unwrap();
+    copy.save(&["multi:1", "single"], &[], &mut again, &mut |_| {}).unwrap();
     assert!(saved == again, "the same images are saved as the same bytes");
 }
 
@@ -137,10 +137,10 @@ fn layers_of_a_container_outlive_its_image() {
     let store = scratch.open();
     load(&store, &simple("web:1", &[layer("a", "one")])).unwrap();
     let running = used(&store, "web:1", true);
-    let error = store.remove("web:1", false, std::slice::from_ref(&running)).unwrap_err();
+    let error = store.remove("web:1", false, &[], std::slice::from_ref(&running)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     let stopped = [ContainerUse { running: false, ..running }];
-    store.remove("web:1", true, &stopped).unwrap();
+    store.remove("web:1", true, &[], &stopped).unwrap();
     assert!(store.list().unwrap().is_empty());
     let path = store.layer_path(&stopped[0].layers[0]);
     assert!(path.exists());
@@ -260,4 +260,128 @@ fn damage_on_the_disk_is_found() {
     std::fs::remove_file(store.layer_path(&image.layers[0])).unwrap();
     let audit = store.audit(&[], false).unwrap();
     assert_eq!((audit.blobs_missing, audit.layers_missing), (vec![image.id], image.layers));
+}
+
+/// `multi:1` for three platforms, two of which share a layer.
+fn multi(store: &Store) {
+    let mut layout = Layout::default();
+    let shared = layer("a", "shared");
+    let images = [
+        layout.image("linux/amd64", &[shared.clone(), layer("b", "amd64")]),
+        layout.image("linux/arm64", &[shared, layer("b", "arm64")]),
+        layout.image("linux/arm/v7", &[layer("b", "arm")]),
+    ];
+    let index = layout.index(images.to_vec());
+    layout.name(index, "multi:1");
+    load(store, &layout.archive()).unwrap();
+}
+
+fn platforms(text: &[&str]) -> Vec<crate::Platform> {
+    text.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn there(store: &Store) -> Vec<String> {
+    let rows = store.list().unwrap();
+    rows.iter().flat_map(|row| &row.variants).map(|v| v.platform.to_string()).collect()
+}
+
+#[test]
+fn one_platform_goes_and_the_others_stay_under_the_name() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    multi(&store);
+    let arm64 = platforms(&["linux/arm64"]);
+    let image = store.image("multi:1", Some(&arm64[0])).unwrap();
+    let gone = store.remove("multi:1", false, &arm64, &[]).unwrap();
+    let gone: Vec<_> = gone.iter().map(said).collect();
+    assert_eq!(gone.len(), 2, "the image and the layer that was its own: {gone:?}");
+    assert_eq!(gone[0], format!("Deleted: {}", image.id));
+    assert_eq!(there(&store), ["linux/amd64", "linux/arm/v7"]);
+    let audit = store.audit(&[], true).unwrap();
+    assert!(audit.is_sound() && audit.extra.is_empty(), "{audit:?}");
+    let again = store.remove("multi:1", false, &arm64, &[]).unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::NotFound);
+    let want = "image multi:1 is not for linux/arm64, but for linux/amd64, linux/arm/v7";
+    assert_eq!(again.to_string(), want);
+    // What would run there is not what was named.
+    let older = platforms(&["linux/amd64", "linux/amd64/v2"]);
+    assert!(store.remove("multi:1", true, &older, &[]).is_err());
+    assert_eq!(there(&store).len(), 2, "all or nothing");
+    // Loaded again, it joins the others.
+    multi(&store);
+    assert_eq!(there(&store).len(), 3);
+}
+
+#[test]
+fn who_uses_the_host_s_image_does_not_keep_the_others_and_the_last_takes_the_name_along() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    multi(&store);
+    let users = [used(&store, "multi:1", true)];
+    let host = platforms(&["linux/amd64"]);
+    let error = store.remove("multi:1", true, &host, &users).unwrap_err();
+    assert!(error.to_string().contains("cannot be forced"), "{error}");
+    let others = platforms(&["linux/arm64", "linux/arm/v7"]);
+    // By id as well: the id is the host's image's.
+    store.remove(&users[0].image.to_string(), false, &others, &users).unwrap();
+    assert_eq!(there(&store), ["linux/amd64"]);
+    let stopped = [ContainerUse { running: false, ..users[0].clone() }];
+    assert!(store.remove("multi:1", false, &host, &stopped).is_err());
+    let gone = store.remove("multi:1", false, &host, &[]).unwrap();
+    assert_eq!(said(&gone[0]), "Untagged: multi:1");
+    assert!(store.list().unwrap().is_empty());
+    assert!(store.audit(&[], true).unwrap().extra.is_empty());
+}
+
+#[test]
+fn an_image_that_has_another_name_too_keeps_what_that_needs() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    multi(&store);
+    let arm64 = platforms(&["linux/arm64"]);
+    let mut one = Vec::new();
+    store.save(&["multi:1"], &arm64, &mut one, &mut |_| {}).unwrap();
+    store.remove("multi:1", false, &[], &[]).unwrap();
+    load(&store, &one).unwrap();
+    store.tag("multi:1", "arm:1", now()).unwrap();
+    multi(&store);
+    let id = store.image("arm:1", None).unwrap().id;
+    let users = [ContainerUse {
+        container: "c1".to_owned(),
+        image: id,
+        layers: store.image("arm:1", None).unwrap().layers,
+        running: true,
+    }];
+    // The index loses it, but the image itself is still called arm:1, so nobody is in the way.
+    assert_eq!(store.remove("multi:1", false, &arm64, &users).unwrap(), []);
+    assert!(store.image("multi:1", Some(&arm64[0])).is_err());
+    assert_eq!(store.image("arm:1", None).unwrap().id, id);
+    assert!(store.audit(&[], true).unwrap().is_sound());
+}
+
+#[test]
+fn some_platforms_are_saved_as_an_index_of_them_and_loaded_as_such() {
+    let scratch = Scratch::new();
+    let store = scratch.open();
+    multi(&store);
+    let two = platforms(&["linux/arm/v7", "linux/arm64"]);
+    let mut saved = Vec::new();
+    store.save(&["multi:1"], &two, &mut saved, &mut |_| {}).unwrap();
+    let other = Scratch::new();
+    let copy = other.open();
+    let loaded = load(&copy, &saved).unwrap();
+    assert_eq!(loaded[0].target, store.image("multi:1", None).unwrap().target);
+    assert_eq!(there(&copy), ["linux/arm/v7", "linux/arm64"]);
+
+    let mut all = Vec::new();
+    store.save(&["multi:1"], &[], &mut all, &mut |_| {}).unwrap();
+    let other = Scratch::new();
+    let copy = other.open();
+    let pick = |platforms| crate::Load { platforms, name: None, now: now() };
+    copy.load(all.as_slice(), &pick(two), &mut |_| {}).unwrap();
+    assert_eq!(there(&copy), ["linux/arm/v7", "linux/arm64"]);
+    let short = pick(platforms(&["linux/amd64", "linux/s390x"]));
+    let error = copy.load(all.as_slice(), &short, &mut |_| {}).unwrap_err();
+    assert_eq!(error.to_string(), "no image in the archive is for linux/s390x");
+    assert_eq!(there(&copy).len(), 2, "nothing of it stays");
 }

@@ -46,7 +46,7 @@ fn run(store: Store, scratch: &Scratch, step: &Step, containers: &mut Vec<Contai
     match step {
         Step::Load { name, layers } => drop(load(&store, &archive(*name, layers)).unwrap()),
         Step::Tag { from, to } => drop(store.tag(&named(from), &named(to), now())),
-        Step::Remove { name, force } => drop(store.remove(&named(name), *force, containers)),
+        Step::Remove { name, force } => drop(store.remove(&named(name), *force, &[], containers)),
         Step::Container { name } => {
             if let Ok(image) = store.image(&named(name), None) {
                 let container = format!("c{name}");
@@ -97,7 +97,7 @@ fn loads_at_the_same_time_as_collections_all_succeed() {
                 for round in 0..6 {
                     load(store, &archive(name, &[0, 1, name, round % 3])).unwrap();
                     if round % 2 == 0 {
-                        store.remove(&format!("i{name}:1"), true, &[]).unwrap();
+                        store.remove(&format!("i{name}:1"), true, &[], &[]).unwrap();
                     }
                 }
             });

@@ -39,7 +39,7 @@ fn loaded() -> (Scratch, Store) {
 
 fn save(store: &Store, names: &[&str], file: &Path) {
     let out = std::fs::File::create(file).unwrap();
-    store.save(names, None, out, &mut |_| {}).unwrap();
+    store.save(names, &[], out, &mut |_| {}).unwrap();
 }
 
 #[test]
