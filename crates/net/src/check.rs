@@ -28,15 +28,21 @@ impl Host {
             .collect())
     }
 
-    /// The bridges whose names begin like this.
+    /// The links whose names begin like this and have eight digits more: bridges of networks, and
+    /// what was made for a network to lie on.
     ///
     /// # Errors
     /// What the kernel refused.
-    pub fn bridges_like(&self, prefix: &str) -> Result<Vec<InterfaceName>, NetworkError> {
+    pub fn links_like(&self, prefix: &str) -> Result<Vec<InterfaceName>, NetworkError> {
+        const DIGITS: usize = 8;
         let mut batch = Batch::default();
         link::get_all(&mut batch);
         let links = self.collect(batch, Link::read).map_err(wrong("list links of", "the host"))?;
-        let ours = links.into_iter().filter(|link| link.is_bridge && link.name.starts_with(prefix));
+        let ours = |name: &str| {
+            let rest = name.strip_prefix(prefix).map(str::as_bytes).unwrap_or_default();
+            rest.len() == DIGITS && rest.iter().all(u8::is_ascii_hexdigit)
+        };
+        let ours = links.into_iter().filter(|link| ours(&link.name));
         Ok(ours.filter_map(|link| link.name.parse().ok()).collect())
     }
 

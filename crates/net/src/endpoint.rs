@@ -53,7 +53,7 @@ impl Endpoint<'_> {
         }
     }
 
-    fn inside(&self) -> InterfaceName {
+    pub(crate) fn inside(&self) -> InterfaceName {
         inside(self.interface)
     }
 }
@@ -68,8 +68,6 @@ pub struct Attachment {
     pub interface: InterfaceName,
     /// Its hardware address.
     pub mac: Mac,
-    /// The other end of its cable, on the host.
-    pub host_interface: InterfaceName,
 }
 
 /// The name of an interface inside an endpoint's namespace, as in Docker.
@@ -93,13 +91,17 @@ impl Host {
     /// quick restart it may be that of a namespace which is about to end.
     ///
     /// # Errors
-    /// [`NetworkError::NotABridge`] if the network has not been made, or what the kernel refused.
+    /// [`NetworkError::NotABridge`] if the network has not been made, [`NetworkError::NoParent`],
+    /// [`NetworkError::Parent`], or what the kernel refused.
     /// Nothing is left of an endpoint that could not be plugged in.
     pub fn attach(
         &self,
         network: &Network,
         endpoint: &Endpoint<'_>,
     ) -> Result<Attachment, NetworkError> {
+        if let Some(macvlan) = &network.macvlan {
+            return self.attach_above(network, macvlan, endpoint);
+        }
         let cable = InterfaceName::of_endpoint(endpoint.id);
         let spare = match (endpoint.namespace, endpoint.interface) {
             (None, 0) => self.take_spare(network, &cable),
@@ -122,7 +124,7 @@ impl Host {
                 }
             })?;
         let interface = endpoint.inside();
-        Ok(Attachment { namespace: plug.namespace, interface, mac, host_interface: cable })
+        Ok(Attachment { namespace: plug.namespace, interface, mac })
     }
 
     fn plug_into(
@@ -132,19 +134,27 @@ impl Host {
         endpoint: &Endpoint<'_>,
         namespace: BorrowedFd<'_>,
     ) -> Result<Plug, NetworkError> {
+        let inside = self.enter(network, namespace)?;
+        let own = namespace.try_clone_to_owned().map_err(NetworkError::Namespace)?;
+        self.lay(network, cable, &endpoint.inside(), namespace)?;
+        Ok(Plug { namespace: own, inside })
+    }
+
+    /// A socket in a namespace that is there, which may have been made for a network of IPv4 alone.
+    pub(crate) fn enter(
+        &self,
+        network: &Network,
+        namespace: BorrowedFd<'_>,
+    ) -> Result<Socket, NetworkError> {
         let opened = netns::run(namespace, || {
             if network.ipv6.is_some() && self.families.ipv6 {
-                // It may have been made for a network of IPv4 alone.
                 fs::write(IPV6_OFF, "0")?;
                 fs::write("/proc/sys/net/ipv6/conf/lo/disable_ipv6", "0").ok();
                 IPV6_TRUSTING.iter().try_for_each(|path| fs::write(path, "0"))?;
             }
             Ok(Socket::open(Family::Route)?)
         });
-        let inside = opened.map_err(NetworkError::Namespace)?;
-        let own = namespace.try_clone_to_owned().map_err(NetworkError::Namespace)?;
-        self.lay(network, cable, &endpoint.inside(), namespace)?;
-        Ok(Plug { namespace: own, inside })
+        opened.map_err(NetworkError::Namespace)
     }
 
     /// Sends everything that has no better way by this network's gateway, in a namespace that has
@@ -198,7 +208,7 @@ impl Host {
 
     /// A namespace for what will be plugged into it, and a socket inside: with IPv6 off, or
     /// believing nobody.
-    fn new_namespace(&self, ipv6: bool) -> Result<(OwnedFd, Socket), NetworkError> {
+    pub(crate) fn new_namespace(&self, ipv6: bool) -> Result<(OwnedFd, Socket), NetworkError> {
         let prepare = || {
             if ipv6 {
                 IPV6_TRUSTING.iter().try_for_each(|path| fs::write(path, "0"))?;
@@ -306,7 +316,7 @@ impl Host {
     }
 }
 
-fn set_up_inside(
+pub(crate) fn set_up_inside(
     socket: &mut Socket,
     network: &Network,
     endpoint: &Endpoint<'_>,

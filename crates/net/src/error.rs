@@ -28,6 +28,17 @@ pub enum NetworkError {
     /// There is no such link, or one of another kind.
     #[error("there is no bridge {0}")]
     NotABridge(InterfaceName),
+    /// A network is to lie on a link that is not there.
+    #[error("the parent interface {0} is not on this host; ip link shows those that are")]
+    NoParent(InterfaceName),
+    /// The kernel lets nobody on a link.
+    #[error("the parent interface {parent} takes no container: {why}")]
+    Parent {
+        /// Which link.
+        parent: InterfaceName,
+        /// Why.
+        why: &'static str,
+    },
     /// There is no room for one more port on a bridge (`BR_MAX_PORTS`), and none of those there are
     /// can be moved to a further one: others have plugged them in, or there are 64 branches.
     #[error(
@@ -68,7 +79,8 @@ impl NetworkError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             NetworkError::Unusable { .. } => ErrorKind::InvalidInput,
-            NetworkError::NotABridge(_) => ErrorKind::NotFound,
+            NetworkError::NotABridge(_) | NetworkError::NoParent(_) => ErrorKind::NotFound,
+            NetworkError::Parent { .. } => ErrorKind::Conflict,
             NetworkError::NoSubnet | NetworkError::Full(_) => ErrorKind::Exhausted,
             NetworkError::Link { source, .. } | NetworkError::Table(source) => {
                 kind_of(source.errno)

@@ -145,13 +145,17 @@ impl Host {
     }
 
     /// Makes a network's bridge, or makes the one that is there as it should be, and lets the
-    /// host forward packets. Its rules are written by [`Host::publish`].
+    /// host forward packets; or the link that it lies on. Its rules are written by [`Host::publish`].
     ///
     /// # Errors
-    /// [`NetworkError::Unusable`], [`NetworkError::NotABridge`], or what the kernel refused.
+    /// [`NetworkError::Unusable`], [`NetworkError::NotABridge`], [`NetworkError::NoParent`], or what
+    /// the kernel refused.
     pub fn ensure_network(&self, network: &Network) -> Result<(), NetworkError> {
         if let Some(fault) = network.fault() {
             return Err(NetworkError::Unusable { bridge: network.bridge.clone(), fault });
+        }
+        if let Some(macvlan) = &network.macvlan {
+            return self.ensure_parent(network, macvlan).map(|_| ());
         }
         let bridge = self.ensure_bridge(network)?;
         let mut batch = Batch::default();
@@ -222,6 +226,9 @@ impl Host {
     /// [`NetworkError::NotABridge`] if another kind of link has that name, or what the kernel
     /// refused.
     pub fn remove_network(&self, network: &Network) -> Result<(), NetworkError> {
+        if let Some(macvlan) = &network.macvlan {
+            return self.remove_parent(network, macvlan);
+        }
         let name = &network.bridge;
         drop(self.spare().take());
         if self.link(name)?.is_none() {

@@ -9,6 +9,7 @@
 //! link nft table                      pure: what to say to the kernel
 //! host endpoint spare publish quiet forwarding reserve conntrack uplink  says it
 //! watch whole                        hears what others did to it, and mends it
+//! macvlan                            a network on a link of the host, without a bridge
 //! wide                               a network with more endpoints than a bridge has ports
 //! names                              where an endpoint's questions for names come in
 //! ```
@@ -26,6 +27,7 @@ mod host;
 mod interface;
 mod lease;
 mod link;
+mod macvlan;
 mod names;
 mod network;
 mod nft;
@@ -50,6 +52,7 @@ pub use error::NetworkError;
 pub use host::{Host, private_namespace};
 pub use interface::{InterfaceName, InterfaceNameError, Mac, MacError};
 pub use lease::{LeaseError, Leases};
+pub use macvlan::{Macvlan, MacvlanMode, MacvlanModeError, vlan_of};
 pub use names::{NAME_SERVER, NameSockets, name_sockets, try_names};
 pub use network::Network;
 pub use passage::{Barrier, Passage};

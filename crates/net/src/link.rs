@@ -3,6 +3,8 @@
 //! Writes requests into a [`Batch`] and reads replies; sends nothing itself. Numbers are those of
 //! `linux/rtnetlink.h`, `linux/if_link.h`, `linux/if_addr.h` and `linux/ip.h`.
 
+mod upper;
+
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::fd::{AsRawFd, BorrowedFd},
@@ -11,6 +13,8 @@ use std::{
 use sys::netlink::{Attributes, Batch, CREATE, DUMP, EXCLUSIVE, REPLACE, attributes};
 
 use crate::{InterfaceName, Ipv4Net, Network, interface::Mac};
+
+pub(crate) use upper::{Upper, add_macvlan, add_silent_pair, add_vlan};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;

@@ -1,19 +1,22 @@
-//! A network: a bridge and the subnet on it.
+//! A network: a bridge, or what stands for one, and the subnet on it.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{InterfaceName, Ipv4Net, Ipv6Net};
+use crate::{InterfaceName, Ipv4Net, Ipv6Net, Macvlan};
 
-/// A bridge on the host, and the addresses of those plugged into it.
+/// A bridge on the host, and the addresses of those plugged into it; or a link of the host on which
+/// containers have links of their own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
-    /// The bridge's name.
+    /// The bridge's name. Of a network on a link, the name of the one that is made for it where it
+    /// has none.
     pub bridge: InterfaceName,
     /// The addresses.
     pub subnet: Ipv4Net,
-    /// The host's own address among them, through which everything else is reached.
+    /// The address among them through which everything else is reached: the host's own, but for a
+    /// network on a link, which leads past the host.
     pub gateway: Ipv4Addr,
     /// The IPv6 addresses beside them; none for IPv4 alone.
     #[serde(default)]
@@ -32,6 +35,9 @@ pub struct Network {
     /// What leaves it keeps its addresses.
     #[serde(default)]
     pub untranslated: bool,
+    /// The link that it lies on, in place of a bridge.
+    #[serde(default)]
+    pub macvlan: Option<Macvlan>,
 }
 
 /// Longest prefix of a subnet in which a gateway and a container have room.
@@ -51,6 +57,7 @@ impl Network {
             internal: false,
             apart: false,
             untranslated: false,
+            macvlan: None,
         }
     }
 

@@ -191,7 +191,9 @@ pub(crate) fn wanted(networks: &[&Network], forwards: &[Forward]) -> BTreeSet<En
         ]
     };
     let ports = forwards.iter().copied().map(Entry::Port);
-    networks.iter().flat_map(of).flatten().chain(ports).collect()
+    // Who lies on a link has no part in what the host forwards.
+    let bridged = networks.iter().filter(|network| network.macvlan.is_none());
+    bridged.flat_map(of).flatten().chain(ports).collect()
 }
 
 /// The transaction that makes the tables and all their entries, whatever was there before.

@@ -27,6 +27,10 @@ use crate::{
 pub enum Fault {
     /// The bridge is not there.
     Bridge(InterfaceName),
+    /// The link that it lies on is not there.
+    Parent(InterfaceName),
+    /// That link is down, so that nothing passes.
+    ParentDown(InterfaceName),
     /// It is there and down.
     Down(InterfaceName),
     /// It lacks the host's own address.
@@ -45,6 +49,8 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::Bridge(name) => write!(f, "bridge {name} is gone"),
+            Fault::Parent(name) => write!(f, "parent interface {name} is gone"),
+            Fault::ParentDown(name) => write!(f, "parent interface {name} is down"),
             Fault::Down(name) => write!(f, "bridge {name} is down"),
             Fault::Address(name, address) => write!(f, "bridge {name} has lost {address}"),
             Fault::Loose(name) => write!(f, "cable {name} is not plugged in"),
@@ -66,6 +72,9 @@ impl Host {
         network: &Network,
         endpoint_ids: &[&str],
     ) -> Result<Vec<Fault>, NetworkError> {
+        if let Some(macvlan) = &network.macvlan {
+            return self.parent_faults(network, macvlan);
+        }
         let mut faults = self.link_faults(network, endpoint_ids)?;
         let ipv6 = network.ipv6.is_some();
         if !self.run(|| forwarding::is_on(ipv6)).map_err(NetworkError::Forwarding)? {
@@ -136,6 +145,9 @@ impl Host {
     ) -> Result<(), NetworkError> {
         // One that fails does not keep the others from being done.
         let bridged = self.ensure_network(network);
+        if network.macvlan.is_some() {
+            return bridged;
+        }
         let plugged = self.plug_in_loose(network, endpoint_ids);
         self.table().doubted = true;
         let published = self.publish(all, forwards);
