@@ -9,7 +9,7 @@ use crate::{
     containers::what_to_prune,
     endpoint,
     error::ApiError,
-    fields::Fields,
+    fields::{Asked, Fields},
     query::Filters,
     reply::{self, Answer},
     shape::network::NetworkJson,
@@ -67,14 +67,14 @@ pub(crate) async fn inspect(call: &Call) -> Answer {
 /// `POST /networks/create`.
 pub(crate) async fn create(mut call: Call) -> Answer {
     let bytes = call.bytes().await?;
-    let create = request(&bytes)?;
+    let create = request(&bytes, None)?;
     let network = call.engine().network_create(create).await?;
     reply::json_with(StatusCode::CREATED, &json!({ "Id": network.id, "Warning": "" }))
 }
 
-/// What a request means.
-fn request(bytes: &[u8]) -> Result<NetworkCreate, ApiError> {
-    let mut given = Fields::read(bytes, None)?;
+/// What a request means; what it asks for is noted in `asked`.
+pub(crate) fn request(bytes: &[u8], asked: Option<&Asked>) -> Result<NetworkCreate, ApiError> {
+    let mut given = Fields::read(bytes, asked)?;
     let name = given.take::<String>("Name")?;
     let driver = given.text("Driver")?;
     if let Some(scope) = given.text("Scope")?.filter(|scope| scope != "local") {
@@ -133,14 +133,17 @@ pub(crate) async fn remove(call: &Call) -> Answer {
 /// `POST /networks/{}/connect`.
 pub(crate) async fn connect(mut call: Call) -> Answer {
     let bytes = call.bytes().await?;
-    let (who, request) = joining(&bytes)?;
+    let (who, request) = joining(&bytes, None)?;
     call.engine().network_connect(&call.name, &who, request).await?;
     Ok(reply::empty(StatusCode::OK))
 }
 
 /// Which container is to be connected, and how.
-fn joining(bytes: &[u8]) -> Result<(String, EndpointRequest), ApiError> {
-    let mut given = Fields::read(bytes, None)?;
+pub(crate) fn joining(
+    bytes: &[u8],
+    asked: Option<&Asked>,
+) -> Result<(String, EndpointRequest), ApiError> {
+    let mut given = Fields::read(bytes, asked)?;
     let who = given.take("Container")?;
     let request = endpoint::read(given.object("EndpointConfig")?)?;
     given.done()?;
@@ -148,8 +151,8 @@ fn joining(bytes: &[u8]) -> Result<(String, EndpointRequest), ApiError> {
 }
 
 /// Which container is to be disconnected.
-fn leaving(bytes: &[u8]) -> Result<String, ApiError> {
-    let mut given = Fields::read(bytes, None)?;
+pub(crate) fn leaving(bytes: &[u8], asked: Option<&Asked>) -> Result<String, ApiError> {
+    let mut given = Fields::read(bytes, asked)?;
     let who = given.take("Container")?;
     // There is nothing that would hold it.
     given.ignore(&["Force"]);
@@ -160,7 +163,7 @@ fn leaving(bytes: &[u8]) -> Result<String, ApiError> {
 /// `POST /networks/{}/disconnect`.
 pub(crate) async fn disconnect(mut call: Call) -> Answer {
     let bytes = call.bytes().await?;
-    let who = leaving(&bytes)?;
+    let who = leaving(&bytes, None)?;
     call.engine().network_disconnect(&call.name, &who).await?;
     Ok(reply::empty(StatusCode::OK))
 }
@@ -186,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_request_of_the_stock_client_is_taken_whole() {
-        let create = request(SENT).unwrap();
+        let create = request(SENT, None).unwrap();
         assert_eq!((create.name.as_str(), create.internal), ("mine", true));
         let pool = &create.pools[0];
         assert_eq!(pool.range.as_deref(), Some("10.5.0.128/25"));
@@ -203,7 +206,7 @@ mod tests {
             (r#"{"Name":"a","IPAM":{"Driver":"dhcp"}}"#, "IPAM.Driver"),
             (r#"{"Name":"a","Nonsense":1}"#, "Nonsense"),
         ] {
-            let error = request(body.as_bytes()).unwrap_err().message;
+            let error = request(body.as_bytes(), None).unwrap_err().message;
             assert!(error.contains(want), "{error}");
         }
     }

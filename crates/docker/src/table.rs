@@ -11,7 +11,7 @@ use std::{
 use engine::Create;
 use serde_json::{Value, json};
 
-use crate::{containers, fields::Asked, route};
+use crate::{containers, error::ApiError, fields::Asked, networks, route};
 
 /// One entry.
 #[derive(Debug)]
@@ -122,6 +122,45 @@ fn every_field_that_is_read_is_in_the_table() {
     assert!(missing.is_empty() && unknown.is_empty(), "missing {missing:?}, unknown {unknown:?}");
 }
 
+/// Reads a body of another kind; what came of it as text.
+type Reader = fn(&[u8], Option<&Asked>) -> Result<String, ApiError>;
+
+/// Bodies that are about networks: what their fields are called in the table, and who reads them.
+const OF_NETWORKS: [(&str, Reader); 3] = [
+    ("network-create-field", |body, asked| Ok(format!("{:?}", networks::request(body, asked)?))),
+    ("network-connect-field", |body, asked| Ok(format!("{:?}", networks::joining(body, asked)?))),
+    ("network-disconnect-field", |body, asked| networks::leaving(body, asked)),
+];
+
+#[test]
+fn every_field_of_a_network_that_is_read_is_in_the_table() {
+    let everything = json!({ "IPAM": { "Config": [{}] } });
+    for (kind, reader) in OF_NETWORKS {
+        let asked = Asked::default();
+        let body = if kind == "network-create-field" { everything.clone() } else { json!({}) };
+        reader(body.to_string().as_bytes(), Some(&asked)).unwrap();
+        let asked: BTreeSet<String> = asked.into_inner().into_iter().collect();
+        let listed: BTreeSet<String> = entries(kind).into_iter().map(|e| e.name).collect();
+        assert_eq!(listed, asked, "{kind}");
+        let error = reader(br#"{"Nonsense":1}"#, None).unwrap_err();
+        assert!(error.message.contains("Nonsense"), "{kind}: {}", error.message);
+    }
+}
+
+#[test]
+fn what_the_table_says_of_each_field_of_a_network_is_so() {
+    for (kind, reader) in OF_NETWORKS {
+        for entry in entries(kind) {
+            let body: Value = serde_json::from_str(&entry.keys["body"]).expect(&entry.name);
+            let read = |body: &Value| {
+                let read = reader(body.to_string().as_bytes(), None);
+                read.map_err(|error| error.message)
+            };
+            said_is_so(&entry, read(&body), read(&without(&body, &entry.name)));
+        }
+    }
+}
+
 /// Takes a field out of a request.
 fn without(body: &Value, path: &str) -> Value {
     let mut body = body.clone();
@@ -150,23 +189,34 @@ fn what_the_table_says_of_each_field_is_so() {
             body["Image"] = "demo".into();
         }
         let (with, less) = (read(&body, None), read(&without(&body, &entry.name), None));
-        let last = entry.name.rsplit('.').next().unwrap();
         match entry.state() {
             // It is looked up, and refused for being none: no host has the same disks.
             "supported" if entry.name.contains("Blkio") && entry.name.contains("Device") => {
                 let error = with.unwrap_err();
                 assert!(error.contains("not a block device"), "{}: {error}", entry.name);
             }
-            "supported" => {
-                let with = with.unwrap_or_else(|error| panic!("{}: {error}", entry.name));
-                assert!(less.is_err() || less.is_ok_and(|less| less != with), "{}", entry.name);
-            }
-            "ignored" => assert_eq!(with.unwrap(), less.unwrap(), "{}", entry.name),
-            _ => {
-                let error = with.unwrap_err();
-                assert!(error.contains(last), "{}: {error}", entry.name);
-                less.unwrap();
-            }
+            _ => said_is_so(&entry, with, less),
+        }
+    }
+}
+
+/// Whether what came of a request, with a field and without, is what the table says of it.
+fn said_is_so<T: PartialEq + std::fmt::Debug>(
+    entry: &Entry,
+    with: Result<T, String>,
+    less: Result<T, String>,
+) {
+    let last = entry.name.rsplit('.').next().unwrap();
+    match entry.state() {
+        "supported" => {
+            let with = with.unwrap_or_else(|error| panic!("{}: {error}", entry.name));
+            assert!(less.is_err() || less.is_ok_and(|less| less != with), "{}", entry.name);
+        }
+        "ignored" => assert_eq!(with.unwrap(), less.unwrap(), "{}", entry.name),
+        _ => {
+            let error = with.unwrap_err();
+            assert!(error.contains(last), "{}: {error}", entry.name);
+            less.unwrap();
         }
     }
 }

@@ -8,6 +8,7 @@ mod design;
 mod findings;
 mod keeper;
 mod leaving;
+mod macvlan;
 mod naming;
 mod passage;
 mod places;
@@ -343,17 +344,20 @@ impl HostNetworks {
         state.left.insert(id.to_owned(), network.clone());
         host.ensure_network(&network)?;
         let leases = Leases::restore(network.subnet, network.gateway, reserved)?;
-        // Among the others, so that the tables speak of all.
-        let mut all = state.networks();
-        all.push(&network);
-        host.publish(&all, &state.forwards())?;
+        if network.macvlan.is_none() {
+            // Among the others, so that the tables speak of all.
+            let mut all = state.bridged();
+            all.push(&network);
+            host.publish(&all, &state.forwards())?;
+        }
         state.set_up(id, network, leases);
         self.watch_over(host, state, id);
         Ok(())
     }
 
     fn watch_over(&self, host: &Arc<Host>, state: &mut State, id: &str) {
-        if let Some(up) = state.up.get_mut(id) {
+        // A link that is gone took those on it along: nothing that could be mended.
+        if let Some(up) = state.up.get_mut(id).filter(|up| up.is_bridged()) {
             up.watching = keeper::keep(host, &self.state, &self.default, id, up);
         }
     }
@@ -469,7 +473,7 @@ impl Networks for HostNetworks {
         for network in all.iter().filter(|network| network.bridge != self.bridge) {
             cables.extend(host.cables(&network.bridge)?);
         }
-        let bridges = host.bridges_like(&admin::bridge_prefix(&self.bridge))?;
+        let bridges = host.links_like(&admin::bridge_prefix(&self.bridge))?;
         // Whoever is plugged in has been noted before it is there, and so has every bridge.
         let state = self.lock();
         let known = |bridge: &InterfaceName| state.all().iter().any(|n| n.bridge == *bridge);
@@ -536,8 +540,9 @@ impl Drop for HostNetworks {
 
 /// Writes the whole wanted state.
 fn publish(host: &Host, state: &State) -> Result<(), EngineError> {
-    if !state.up.is_empty() {
-        host.publish(&state.networks(), &state.forwards())?;
+    let bridged = state.bridged();
+    if !bridged.is_empty() {
+        host.publish(&bridged, &state.forwards())?;
     }
     Ok(())
 }

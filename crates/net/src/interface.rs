@@ -157,7 +157,7 @@ impl FromStr for Mac {
 
 /// Why a string is not an interface's hardware address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("invalid MAC address: {0}")]
+#[error("address {0}: invalid MAC address")]
 pub struct MacError(String);
 
 impl fmt::Display for Mac {

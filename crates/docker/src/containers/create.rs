@@ -90,7 +90,8 @@ pub(super) fn read(bytes: &[u8], asked: Option<&Asked>) -> Result<Request, ApiEr
     let disabled = body.take::<bool>("NetworkDisabled")?;
     host::read(&mut host, &mut create, runtime, &mut warnings)?;
     mounts::anonymous(volumes.into_keys(), &mut create)?;
-    network::read(&mut host, networking, disabled, &mut create)?;
+    let mac = body.text("MacAddress")?;
+    warnings.extend(network::read(&mut host, networking, disabled, mac, &mut create)?);
     host.done()?;
     body.done()?;
     Ok(Request { create, warnings })
@@ -122,7 +123,6 @@ fn config(body: &mut Fields<'_>, create: &mut Create) -> Result<(), ApiError> {
     create.stop_timeout_s = seconds.map(|seconds| u32::try_from(seconds).unwrap_or(u32::MAX));
     let shell = body.words("Shell")?.filter(|shell| !shell.is_empty());
     create.health = health::read(body, shell)?;
-    body.refuse("MacAddress", "the engine chooses hardware addresses")?;
     // Who is attached is told when it attaches; the rest is for builds, and for Windows.
     body.ignore(&["AttachStdin", "AttachStdout", "AttachStderr", "OnBuild", "ArgsEscaped"]);
     Ok(())

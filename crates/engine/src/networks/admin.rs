@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use base::ErrorKind;
-use net::{Host, InterfaceName};
+use net::{Host, InterfaceName, Network};
 
 use super::{
     HostNetworks, NetworkCreate, NetworkInfo, NetworkUser, Pool,
@@ -86,7 +86,13 @@ pub(super) fn create(
         Ok(host.choose_subnet(&bridge, &taken)?)
     };
     let ipv6 = host.has_ipv6();
-    let around = Around { taken: &taken, taken6: &taken6, choose: &choose, ipv6 };
+    let macvlans = state.made.values().filter_map(|made| {
+        let macvlan = made.network.macvlan.clone()?;
+        Some((made.name.clone(), macvlan))
+    });
+    let macvlans: Vec<_> = macvlans.collect();
+    let around =
+        Around { taken: &taken, taken6: &taken6, choose: &choose, ipv6, macvlans: &macvlans };
     let made = design(create, id.clone(), bridge.clone(), &around)?;
     let name = &made.network.bridge;
     if state.all().iter().any(|other| other.bridge == *name) || *name == networks.bridge {
@@ -100,7 +106,7 @@ pub(super) fn create(
     state.made.insert(id.clone(), made);
     let up = written(networks, &state.made).and_then(|()| networks.raise(host, &mut state, &id));
     if let Err(failure) = up {
-        if let Some(network) = state.left.remove(&id) {
+        if let Some(network) = state.left.remove(&id).filter(|made| !state.shares_parent(made)) {
             host.remove_network(&network).ok();
         }
         state.made.remove(&id);
@@ -218,15 +224,7 @@ pub(super) fn remove(networks: &HostNetworks, who: &str) -> Result<NetworkInfo, 
         None => made.network.clone(),
     };
     state.left.insert(id.clone(), network.clone());
-    match state.networks().first() {
-        Some(other) => {
-            host.pass_note(&network, other)?;
-            host.remove_network(&network)?;
-            super::publish(host, &state)?;
-        }
-        // With the last of all networks goes what was made for all of them.
-        None => host.remove_everything(&[&network])?,
-    }
+    take_away(host, &state, &network)?;
     state.left.remove(&id);
     state.made.remove(&id);
     if let Err(failure) = written(networks, &state.made) {
@@ -234,4 +232,24 @@ pub(super) fn remove(networks: &HostNetworks, who: &str) -> Result<NetworkInfo, 
         return Err(failure);
     }
     Ok(made.info())
+}
+
+/// Removes what there is on the host of a network that is not up any more.
+fn take_away(host: &Host, state: &State, network: &Network) -> Result<(), EngineError> {
+    if network.macvlan.is_some() {
+        // What it lies on may have been made for it and carry others.
+        return match state.shares_parent(network) {
+            true => Ok(()),
+            false => Ok(host.remove_network(network)?),
+        };
+    }
+    match state.bridged().first() {
+        Some(other) => {
+            host.pass_note(network, other)?;
+            host.remove_network(network)?;
+            super::publish(host, state)
+        }
+        // With the last of all bridges goes what was made for all of them.
+        None => Ok(host.remove_everything(&[network])?),
+    }
 }

@@ -8,10 +8,13 @@ use std::{
 };
 
 use base::{ErrorKind, clock::Timestamp};
-use net::{InterfaceName, Ipv4Net, Ipv6Net, Network};
+use net::{InterfaceName, Ipv4Net, Ipv6Net, Macvlan, Network};
 use serde::{Deserialize, Serialize};
 
-use super::request::{NetworkCreate, NetworkInfo, Pool, PoolRequest};
+use super::{
+    macvlan,
+    request::{NetworkCreate, NetworkInfo, Pool, PoolRequest},
+};
 use crate::EngineError;
 
 /// A network that its user made, as it is recorded.
@@ -52,7 +55,7 @@ pub(super) fn refused(kind: ErrorKind, text: impl Into<String>) -> EngineError {
     EngineError::Networking { kind, text: text.into() }
 }
 
-fn invalid(text: impl Into<String>) -> EngineError {
+pub(super) fn invalid(text: impl Into<String>) -> EngineError {
     refused(ErrorKind::InvalidInput, text)
 }
 
@@ -70,6 +73,8 @@ pub(super) struct Around<'a> {
     pub(super) choose: &'a dyn Fn() -> Result<Ipv4Net, EngineError>,
     /// Whether the host has IPv6.
     pub(super) ipv6: bool,
+    /// Other networks that lie on links of the host, by name.
+    pub(super) macvlans: &'a [(String, Macvlan)],
 }
 
 /// Refuses what cannot be a network's name.
@@ -88,6 +93,37 @@ pub(super) fn check_name(name: &str) -> Result<(), EngineError> {
     Ok(())
 }
 
+/// What can be asked to make a network.
+enum Driver {
+    Bridge,
+    Macvlan,
+}
+
+impl Driver {
+    fn read(name: Option<&str>) -> Result<Driver, EngineError> {
+        match name {
+            None | Some("" | "bridge" | "default") => Ok(Driver::Bridge),
+            Some("macvlan") => Ok(Driver::Macvlan),
+            // There is no test that could show that it works on a kernel without it.
+            Some("ipvlan") => Err(unsupported(
+                "networks of driver \"ipvlan\" are not built; macvlan does the same with hardware \
+                 addresses of the containers' own",
+            )),
+            Some("overlay") => Err(unsupported(
+                "networks of driver \"overlay\" are for swarms, which there are not",
+            )),
+            Some(driver @ ("host" | "null")) => {
+                let text = format!("only one instance of {driver:?} network is allowed");
+                Err(refused(ErrorKind::PermissionDenied, text))
+            }
+            Some(driver) => {
+                let text = format!("could not find plugin {driver} in v1 plugin registry");
+                Err(refused(ErrorKind::NotFound, text))
+            }
+        }
+    }
+}
+
 /// The network that a request describes.
 ///
 /// # Errors
@@ -99,21 +135,14 @@ pub(super) fn design(
     around: &Around<'_>,
 ) -> Result<Made, EngineError> {
     check_name(&create.name)?;
-    match create.driver.as_deref() {
-        None | Some("" | "bridge" | "default") => {}
-        Some(driver @ ("macvlan" | "ipvlan" | "overlay")) => {
-            return Err(unsupported(format!("networks of driver {driver:?} are not built yet")));
+    let (options, macvlan) = match Driver::read(create.driver.as_deref())? {
+        Driver::Bridge => (Options::read(&create.options)?, None),
+        Driver::Macvlan => {
+            let macvlan = macvlan::read(&create.options)?;
+            macvlan::check(&macvlan, around.macvlans)?;
+            (Options::read(&macvlan::of_all_drivers(&create.options))?, Some(macvlan))
         }
-        Some(driver @ ("host" | "null")) => {
-            let text = format!("only one instance of {driver:?} network is allowed");
-            return Err(refused(ErrorKind::PermissionDenied, text));
-        }
-        Some(driver) => {
-            let text = format!("could not find plugin {driver} in v1 plugin registry");
-            return Err(refused(ErrorKind::NotFound, text));
-        }
-    }
-    let options = Options::read(&create.options)?;
+    };
     let (four, six) = pools(&create.pools)?;
     let subnet = match four.and_then(|pool| pool.subnet.as_deref()) {
         Some(text) => subnet4(text)?,
@@ -148,6 +177,7 @@ pub(super) fn design(
     network.apart = !options.icc;
     network.untranslated = !options.masquerade;
     network.mtu = options.mtu;
+    network.macvlan = macvlan;
     if let Some(mtu) = network.mtu.filter(|mtu| network.ipv6.is_some() && *mtu < MTU6_MIN) {
         return Err(invalid(format!("an MTU of {mtu} is too small for IPv6, which needs 1280")));
     }
@@ -318,7 +348,7 @@ impl Made {
             id: self.id.clone(),
             name: self.name.clone(),
             created: Some(self.created),
-            driver: "bridge".to_owned(),
+            driver: if network.macvlan.is_some() { "macvlan" } else { "bridge" }.to_owned(),
             internal: network.internal,
             attachable: self.attachable,
             ipv6: network.ipv6.is_some(),
@@ -350,6 +380,7 @@ mod tests {
             taken6: &["fd00:1::/64".parse().unwrap()],
             choose: &choose,
             ipv6: true,
+            macvlans: &[],
         };
         design(create, "ab".repeat(32), "wyb0".parse().unwrap(), &around)
     }
@@ -432,6 +463,7 @@ mod tests {
         }
         for (driver, kind) in [
             ("overlay", ErrorKind::Unsupported),
+            ("ipvlan", ErrorKind::Unsupported),
             ("host", ErrorKind::PermissionDenied),
             ("weave", ErrorKind::NotFound),
         ] {

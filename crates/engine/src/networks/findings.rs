@@ -2,7 +2,7 @@
 
 use workload::Finding;
 
-use super::{HostNetworks, keeper, state::State};
+use super::{HostNetworks, design::Made, keeper, state::State};
 use crate::{EngineError, error::chain};
 
 /// Everything there is to say; with `repair`, what is not whole is made whole first.
@@ -62,7 +62,53 @@ fn whole(networks: &HostNetworks, repair: bool) -> Vec<Finding> {
         let found = whole_one(networks, &opened.host, &state, id, repair);
         found.map_or_else(|failure| broken(&subject, &failure), |found| found(&subject))
     };
-    state.up.keys().map(of).collect()
+    let bridged = state.up.iter().filter(|(_, up)| up.is_bridged()).map(|(id, _)| of(id));
+    let above =
+        state.made.values().filter_map(|made| above(networks, &opened.host, &state, made, repair));
+    bridged.chain(above).collect()
+}
+
+/// Whether the link is there that a network lies on, before anybody comes as well; none of one that
+/// lies on no link.
+fn above(
+    networks: &HostNetworks,
+    host: &net::Host,
+    state: &State,
+    made: &Made,
+    repair: bool,
+) -> Option<Finding> {
+    let macvlan = made.network.macvlan.as_ref()?;
+    let subject = format!("network {}", made.name);
+    let users = state.endpoints(&made.id, &networks.default).len();
+    let own = macvlan.parent.as_ref().is_none_or(|parent| net::vlan_of(parent).is_some());
+    if own && !state.up.contains_key(&made.id) {
+        let detail = "its parent interface comes with the first container".to_owned();
+        return Some(Finding { subject, works: true, detail, mend: None });
+    }
+    let faults = || -> Result<Vec<String>, EngineError> {
+        Ok(host.faults(&made.network, &[])?.iter().map(ToString::to_string).collect())
+    };
+    let found = || -> Result<Finding, EngineError> {
+        let mut found = faults()?;
+        let mut mended = String::new();
+        if repair && !found.is_empty() && own {
+            host.ensure_network(&made.network)?;
+            mended = format!("; mended: {}; restart its containers", found.join(", "));
+            found = faults()?;
+        }
+        let subject = subject.clone();
+        if found.is_empty() {
+            let detail = format!("its parent interface is there for {users} containers{mended}");
+            return Ok(Finding { subject, works: true, detail, mend: None });
+        }
+        let detail = format!("{}: {users} containers are cut off", found.join(", "));
+        let mend = match own {
+            true => "wythe doctor --repair, then restart its containers",
+            false => "bring the interface back (ip link), then restart the network's containers",
+        };
+        Ok(Finding { subject, works: false, detail, mend: Some(mend.to_owned()) })
+    };
+    Some(found().unwrap_or_else(|failure| broken(&subject, &failure)))
 }
 
 /// The same of one of them, as a finding about a subject.

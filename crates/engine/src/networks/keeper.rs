@@ -95,7 +95,7 @@ pub(super) fn mend(host: &Host, state: &State, id: &str, default: &str) -> Resul
     let Some(up) = state.up.get(id) else { return Ok(()) };
     let ids = state.endpoints(id, default);
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-    Ok(host.restore(&up.network, &ids, &state.networks(), &state.forwards())?)
+    Ok(host.restore(&up.network, &ids, &state.bridged(), &state.forwards())?)
 }
 
 #[cfg(test)]

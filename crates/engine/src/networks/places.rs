@@ -17,7 +17,7 @@ use super::{
     keeper,
     leaving::Seat,
     publish, published,
-    state::{Place, Plugged, State, endpoint_id},
+    state::{Place, Plugged, State, Up, endpoint_id},
 };
 use crate::{EngineError, NetworkView};
 
@@ -147,7 +147,9 @@ fn reserve(
     let (ipv6, at) = {
         let state = networks.lock();
         let out = state.plugged.get(id).and_then(|plugged| plugged.way_out(&state));
-        let Some(out) = out else { return Ok(Vec::new()) };
+        // Whoever is on the wire himself has all his ports there, as in Docker.
+        let bridged = |out: &&str| state.up.get(*out).is_some_and(Up::is_bridged);
+        let Some(out) = out.filter(bridged) else { return Ok(Vec::new()) };
         let ipv6 = state.up.get(out).is_some_and(|up| up.network.ipv6.is_some());
         (ipv6, state.made.get(out).and_then(|made| made.host_ip))
     };
@@ -235,7 +237,7 @@ pub(super) fn connect(
             false => networks.naming.open(networks, id, &joining.resolving, namespace),
         });
         if let Err(failure) = named {
-            unplug(networks, host, id, &wanted.id)?;
+            unplug(networks, host, id, &wanted.id, namespace)?;
             return Err(failure);
         }
     }
@@ -284,7 +286,7 @@ pub(super) fn disconnect(
         let out = state.plugged.get(id).and_then(|plugged| plugged.way_out(&state));
         (network, out.map(str::to_owned))
     };
-    unplug(networks, host, id, &network)?;
+    unplug(networks, host, id, &network, namespace)?;
     lead_out(networks, host, id, before.as_deref(), namespace)?;
     Ok(entered(networks, id))
 }
@@ -295,8 +297,18 @@ fn unplug(
     host: &Host,
     id: &ContainerId,
     network: &str,
+    namespace: BorrowedFd<'_>,
 ) -> Result<(), EngineError> {
-    host.detach(&endpoint_id(id, network, &networks.default))?;
+    let above = {
+        let state = networks.lock();
+        let above = state.up.get(network).is_some_and(|up| !up.is_bridged());
+        let place = state.plugged.get(id).and_then(|plugged| plugged.places.get(network));
+        place.filter(|_| above).map(|place| place.interface)
+    };
+    match above {
+        Some(interface) => host.pull_out(namespace, interface)?,
+        None => host.detach(&endpoint_id(id, network, &networks.default))?,
+    }
     let mut state = networks.lock();
     let plugged = state.plugged.get_mut(id);
     let Some(place) = plugged.and_then(|plugged| plugged.places.remove(network)) else {
@@ -430,7 +442,8 @@ fn adopt_network(
     id: &str,
     network: Network,
 ) -> Result<(), EngineError> {
-    host.ensure_network(&network)?;
+    // Without it nobody comes in, and those who are in keep what they have.
+    let ensured = host.ensure_network(&network);
     let mut taken6 = std::collections::BTreeSet::new();
     let mut addresses = Vec::new();
     for place in state.plugged.values_mut().filter_map(|plugged| plugged.places.get_mut(id)) {
@@ -449,5 +462,5 @@ fn adopt_network(
         up.taken6.extend(taken6);
     }
     networks.watch_over(host, state, id);
-    Ok(())
+    Ok(ensured?)
 }

@@ -82,15 +82,24 @@ impl State {
         self.left.remove(id);
     }
 
-    /// Those that are up.
-    pub(super) fn networks(&self) -> Vec<&Network> {
-        self.up.values().map(|up| &up.network).collect()
+    /// Those with a bridge that are up: the others are no business of the host's rules.
+    pub(super) fn bridged(&self) -> Vec<&Network> {
+        let all = self.up.values().map(|up| &up.network);
+        all.filter(|network| network.macvlan.is_none()).collect()
+    }
+
+    /// Whether another network lies on the same link.
+    pub(super) fn shares_parent(&self, network: &Network) -> bool {
+        let parent = |of: &Network| of.macvlan.as_ref().and_then(|macvlan| macvlan.parent.clone());
+        let others = self.made.values().map(|made| &made.network);
+        let mut others = others.filter(|other| other.bridge != network.bridge);
+        parent(network).is_some_and(|own| others.any(|other| parent(other).as_ref() == Some(&own)))
     }
 
     /// Those that may have something on the host.
     pub(super) fn all(&self) -> Vec<Network> {
         let made = self.made.values().map(|made| &made.network);
-        let all = made.chain(self.left.values()).chain(self.networks());
+        let all = made.chain(self.left.values()).chain(self.up.values().map(|up| &up.network));
         let by_bridge: BTreeMap<_, _> = all.map(|network| (&network.bridge, network)).collect();
         by_bridge.into_values().cloned().collect()
     }
@@ -114,7 +123,8 @@ impl State {
     pub(super) fn forwards(&self) -> Vec<Forward> {
         let of = |plugged: &Plugged| {
             let place = plugged.way_out(self).and_then(|id| plugged.places.get(id).zip(Some(id)));
-            let Some((place, id)) = place else { return Vec::new() };
+            let bridged = |id: &str| self.up.get(id).is_some_and(Up::is_bridged);
+            let Some((place, id)) = place.filter(|(_, id)| bridged(id)) else { return Vec::new() };
             let six = self.up.get(id).and_then(|up| place.six(&up.network));
             let ports = plugged.ports.iter();
             ports.filter_map(|port| port.forward(place.address, six)).collect()
@@ -137,6 +147,11 @@ impl State {
 }
 
 impl Up {
+    /// Whether the host forwards for it.
+    pub(super) fn is_bridged(&self) -> bool {
+        self.network.macvlan.is_none()
+    }
+
     /// A lease as it was asked for. `part`: where to look for one that was not.
     pub(super) fn lease(
         &mut self,

@@ -1,4 +1,4 @@
-//! `NetworkMode` and `NetworkingConfig`.
+//! `NetworkMode`, `NetworkingConfig`, and `MacAddress`.
 
 use std::collections::BTreeMap;
 
@@ -6,12 +6,15 @@ use engine::{Create, EndpointRequest, NetworkMode};
 
 use crate::{endpoint, error::ApiError, fields::Fields};
 
+/// Reads them, and says what is worth a word about them. `mac`: the container's own hardware
+/// address, which is that of its first network.
 pub(super) fn read(
     host: &mut Fields<'_>,
     mut networking: Fields<'_>,
     disabled: bool,
+    mac: Option<String>,
     create: &mut Create,
-) -> Result<(), ApiError> {
+) -> Result<Option<String>, ApiError> {
     let mode = host.text("NetworkMode")?;
     create.network = match mode.as_deref() {
         None if disabled => NetworkMode::None,
@@ -33,13 +36,40 @@ pub(super) fn read(
         }
     }
     networking.done()?;
+    let deprecated = match mac {
+        None => None,
+        Some(mac) => Some(first(mac, create, &mut endpoints)?),
+    };
     // Nothing is said that the mode does not say.
     let plain = |(name, request): (&String, &EndpointRequest)| {
         create.network.name() == Some(name) && *request == EndpointRequest::default()
     };
     let said = !endpoints.iter().all(plain);
     create.endpoints = Some(endpoints).filter(|_| said);
-    Ok(())
+    Ok(deprecated)
+}
+
+/// Gives the first network's place a hardware address.
+///
+/// Source: moby, `handleMACAddressBC` in `daemon/server/router/container`.
+fn first(
+    mac: String,
+    create: &Create,
+    endpoints: &mut BTreeMap<String, EndpointRequest>,
+) -> Result<String, ApiError> {
+    let Some(name) = create.network.name().filter(|_| create.network.is_plugged()) else {
+        return Err(ApiError::bad("conflicting options: mac-address and the network mode"));
+    };
+    let place = endpoints.entry(name.to_owned()).or_default();
+    if place.mac.get_or_insert_with(|| mac.clone()) != &mac {
+        return Err(ApiError::bad(
+            "the container-wide MAC address must match the endpoint-specific MAC address for the \
+             main network, or be left empty",
+        ));
+    }
+    let text = "The container-wide MacAddress field is now deprecated. It should be specified in \
+                EndpointsConfig instead.";
+    Ok(text.to_owned())
 }
 
 /// The network of this name.

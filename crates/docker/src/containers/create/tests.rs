@@ -272,6 +272,21 @@ fn networks_are_the_engines_own_or_users() {
     assert_eq!(refused(&of("host", json!({ "mine": {} }))).0, 400);
     let bad = json!({ "mine": { "IPAMConfig": { "IPv4Address": "10.5" } } });
     assert!(refused(&of("mine", bad)).1.contains("invalid IP address: 10.5"));
+    // A container's own hardware address is that of its first network.
+    let with = |mode: &str, mac: &str, endpoints: Value| {
+        let mut body = of(mode, endpoints);
+        body["MacAddress"] = mac.into();
+        body
+    };
+    let own = "02:00:00:00:00:09";
+    let first = created(&with("default", own, json!({}))).endpoints.unwrap();
+    assert_eq!(first["bridge"].mac.as_deref(), Some(own));
+    let same = json!({ "mine": { "MacAddress": own }, "other": {} });
+    let first = created(&with("mine", own, same)).endpoints.unwrap();
+    assert_eq!((first["mine"].mac.as_deref(), &first["other"].mac), (Some(own), &None));
+    let other = json!({ "mine": { "MacAddress": "02:00:00:00:00:07" } });
+    assert!(refused(&with("mine", own, other)).1.contains("must match"));
+    assert!(refused(&with("host", own, json!({}))).1.contains("mac-address and the network mode"));
     let body = json!({ "Image": "demo", "NetworkDisabled": true });
     assert_eq!(created(&body).network, NetworkMode::None);
 }
