@@ -264,6 +264,11 @@ impl LinuxSandbox {
         given: &Given,
         by: Deadline,
     ) -> Result<Launched, DriverError> {
+        let passed = || DriverError::DeadlinePassed { doing: "starting the process".into() };
+        // A timer is looked at only by who waits, and a child may be too quick for that.
+        if by.passed() {
+            return Err(passed());
+        }
         let filter = spec.seccomp.as_ref().map(compile).transpose()?;
         let view = self.cgroup.mount_view();
         let extras = Extras::default();
@@ -299,9 +304,7 @@ impl LinuxSandbox {
                 Progress::Told(_) => launching.go()?,
                 Progress::Waiting => {
                     let ready = tokio::time::timeout_at(by.instant().into(), channel.readable());
-                    let doing =
-                        || DriverError::DeadlinePassed { doing: "starting the process".into() };
-                    let ready = ready.await.map_err(|_| doing())?;
+                    let ready = ready.await.map_err(|_| passed())?;
                     let ready = ready.map_err(|e| DriverError::step("wait for the child", &e));
                     ready?.clear_ready();
                 }
