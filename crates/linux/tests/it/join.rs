@@ -163,10 +163,13 @@ fn a_signal_ends_what_an_exec_started_where_that_is_wanted() {
         with_container(&fixture, async |sandbox| {
             let count = async || sandbox.host_pids().await.unwrap().len();
             // One of its children is an orphan before it is killed.
-            let script = "sleep 1000 & (sleep 1000 &); while :; do sleep 1000; done";
-            let spec = ProcessSpec { whole, ..fixture.exec("probe", script) };
+            let script = "sleep 1000 & (sleep 1000 &); echo orphaned; while :; do sleep 1000; done";
+            let name = if whole { "all" } else { "one" };
+            let spec = ProcessSpec { whole, ..fixture.exec(name, script) };
             let process = sandbox.spawn(spec, Streams::default(), soon()).await.unwrap();
-            while count().await < 5 {
+            // Before that its parent counts too.
+            let orphaned = || fixture.output(name).contains("orphaned");
+            while !orphaned() || count().await < 5 {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
             process.signal(workload::Signal::KILL).await.unwrap();
