@@ -94,6 +94,15 @@ mod networks;
 mod stats;
 mod transfer;
 
+/// A socket for a container's streams.
+#[derive(Clone, Copy, Debug)]
+pub struct Socket<'f> {
+    /// It.
+    pub fd: BorrowedFd<'f>,
+    /// Whether input comes from it.
+    pub input: bool,
+}
+
 impl Client {
     /// Connects to the daemon at this socket.
     ///
@@ -217,12 +226,18 @@ impl Client {
     pub async fn start(
         &mut self,
         who: &str,
-        attach: Option<BorrowedFd<'_>>,
+        attach: Option<Socket<'_>>,
         size: Option<TerminalSize>,
         wait: bool,
     ) -> Result<(), ClientError> {
-        let request = Request::Start { who: who.to_owned(), attach: attach.is_some(), size, wait };
-        self.ask(&request, attach.as_slice()).await?;
+        let request = Request::Start {
+            who: who.to_owned(),
+            attach: attach.is_some(),
+            output_only: attach.is_some_and(|socket| !socket.input),
+            size,
+            wait,
+        };
+        self.ask(&request, attach.map(|socket| socket.fd).as_slice()).await?;
         self.started().await?;
         if wait { Ok(()) } else { self.done().await }
     }
@@ -232,8 +247,9 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn attach(&mut self, who: &str, socket: impl AsFd) -> Result<(), ClientError> {
-        self.ask(&Request::Attach { who: who.to_owned() }, &[socket.as_fd()]).await?;
+    pub async fn attach(&mut self, who: &str, socket: Socket<'_>) -> Result<(), ClientError> {
+        let request = Request::Attach { who: who.to_owned(), output_only: !socket.input };
+        self.ask(&request, &[socket.fd]).await?;
         self.started().await
     }
 

@@ -16,7 +16,7 @@ mod server;
 mod suggest;
 mod volume;
 
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, Socket};
 pub use log::{LogReadError, LogReader};
 pub use message::{Failure, Hello, PROTOCOL, Reply, Request};
 pub use network::{NetworkReply, NetworkRequest};

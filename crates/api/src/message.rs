@@ -42,6 +42,9 @@ pub enum Request {
         who: String,
         /// Whether a socket comes along.
         attach: bool,
+        /// Whether no input comes from that.
+        #[serde(default)]
+        output_only: bool,
         /// Size of its terminal.
         size: Option<TerminalSize>,
         /// Go on to tell how it ended, with [`Reply::Exit`] in place of [`Reply::Done`].
@@ -63,6 +66,9 @@ pub enum Request {
     Attach {
         /// Which container.
         who: String,
+        /// Whether no input comes from the socket.
+        #[serde(default)]
+        output_only: bool,
     },
     /// [`Reply::Done`].
     Resize {

@@ -10,7 +10,6 @@ use crate::{
     error::ApiError,
     query::{Filters, Query},
     reply::{self, Answer},
-    route::Version,
     time,
 };
 
@@ -33,19 +32,16 @@ const FILTERS: [&str; 15] = [
     "volume",
 ];
 
-/// The first version without the fields of before 1.22.
-const NO_OLD_SINCE: Version = Version(1, 52);
-
 /// Things of which there are no events here.
 const OF_NOTHING: [&str; 5] = ["config", "node", "plugin", "secret", "service"];
 
 /// Events: those that are kept and asked for, then those to come.
 pub(crate) fn events(call: &Call) -> Answer {
     let query = query(&call.query, Timestamp::now())?;
-    let (stream, version) = (call.engine().events(query), call.version);
+    let stream = call.engine().events(query);
     let body = body::parts(stream, move |mut stream| async move {
         let part = match stream.next().await {
-            Ok(Some(event)) => reply::line(&shape(&event, version)).map_err(Broken::from),
+            Ok(Some(event)) => reply::line(&shape(&event)).map_err(Broken::from),
             Ok(None) => return None,
             Err(failure) => Err(failure.into()),
         };
@@ -95,8 +91,10 @@ fn filter(filters: &Filters) -> Result<EventFilter, ApiError> {
     })
 }
 
-/// Docker's `Message`, with the fields of before 1.22 for clients that still read them.
-fn shape(event: &Event, version: Version) -> Value {
+/// Docker's `Message`, with the fields of before 1.22 for clients that still read them. Docker
+/// leaves them out from 1.52 on, and breaks what asks for the newest version and reads them, as
+/// docker-compose 1.29 does.
+fn shape(event: &Event) -> Value {
     let mut shape = json!({
         "Type": event.kind.word(),
         "Action": event.action,
@@ -105,7 +103,7 @@ fn shape(event: &Event, version: Version) -> Value {
         "time": event.at.seconds(),
         "timeNano": event.at.0,
     });
-    if version < NO_OLD_SINCE && matches!(event.kind, EventKind::Container | EventKind::Image) {
+    if matches!(event.kind, EventKind::Container | EventKind::Image) {
         shape["status"] = json!(event.action);
         shape["id"] = json!(event.actor);
         if let Some(image) = event.attributes.get("image") {
@@ -159,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_told_as_the_clients_version_knows_it() {
+    fn an_event_is_told_with_the_fields_that_older_clients_read() {
         let event = Event {
             at: Timestamp(1_500_000_001),
             kind: EventKind::Container,
@@ -167,13 +165,11 @@ mod tests {
             actor: "c0".to_owned(),
             attributes: [("image".to_owned(), "demo".to_owned())].into(),
         };
-        let new = shape(&event, NO_OLD_SINCE);
-        assert_eq!((&new["time"], &new["timeNano"]), (&json!(1), &json!(1_500_000_001)));
-        assert_eq!((new.get("status"), new.get("id"), new.get("from")), (None, None, None));
-        let old = shape(&event, Version(1, 51));
-        assert_eq!((&old["status"], &old["id"]), (&json!("die"), &json!("c0")));
-        assert_eq!(old["from"], json!("demo"));
+        let told = shape(&event);
+        assert_eq!((&told["time"], &told["timeNano"]), (&json!(1), &json!(1_500_000_001)));
+        assert_eq!((&told["status"], &told["id"]), (&json!("die"), &json!("c0")));
+        assert_eq!(told["from"], json!("demo"));
         let volume = Event { kind: EventKind::Volume, ..event };
-        assert_eq!(shape(&volume, Version(1, 24)).get("status"), None);
+        assert_eq!(shape(&volume).get("status"), None);
     }
 }

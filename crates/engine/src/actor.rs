@@ -31,7 +31,7 @@ use tokio::{
     task::{self, JoinSet},
 };
 use tracing::{error, warn};
-use workload::{Driver, Exit, Process, Sandbox, SandboxHandle, TerminalSize};
+use workload::{Attachment, Driver, Exit, Process, Sandbox, SandboxHandle, TerminalSize};
 
 pub(crate) use effects::{blocking, within};
 use events::Told;
@@ -104,7 +104,7 @@ pub(crate) enum Message {
 /// What a start may bring along.
 #[derive(Debug, Default)]
 pub(crate) struct StartArgs {
-    pub(crate) attach: Option<OwnedFd>,
+    pub(crate) attach: Option<Attachment>,
     pub(crate) size: Option<TerminalSize>,
 }
 
@@ -524,9 +524,13 @@ impl Actor {
     fn attach_now(&mut self, attach: Attach) {
         let Some(process) = self.entry.live().process else { return };
         self.tasks.spawn(async move {
-            let Some(socket) = attach.socket().await else { return Outcome::Quiet };
-            if let Err(failure) = process.attach(socket).await {
-                warn!(error = chain(&failure), "it ended before it could be attached to");
+            let Some((attachment, told)) = attach.here().await else { return Outcome::Quiet };
+            match process.attach(attachment).await {
+                // A shim of an earlier build does not tell: then this is as near as can be.
+                Ok(at) => told.tell(at.unwrap_or_else(clock::Timestamp::now)),
+                Err(failure) => {
+                    warn!(error = chain(&failure), "it ended before it could be attached to");
+                }
             }
             Outcome::Quiet
         });

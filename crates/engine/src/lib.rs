@@ -72,7 +72,7 @@ pub use request::{
     UlimitRequest, VolumeMount, WaitFor,
 };
 pub use restart::{RestartPolicy, RestartPolicyError};
-pub use seat::Seat;
+pub use seat::{Mark, Seat};
 pub use stats::{ContainerStats, HostStats, Stats, StatsQuery};
 pub use transfer::{
     DistributionView, LoginRequest, PullRequest, Pulled, PushRequest, TransferEvent, TransferNews,

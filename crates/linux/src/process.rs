@@ -12,7 +12,7 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use stdio::Keeper;
 use sys::clone::Child;
 use tokio::{io::unix::AsyncFd, sync::watch, task::JoinHandle};
-use workload::{DriverError, Exit, ExitStatus, Pending, Process, Signal, TerminalSize};
+use workload::{Attachment, DriverError, Exit, ExitStatus, Pending, Process, Signal, TerminalSize};
 
 use crate::{descriptor, tree};
 
@@ -188,12 +188,15 @@ impl Process for LinuxProcess {
         })
     }
 
-    fn attach(&self, socket: OwnedFd) -> Pending<'_, Result<(), DriverError>> {
+    fn attach(
+        &self,
+        attachment: Attachment,
+    ) -> Pending<'_, Result<Option<Timestamp>, DriverError>> {
         Box::pin(async move {
             if self.has_ended() {
                 return Err(self.not_running());
             }
-            self.keeper.attach(socket).await.map_err(|error| match error {
+            self.keeper.attach(attachment).await.map_err(|error| match error {
                 stdio::KeeperError::Ended => self.not_running(),
                 other @ (stdio::KeeperError::Log(_)
                 | stdio::KeeperError::Io { .. }

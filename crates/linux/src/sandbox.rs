@@ -136,8 +136,8 @@ impl LinuxSandbox {
         if let ChildStreams::Pipes { stdin, stdout, stderr } = child {
             ready.given.streams = Some([stdin, stdout, stderr]);
         }
-        if let Some(socket) = streams.attached {
-            keeper.attach(socket).await.map_err(stream_error)?;
+        if let Some(attachment) = streams.attached {
+            keeper.attach(attachment).await.map_err(stream_error)?;
         }
         let launched = self.run(&spec, ready.identity, &ready.given, by).await?;
         for warning in &launched.warnings {

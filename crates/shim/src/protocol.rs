@@ -16,7 +16,7 @@
 //! A shim outlives upgrades of the daemon. Fields may be added with `#[serde(default)]`; whatever
 //! else changes takes another [`PROTOCOL`].
 
-use base::ProcessId;
+use base::{ProcessId, clock::Timestamp};
 use serde::{Deserialize, Serialize};
 use workload::{
     DriverError, Exit, FileStat, Isolation, Limits, ProcessSpec, SandboxHandle, SandboxSpec,
@@ -95,6 +95,9 @@ pub enum Request {
         spec: Box<ProcessSpec>,
         /// Whether a socket comes with it.
         attached: bool,
+        /// Whether no input comes from that.
+        #[serde(default, skip_serializing_if = "is_false")]
+        output_only: bool,
     },
     /// [`workload::Sandbox::process`].
     Process {
@@ -139,6 +142,12 @@ pub enum Request {
     Attach {
         /// To whom.
         process: ProcessId,
+        /// Whether no input comes from it.
+        #[serde(default, skip_serializing_if = "is_false")]
+        output_only: bool,
+        /// Whether [`Reply::Attached`] is wanted, which shims of earlier builds do not know.
+        #[serde(default, skip_serializing_if = "is_false")]
+        mark: bool,
     },
     /// [`workload::Files::stat`].
     FileStat {
@@ -170,6 +179,10 @@ pub enum Request {
         /// For whom.
         process: ProcessId,
     },
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 impl Request {
@@ -241,6 +254,11 @@ pub enum Reply {
         /// Whether its files can be reached.
         #[serde(default)]
         files: bool,
+    },
+    /// It is attached; the log has up to this time what was said before.
+    Attached {
+        /// See [`workload::Process::attach`].
+        at: Timestamp,
     },
     /// A process there is.
     Process {

@@ -6,7 +6,7 @@
 
 use std::{
     io::{Read as _, Write as _},
-    os::unix::net::UnixStream,
+    os::{fd::OwnedFd, unix::net::UnixStream},
 };
 
 use stdio::{ChildStreams, Keeper, StreamSpec};
@@ -41,7 +41,7 @@ fn measure(spec: &StreamSpec, attach: bool) -> f64 {
         let ChildStreams::Pipes { stdout, .. } = streams else { return 0.0 };
         if attach {
             let (mut ours, theirs) = UnixStream::pair().unwrap();
-            keeper.attach(theirs.into()).await.unwrap();
+            keeper.attach(OwnedFd::from(theirs).into()).await.unwrap();
             std::thread::spawn(move || {
                 let mut buffer = vec![0; 256 << 10];
                 while ours.read(&mut buffer).unwrap() > 0 {}

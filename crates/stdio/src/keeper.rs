@@ -13,7 +13,7 @@
 //! * One who has gone is dropped, and what waited for them with them.
 //! * Input of everybody attached goes to standard input, in the order of arrival, piece by piece.
 //!   With [`StreamSpec::stdin_once`] it ends when somebody shuts down their writing side, or
-//!   leaves: the first one, or anybody who wrote something. A terminal's input never ends; nobody attached can close
+//!   leaves: the first one who gives input, or anybody who wrote something. A terminal's input never ends; nobody attached can close
 //!   it (as in Docker).
 //! * [`Keeper::finish`] ends it all after the process has ended.
 //!
@@ -27,12 +27,12 @@ mod task;
 
 use std::{io, os::fd::OwnedFd};
 
-use base::ErrorKind;
+use base::{ErrorKind, clock::Timestamp};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
-use workload::{LogSpec, ProcessSpec};
+use workload::{Attachment, LogSpec, ProcessSpec};
 
 pub use attached::{ATTACHED_BYTES_MAX, ATTACHED_MAX};
 use sink::Sink;
@@ -50,7 +50,8 @@ pub struct StreamSpec {
     pub terminal: bool,
     /// Whether standard input stays open for those who attach; otherwise it reads as empty.
     pub stdin: bool,
-    /// Whether standard input ends with the first one attached, or with anybody who wrote to it.
+    /// Whether standard input ends with the first one attached who gives any, or with anybody who
+    /// wrote to it.
     pub stdin_once: bool,
     /// Where output is recorded.
     pub log: Option<LogSpec>,
@@ -163,8 +164,8 @@ impl Keeper {
     ///
     /// # Errors
     /// [`KeeperError::Ended`], [`KeeperError::Full`], [`KeeperError::NotASocket`].
-    pub async fn attach(&self, socket: OwnedFd) -> Result<(), KeeperError> {
-        self.ask(|answer| Command::Attach { socket, answer }).await
+    pub async fn attach(&self, attachment: Attachment) -> Result<Option<Timestamp>, KeeperError> {
+        self.ask(|answer| Command::Attach { attachment, answer }).await
     }
 
     /// To be called when the process has ended, before anybody is told: takes what it has written
@@ -179,10 +180,10 @@ impl Keeper {
         let _ = self.ask(|answer| Command::Finish { answer }).await;
     }
 
-    async fn ask(
+    async fn ask<T>(
         &self,
-        command: impl FnOnce(oneshot::Sender<Result<(), KeeperError>>) -> Command,
-    ) -> Result<(), KeeperError> {
+        command: impl FnOnce(oneshot::Sender<Result<T, KeeperError>>) -> Command,
+    ) -> Result<T, KeeperError> {
         let (answer, answered) = oneshot::channel();
         self.commands.send(command(answer)).await.map_err(|_| KeeperError::Ended)?;
         answered.await.map_err(|_| KeeperError::Ended)?

@@ -1,14 +1,14 @@
 //! The three traits. A new ability is an optional trait and a field in [`Capabilities`], never a
 //! method that answers "unsupported".
 
-use std::{fmt::Debug, future::Future, os::fd::OwnedFd, pin::Pin, sync::Arc};
+use std::{fmt::Debug, future::Future, pin::Pin, sync::Arc};
 
-use base::{Deadline, ProcessId, SandboxId};
+use base::{Deadline, ProcessId, SandboxId, clock::Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    DriverError, Exit, Files, Isolation, Limits, Materials, ProcessSpec, SandboxSpec, Signal,
-    Streams, TerminalSize, Usage,
+    Attachment, DriverError, Exit, Files, Isolation, Limits, Materials, ProcessSpec, SandboxSpec,
+    Signal, Streams, TerminalSize, Usage,
 };
 
 /// An answer that takes time. Dropping it cancels the waiting, never the work half-way: an
@@ -154,9 +154,14 @@ pub trait Process: Debug + Send + Sync {
     /// the process has ended and its output is through. One who does not read holds the process
     /// back, and nobody else's output is lost.
     ///
+    /// To one who asks for a mark it tells a time: what the log has up to then, that included, was
+    /// said before, and what comes over the socket is in the log after it. No answer is that of a
+    /// shim which does not know.
+    ///
     /// # Errors
     /// [`DriverError::State`] if it has ended.
-    fn attach(&self, socket: OwnedFd) -> Pending<'_, Result<(), DriverError>>;
+    fn attach(&self, attachment: Attachment)
+    -> Pending<'_, Result<Option<Timestamp>, DriverError>>;
 
     /// Waits until it has ended. Any number may wait; each gets the same answer, at any time.
     fn wait(&self) -> Pending<'_, Exit>;

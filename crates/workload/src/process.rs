@@ -69,8 +69,27 @@ pub struct ProcessSpec {
 /// Descriptors that go with a [`ProcessSpec`].
 #[derive(Debug, Default)]
 pub struct Streams {
-    /// A stream socket of one who is attached from the first byte on; see [`crate::Process::attach`].
-    pub attached: Option<OwnedFd>,
+    /// One who is attached from the first byte on; see [`crate::Process::attach`].
+    pub attached: Option<Attachment>,
+}
+
+/// One who is attached to a process.
+#[derive(Debug)]
+pub struct Attachment {
+    /// A stream socket.
+    pub socket: OwnedFd,
+    /// Whether input comes from it. If not, what comes is thrown away, and that it ends is nothing
+    /// to the process.
+    pub input: bool,
+    /// Whether it is to be told from which point of the log on it gets what is said.
+    pub mark: bool,
+}
+
+impl From<OwnedFd> for Attachment {
+    /// One who gives input, and does not look into the log.
+    fn from(socket: OwnedFd) -> Attachment {
+        Attachment { socket, input: true, mark: false }
+    }
 }
 
 /// Where a process's root file system comes from.

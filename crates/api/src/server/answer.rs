@@ -12,7 +12,7 @@ use base::ErrorKind;
 use engine::{Create, Engine, EngineError, ExecCreate, LogQuery, Progress, Summary, WaitFor};
 use tokio::{io::AsyncWriteExt as _, net::UnixStream, sync::watch};
 use wire::{WireError, Writer};
-use workload::TerminalSize;
+use workload::{Attachment, TerminalSize};
 
 use super::failure::failure;
 use crate::{Failure, Reply, Request, log};
@@ -79,13 +79,16 @@ async fn carry_out(
             let created = engine.create(*create).await?;
             to.send(&Reply::Created(created), &[]).await?;
         }
-        Request::Start { who, attach: _, size, wait } => {
-            return start(engine, &who, fd, size, wait, to).await;
+        Request::Start { who, attach: _, output_only, size, wait } => {
+            let attach = fd.map(|socket| attachment(socket, output_only));
+            return start(engine, &who, attach, size, wait, to).await;
         }
         Request::Run { create, attach: _, size, wait } => {
-            return run(engine, *create, fd, size, wait, to).await;
+            return run(engine, *create, fd.map(Attachment::from), size, wait, to).await;
         }
-        Request::Attach { who } => return attach(engine, &who, given(fd), to).await,
+        Request::Attach { who, output_only } => {
+            return attach(engine, &who, attachment(given(fd), output_only), to).await;
+        }
         Request::Resize { who, size } => engine.resize(&who, size).await?,
         Request::Stop { who, stop } => engine.stop(&who, stop).await?,
         Request::Kill { who, signal } => engine.kill(&who, signal).await?,
@@ -230,7 +233,7 @@ async fn load(
 async fn run(
     engine: &Engine,
     create: Create,
-    attach: Option<OwnedFd>,
+    attach: Option<Attachment>,
     size: Option<TerminalSize>,
     wait: bool,
     to: &mut Writer,
@@ -243,7 +246,7 @@ async fn run(
 async fn start(
     engine: &Engine,
     who: &str,
-    attach: Option<OwnedFd>,
+    attach: Option<Attachment>,
     size: Option<TerminalSize>,
     wait: bool,
     to: &mut Writer,
@@ -257,14 +260,18 @@ async fn start(
     if wait { Ok(Reply::Exit(ending.exit().await?)) } else { Ok(Reply::Done) }
 }
 
+fn attachment(socket: OwnedFd, output_only: bool) -> Attachment {
+    Attachment { socket, input: !output_only, mark: false }
+}
+
 async fn attach(
     engine: &Engine,
     who: &str,
-    socket: OwnedFd,
+    attachment: Attachment,
     to: &mut Writer,
 ) -> Result<Reply, Broken> {
     let ending = engine.ending(who, WaitFor::NotRunning)?;
-    engine.attach(who, socket).await?;
+    engine.attach(who, attachment).await?;
     to.send(&Reply::Started, &[]).await?;
     Ok(Reply::Exit(ending.exit().await?))
 }

@@ -10,7 +10,11 @@ mod carry;
 mod handshake;
 mod websocket;
 
-use engine::{Container, EngineError};
+use std::os::fd::OwnedFd;
+
+use base::clock::Timestamp;
+use engine::{Container, ContainerState, EngineError};
+use workload::Attachment;
 
 use crate::{
     call::Call,
@@ -48,6 +52,11 @@ impl Wish {
         Ok(wish)
     }
 
+    /// A socket that is attached as this wants it.
+    fn attachment(self, socket: OwnedFd) -> Attachment {
+        Attachment { socket, input: self.stdin, mark: self.logs }
+    }
+
     /// Whether what a shim does with a socket is just what is wanted. A terminal has one output,
     /// and a container without input takes none.
     fn is_plain(self, terminal: bool, input: bool) -> bool {
@@ -62,33 +71,49 @@ impl Wish {
 /// `POST /containers/{}/attach`. To one that does not run yet, the client is attached from the
 /// first byte on.
 pub(crate) async fn attach(call: Call) -> Answer {
+    let now = Timestamp::now();
     let container = call.engine().inspect(&call.name)?;
     let wish = Wish::of(&call.query, &container)?;
     let terminal = container.config.terminal;
     let content_type = hijack::content_type(terminal, call.version);
     if wish.is_plain(terminal, container.config.stdin) {
         let seat = call.engine().seat(&call.name).await?;
-        return Ok(hijack::hand_over(call, content_type, move |socket| seat.take(socket)));
+        return Ok(hijack::hand_over(call, content_type, move |socket| {
+            seat.take(wish.attachment(socket));
+        }));
     }
-    let carry = carry(&call, &container, wish, Wire::Stream).await?;
+    let carry = carry(&call, &container, now, wish, Wire::Stream).await?;
     Ok(hijack::hand_over(call, content_type, move |socket| carry.start(socket)))
 }
 
 /// `GET /containers/{}/attach/ws`: output without frames of Docker's, in binary messages; messages
 /// are standard input.
 pub(crate) async fn websocket(call: Call) -> Answer {
+    let now = Timestamp::now();
     let container = call.engine().inspect(&call.name)?;
     let wish = Wish::of(&call.query, &container)?;
     let accept = handshake::accept(&call.headers)?;
-    let carry = carry(&call, &container, wish, Wire::WebSocket).await?;
+    let carry = carry(&call, &container, now, wish, Wire::WebSocket).await?;
     let head = reply::switched("websocket", &[("sec-websocket-accept", accept.as_str())])?;
     hijack::switch(call.upgrade, move |socket| carry.start(socket));
     Ok(head)
 }
 
+fn runs(state: ContainerState) -> bool {
+    match state {
+        ContainerState::Running | ContainerState::Paused | ContainerState::Restarting => true,
+        ContainerState::Created
+        | ContainerState::Exited
+        | ContainerState::Removing
+        | ContainerState::Dead => false,
+    }
+}
+
+/// `now` is a time before `container` was looked at.
 async fn carry(
     call: &Call,
     container: &Container,
+    now: Timestamp,
     wish: Wish,
     wire: Wire,
 ) -> Result<Carry, ApiError> {
@@ -97,7 +122,8 @@ async fn carry(
         false => None,
     };
     let (engine, who) = (call.engine().clone(), container.id.as_str().to_owned());
-    Ok(Carry { engine, who, seat, wish, terminal: container.config.terminal, wire })
+    let ended = (!runs(container.state.state)).then_some(now);
+    Ok(Carry { engine, who, seat, wish, ended, terminal: container.config.terminal, wire })
 }
 
 /// How many bytes of data a client's messages carry; see [`crate::fuzzing::websocket`].

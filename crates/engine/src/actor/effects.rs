@@ -181,12 +181,18 @@ impl Actor {
         let shared = Arc::clone(&self.shared);
         self.begin(fallback, async move {
             let attached = match attached {
-                Some(attach) => attach.socket().await,
+                Some(attach) => attach.here().await,
                 None => None,
             };
+            let (attached, told) = attached.unzip();
             let streams = Streams { attached };
+            // Before it says anything.
+            let mark = clock::Timestamp::now();
             match spawn(sandbox, facts, &id, &config, size, streams).await {
                 Ok(process) => {
+                    if let Some(told) = told {
+                        told.tell(mark);
+                    }
                     if config.network == NetworkMode::Bridge {
                         // Beside what this one does now.
                         tokio::task::spawn_blocking(move || shared.networks.prepare());

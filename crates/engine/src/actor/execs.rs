@@ -4,7 +4,7 @@ use std::{os::fd::OwnedFd, sync::Arc};
 
 use base::{Deadline, ProcessId, clock::Timestamp};
 use tracing::{error, warn};
-use workload::{Exit, ExitStatus, Process, Sandbox, Streams};
+use workload::{Attachment, Exit, ExitStatus, Process, Sandbox, Streams};
 
 use super::{Actor, Outcome, Reply, effects};
 use crate::{
@@ -30,7 +30,7 @@ impl Actor {
             let spawned = async {
                 let spec = spec::exec(&id, &exec.id, &config, &exec.config, &facts)?;
                 let by = Deadline::after(effects::SPAWN_WAIT);
-                let streams = Streams { attached: attach };
+                let streams = Streams { attached: attach.map(Attachment::from) };
                 effects::within(by, "starting the exec", sandbox.spawn(spec, streams, by)).await
             };
             let result = spawned.await;

@@ -4,6 +4,7 @@
 //! It has a name of its own in the sandbox, so that a new daemon finds what an old one left.
 
 use std::{
+    os::fd::OwnedFd,
     os::unix::net::UnixStream,
     sync::Arc,
     time::{Duration, Instant},
@@ -207,7 +208,7 @@ async fn probe(
     ours.set_nonblocking(true).map_err(failed)?;
     let mut ours = tokio::net::UnixStream::from_std(ours).map_err(failed)?;
     let by = Deadline::after(effects::SPAWN_WAIT);
-    let streams = Streams { attached: Some(theirs.into()) };
+    let streams = Streams { attached: Some(OwnedFd::from(theirs).into()) };
     let started =
         effects::within(by, "starting the health check", sandbox.spawn(spec?, streams, by));
     let process: Arc<dyn Process> = started.await?;

@@ -1,11 +1,11 @@
 //! What is asked of containers.
 
-use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use base::{ContainerId, ContainerName, Deadline, clock::Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
-use workload::{Exit, Isolation, Process, Sandbox, Signal, TerminalSize};
+use workload::{Attachment, Exit, Isolation, Process, Sandbox, Signal, TerminalSize};
 
 use super::{Engine, Shared};
 use crate::{
@@ -50,7 +50,7 @@ impl Engine {
     pub async fn run(
         &self,
         create: Create,
-        attach: Option<OwnedFd>,
+        attach: Option<Attachment>,
         size: Option<TerminalSize>,
     ) -> Result<Created, EngineError> {
         Ok(self.run_watched(create, attach, size).await?.0)
@@ -63,7 +63,7 @@ impl Engine {
     pub async fn run_watched(
         &self,
         create: Create,
-        attach: Option<OwnedFd>,
+        attach: Option<Attachment>,
         size: Option<TerminalSize>,
     ) -> Result<(Created, Ending), EngineError> {
         let (entry, created, auto_remove) = self.enter(create).await?;
@@ -82,7 +82,7 @@ impl Engine {
     pub async fn start(
         &self,
         who: &str,
-        attach: Option<OwnedFd>,
+        attach: Option<Attachment>,
         size: Option<TerminalSize>,
     ) -> Result<(), EngineError> {
         let entry = self.find(who)?;
@@ -93,10 +93,10 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::NotRunning`].
-    pub async fn attach(&self, who: &str, socket: OwnedFd) -> Result<(), EngineError> {
+    pub async fn attach(&self, who: &str, attachment: Attachment) -> Result<(), EngineError> {
         let process = self.process(who)?;
         let by = Deadline::after(SHORT_WAIT);
-        within(by, "attaching", process.attach(socket)).await?;
+        within(by, "attaching", process.attach(attachment)).await?;
         self.tell(who, "attach", &[]);
         Ok(())
     }

@@ -291,7 +291,7 @@ async fn output_reaches_one_who_attached_before_the_start() {
     let world = World::new();
     let engine = world.engine().await;
     let (mut ours, theirs) = UnixStream::pair().unwrap();
-    let attach = Some(OwnedFd::from(theirs));
+    let attach = Some(OwnedFd::from(theirs).into());
     engine.run(transient(&["echo", "hello"]), attach, None).await.unwrap();
     let mut output = Vec::new();
     tokio::task::spawn_blocking(move || ours.read_to_end(&mut output).map(|_| output))

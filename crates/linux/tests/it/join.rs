@@ -88,7 +88,7 @@ fn a_terminal_is_the_containers_own_and_can_be_resized() {
         spec.stdin = true;
         let run = async |sandbox: &Arc<dyn Sandbox>| {
             let (mut ours, theirs) = UnixStream::pair().unwrap();
-            let streams = Streams { attached: Some(theirs.into()) };
+            let streams = Streams { attached: Some(std::os::fd::OwnedFd::from(theirs).into()) };
             let process = sandbox.spawn(spec, streams, soon()).await.unwrap();
             // What is typed earlier is echoed earlier: it waits until all but the last is there.
             let ready = || {

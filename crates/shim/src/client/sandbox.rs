@@ -14,7 +14,7 @@ use std::{
 use base::{Deadline, ProcessId, clock::Timestamp};
 use tokio::sync::OnceCell;
 use workload::{
-    DriverError, Exit, ExitStatus, FileStat, Files, Limits, Pausable, Pending, Process,
+    Attachment, DriverError, Exit, ExitStatus, FileStat, Files, Limits, Pausable, Pending, Process,
     ProcessSpec, Sandbox, SandboxHandle, Signal, Streams, TerminalSize, Unpack, Usage,
 };
 
@@ -217,8 +217,13 @@ impl Sandbox for ShimSandbox {
         Box::pin(async move {
             let id = spec.id.clone();
             let attached = streams.attached;
-            let request = Request::Spawn { spec: Box::new(spec), attached: attached.is_some() };
-            let reply = self.link.ask_by(request, attached.as_ref(), by).await?;
+            let request = Request::Spawn {
+                spec: Box::new(spec),
+                attached: attached.is_some(),
+                output_only: attached.as_ref().is_some_and(|attached| !attached.input),
+            };
+            let socket = attached.map(|attached| attached.socket);
+            let reply = self.link.ask_by(request, socket.as_ref(), by).await?;
             let Reply::Process { host_pid } = reply else { return Err(nonsense(&reply)) };
             Ok(self.new_process(id, host_pid))
         })
@@ -338,11 +343,15 @@ struct ShimProcess {
 
 impl ShimProcess {
     /// Asks for something that only a running process can do.
-    async fn ask(&self, request: Request, fd: Option<&OwnedFd>) -> Result<(), DriverError> {
+    async fn ask(&self, request: Request) -> Result<(), DriverError> {
+        done(self.call(request, None).await?)
+    }
+
+    async fn call(&self, request: Request, fd: Option<&OwnedFd>) -> Result<Reply, DriverError> {
         if self.exit.initialized() || self.link.is_destroyed() {
             return Err(self.not_running());
         }
-        done(self.link.ask(request, fd).await?)
+        self.link.ask(request, fd).await
     }
 
     fn not_running(&self) -> DriverError {
@@ -362,17 +371,27 @@ impl Process for ShimProcess {
 
     fn signal(&self, signal: Signal) -> Pending<'_, Result<(), DriverError>> {
         let request = Request::Signal { process: self.id.clone(), signal };
-        Box::pin(self.ask(request, None))
+        Box::pin(self.ask(request))
     }
 
     fn resize(&self, size: TerminalSize) -> Pending<'_, Result<(), DriverError>> {
         let request = Request::Resize { process: self.id.clone(), size };
-        Box::pin(self.ask(request, None))
+        Box::pin(self.ask(request))
     }
 
-    fn attach(&self, socket: OwnedFd) -> Pending<'_, Result<(), DriverError>> {
-        let request = Request::Attach { process: self.id.clone() };
-        Box::pin(async move { self.ask(request, Some(&socket)).await })
+    fn attach(
+        &self,
+        attachment: Attachment,
+    ) -> Pending<'_, Result<Option<Timestamp>, DriverError>> {
+        let Attachment { socket, input, mark } = attachment;
+        let request = Request::Attach { process: self.id.clone(), output_only: !input, mark };
+        Box::pin(async move {
+            let reply = self.call(request, Some(&socket)).await?;
+            if let Reply::Attached { at } = reply {
+                return Ok(Some(at));
+            }
+            done(reply).map(|()| None)
+        })
     }
 
     fn wait(&self) -> Pending<'_, Exit> {

@@ -52,7 +52,14 @@ fn calls_stay_as_they_are() {
             Request::Resize { process: process(), size },
             r#"{"resize":{"process":"main","size":{"rows":2,"columns":3}}}"#,
         ),
-        (Request::Attach { process: process() }, r#"{"attach":{"process":"main"}}"#),
+        (
+            Request::Attach { process: process(), output_only: false, mark: false },
+            r#"{"attach":{"process":"main"}}"#,
+        ),
+        (
+            Request::Attach { process: process(), output_only: true, mark: true },
+            r#"{"attach":{"process":"main","output_only":true,"mark":true}}"#,
+        ),
         (Request::Wait { process: process() }, r#"{"wait":{"process":"main"}}"#),
     ];
     for (request, golden) in cases {
@@ -67,6 +74,7 @@ fn answers_stay_as_they_are() {
     let exit_golden = r#"{"status":{"code":3},"out_of_memory":false,"at":4}"#;
     let cases = [
         (Ok(Reply::Done), r#"{"Ok":"done"}"#.to_owned()),
+        (Ok(Reply::Attached { at: Timestamp(5) }), r#"{"Ok":{"attached":{"at":5}}}"#.to_owned()),
         (
             Ok(Reply::Process { host_pid: Some(9) }),
             r#"{"Ok":{"process":{"host_pid":9}}}"#.to_owned(),

@@ -5,8 +5,8 @@ use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 use base::{Deadline, ProcessId};
 use tokio::sync::watch;
 use workload::{
-    DriverError, Exit, Files, Isolation, Materials, Pausable, ProcessSpec, Sandbox, SandboxSpec,
-    Streams,
+    Attachment, DriverError, Exit, Files, Isolation, Materials, Pausable, ProcessSpec, Sandbox,
+    SandboxSpec, Streams,
 };
 
 use super::{Shim, State, connection::Received};
@@ -34,7 +34,10 @@ pub(super) async fn execute(
             let sandbox = shim.sandbox(by).await?;
             Ok(sandbox_reply(&*sandbox))
         }
-        Request::Spawn { spec, attached: _ } => spawn(shim, *spec, fd, by).await,
+        Request::Spawn { spec, attached: _, output_only } => {
+            let attached = fd.map(|socket| Attachment { socket, input: !output_only, mark: false });
+            spawn(shim, *spec, attached, by).await
+        }
         Request::Process { process } => {
             shim.process(&process).map(|process| Reply::Process { host_pid: process.host_pid() })
         }
@@ -65,9 +68,11 @@ pub(super) async fn execute(
         Request::Resize { process, size } => {
             shim.process(&process)?.resize(size).await.map(|()| Reply::Done)
         }
-        Request::Attach { process } => {
+        Request::Attach { process, output_only, mark } => {
             let socket = fd.ok_or_else(|| missing("the socket to attach"))?;
-            shim.process(&process)?.attach(socket).await.map(|()| Reply::Done)
+            let attachment = Attachment { socket, input: !output_only, mark };
+            let at = shim.process(&process)?.attach(attachment).await?;
+            Ok(at.map_or(Reply::Done, |at| Reply::Attached { at }))
         }
         Request::FileStat { process, path } => {
             let sandbox = shim.sandbox(by).await?;
@@ -147,7 +152,7 @@ async fn create(
 async fn spawn(
     shim: &Shim,
     spec: ProcessSpec,
-    attached: Option<OwnedFd>,
+    attached: Option<Attachment>,
     by: Deadline,
 ) -> Result<Reply, DriverError> {
     let sandbox = shim.sandbox(by).await?;

@@ -20,9 +20,9 @@ use rustix::process::{Pid, Signal as KernelSignal, kill_process_group};
 use stdio::{ChildStreams, Keeper, KeeperError, StreamSpec};
 use tokio::sync::watch;
 use workload::{
-    Capabilities, Driver, DriverError, Exit, ExitStatus, Finding, Isolation, Limits, Materials,
-    Pausable, Pending, Process, ProcessSpec, Sandbox, SandboxHandle, SandboxSpec, Signal, Streams,
-    TerminalSize, Trace, Usage,
+    Attachment, Capabilities, Driver, DriverError, Exit, ExitStatus, Finding, Isolation, Limits,
+    Materials, Pausable, Pending, Process, ProcessSpec, Sandbox, SandboxHandle, SandboxSpec,
+    Signal, Streams, TerminalSize, Trace, Usage,
 };
 
 /// Host name of a sandbox that takes half a second to make.
@@ -138,8 +138,8 @@ impl HostSandbox {
         let keeper_failed =
             |error: KeeperError| DriverError::step("keep", &io::Error::other(error));
         let (keeper, ours) = Keeper::open(&StreamSpec::from(&spec)).map_err(keeper_failed)?;
-        if let Some(socket) = streams.attached {
-            keeper.attach(socket).await.map_err(keeper_failed)?;
+        if let Some(attachment) = streams.attached {
+            keeper.attach(attachment).await.map_err(keeper_failed)?;
         }
         let ChildStreams::Pipes { stdin, stdout, stderr } = ours else {
             return Err(DriverError::Invalid { what: "terminal".into(), why: "no".into() });
@@ -297,10 +297,13 @@ impl Process for HostProcess {
         Box::pin(async { Err(DriverError::State { what, state: "without a terminal".to_owned() }) })
     }
 
-    fn attach(&self, socket: OwnedFd) -> Pending<'_, Result<(), DriverError>> {
+    fn attach(
+        &self,
+        attachment: Attachment,
+    ) -> Pending<'_, Result<Option<Timestamp>, DriverError>> {
         Box::pin(async move {
             self.ended()?;
-            let attached = self.keeper.attach(socket).await;
+            let attached = self.keeper.attach(attachment).await;
             attached.map_err(|error| DriverError::step("attach", &io::Error::other(error)))
         })
     }

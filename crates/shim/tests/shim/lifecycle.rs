@@ -49,13 +49,13 @@ async fn those_attached_early_and_late_read_and_write() {
     let mut spec = script(world.path(), "main", "echo early; while read x; do echo got $x; done");
     (spec.stdin, spec.stdin_once) = (true, true);
     let (mut early, theirs) = socket();
-    let streams = Streams { attached: Some(theirs) };
+    let streams = Streams { attached: Some(theirs.into()) };
     let process = sandbox.spawn(spec, streams, soon()).await.unwrap();
     let mut frame = [0; 14];
     early.read_exact(&mut frame).await.unwrap();
     assert_eq!(&frame, b"\x01\0\0\0\0\0\0\x06early\n");
     let (mut late, theirs) = socket();
-    process.attach(theirs).await.unwrap();
+    process.attach(theirs.into()).await.unwrap();
     late.write_all(b"this\n").await.unwrap();
     late.shutdown().await.unwrap();
     assert_eq!(process.wait().await.status, ExitStatus::Code(0));
@@ -155,7 +155,7 @@ async fn who_waits_during_and_after_destruction_hears_the_truth() {
     assert_eq!(other.wait().await.status, ExitStatus::Code(5), "although nobody waited before");
     assert_eq!(other.host_pid(), None);
     let (_ours, theirs) = socket();
-    let error = other.attach(theirs).await.unwrap_err();
+    let error = other.attach(theirs.into()).await.unwrap_err();
     assert!(matches!(error, DriverError::State { .. }), "{error:?}");
     world.assert_empty().await;
 }
@@ -175,7 +175,7 @@ async fn a_hundred_sandboxes_leave_no_process_descriptor_or_socket() {
             let sandbox = driver.create(spec, Materials::default(), soon()).await.unwrap();
             let spec = script(&root, &id, "echo here; sleep 0.2; exit 4");
             let (mut ours, theirs) = socket();
-            let streams = Streams { attached: Some(theirs) };
+            let streams = Streams { attached: Some(theirs.into()) };
             let process = sandbox.spawn(spec, streams, soon()).await.unwrap();
             if number % 2 == 0 {
                 assert_eq!(process.wait().await.status, ExitStatus::Code(4));

@@ -17,6 +17,7 @@ use rustix::{
     },
 };
 use tokio::io::{Interest, unix::AsyncFd};
+use workload::Attachment;
 
 use super::{
     KeeperError,
@@ -51,19 +52,29 @@ pub(super) struct Attached {
     pending: Vec<u8>,
     sent: usize,
     input_open: bool,
-    /// Whether the input is its own: it was the first one, or some has come from it.
+    /// Whether input is taken from it.
+    pub(super) gives_input: bool,
+    /// Whether the input is its own: it was the first one who gives any, or some has come from it.
     pub(super) owns_input: bool,
 }
 
 impl Attached {
-    pub(super) fn new(socket: OwnedFd, first: bool) -> Result<Attached, KeeperError> {
+    pub(super) fn new(attachment: Attachment, first: bool) -> Result<Attached, KeeperError> {
+        let Attachment { socket, input, mark: _ } = attachment;
         match sockopt::socket_type(&socket) {
             Ok(SocketType::STREAM) => {}
             Ok(_) | Err(_) => return Err(KeeperError::NotASocket),
         }
         let socket = watch(socket, Interest::READABLE | Interest::WRITABLE)
             .map_err(|source| KeeperError::Io { doing: "attach a socket", source })?;
-        Ok(Attached { socket, pending: Vec::new(), sent: 0, input_open: true, owns_input: first })
+        Ok(Attached {
+            socket,
+            pending: Vec::new(),
+            sent: 0,
+            input_open: true,
+            gives_input: input,
+            owns_input: input && first,
+        })
     }
 
     /// Whether it takes more without holding the process back.
@@ -118,7 +129,7 @@ impl Attached {
         let call = |fd: BorrowedFd<'_>| recv(fd, &mut *buffer, RecvFlags::DONTWAIT);
         poll_read_with(&self.socket, cx, call).map(|result| match result {
             Ok((count, _)) if count > 0 => {
-                self.owns_input = true;
+                self.owns_input = self.gives_input;
                 Received::Bytes(count)
             }
             Ok(_) => {

@@ -36,6 +36,17 @@ impl Sink {
         }
     }
 
+    /// Records beginnings of lines that otherwise wait for their ends.
+    pub(super) fn write_partial(&mut self, at: Timestamp) {
+        match self {
+            Sink::Json(writer) => writer.write_partial(at),
+            // It has no lines.
+            Sink::Local(_) => {}
+            // Nobody reads it here.
+            Sink::Syslog(_) => {}
+        }
+    }
+
     /// Records what is left: no more output comes.
     pub(super) fn finish(&mut self, at: Timestamp) {
         match self {

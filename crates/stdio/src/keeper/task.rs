@@ -14,6 +14,7 @@ use tokio::{
     io::Interest,
     sync::{mpsc, oneshot},
 };
+use workload::Attachment;
 
 use super::{
     ATTACHED_MAX, ChildStreams, KeeperError, StreamSpec,
@@ -29,13 +30,13 @@ const OUTPUT_BYTES: usize = 64 << 10;
 /// Bytes of input taken at once.
 const INPUT_BYTES: usize = 8 << 10;
 
-type Answer = oneshot::Sender<Result<(), KeeperError>>;
+type Answer<T = ()> = oneshot::Sender<Result<T, KeeperError>>;
 
 /// What the task can be asked.
 #[derive(Debug)]
 pub(super) enum Command {
     Terminal { master: OwnedFd, answer: Answer },
-    Attach { socket: OwnedFd, answer: Answer },
+    Attach { attachment: Attachment, answer: Answer<Option<Timestamp>> },
     Finish { answer: Answer },
 }
 
@@ -49,9 +50,11 @@ pub(super) struct Task {
     outputs: Vec<Output>,
     input: Input,
     attached: Vec<Attached>,
-    /// Whether anybody ever was.
-    was_attached: bool,
+    /// Whether anybody ever was who gives input.
+    had_input: bool,
     log: Option<Sink>,
+    /// The time of the last record, or of a point between records.
+    last: Timestamp,
     /// Room for output. Memory that was never written to is not there, and most containers are
     /// silent most of the time.
     buffer: Vec<u8>,
@@ -71,8 +74,9 @@ impl Task {
             outputs: Vec::new(),
             input: Input::nowhere(),
             attached: Vec::new(),
-            was_attached: false,
+            had_input: false,
             log,
+            last: Timestamp(0),
             buffer: Vec::with_capacity(OUTPUT_BYTES),
             finished: false,
         };
@@ -130,8 +134,8 @@ impl Task {
             Command::Terminal { master, answer } => {
                 let _ = answer.send(self.terminal(master));
             }
-            Command::Attach { socket, answer } => {
-                let _ = answer.send(self.attach(socket));
+            Command::Attach { attachment, answer } => {
+                let _ = answer.send(self.attach(attachment));
             }
             Command::Finish { answer } => {
                 self.finish();
@@ -153,7 +157,7 @@ impl Task {
         Ok(())
     }
 
-    fn attach(&mut self, socket: OwnedFd) -> Result<(), KeeperError> {
+    fn attach(&mut self, attachment: Attachment) -> Result<Option<Timestamp>, KeeperError> {
         if self.finished {
             return Err(KeeperError::Ended);
         }
@@ -164,9 +168,26 @@ impl Task {
         if self.attached.len() >= ATTACHED_MAX {
             return Err(KeeperError::Full);
         }
-        self.attached.push(Attached::new(socket, !self.was_attached)?);
-        self.was_attached = true;
-        Ok(())
+        let (input, mark) = (attachment.input, attachment.mark);
+        self.attached.push(Attached::new(attachment, !self.had_input)?);
+        self.had_input |= input;
+        Ok(mark.then(|| self.mark()))
+    }
+
+    /// A point of the log between what was said and what will be.
+    fn mark(&mut self) -> Timestamp {
+        let at = self.tick();
+        if let Some(log) = &mut self.log {
+            log.write_partial(at);
+        }
+        at
+    }
+
+    /// The time, later than whenever it was last asked for: the order of records is that of their
+    /// times, whatever happens to the clock.
+    fn tick(&mut self) -> Timestamp {
+        self.last = Timestamp::now().max(Timestamp(self.last.0.saturating_add(1)));
+        self.last
     }
 
     /// Sends to and receives from everybody attached.
@@ -208,12 +229,13 @@ impl Task {
         }
         let mut buffer = [0; INPUT_BYTES];
         attached.poll_receive(cx, &mut buffer).map(|received| match received {
+            Received::Bytes(_) if !attached.gives_input => true,
             Received::Bytes(count) => {
                 self.input.push(buffer.get(..count).unwrap_or_default());
                 true
             }
             Received::End => {
-                if self.stdin_once {
+                if self.stdin_once && attached.gives_input {
                     self.input.end();
                 }
                 true
@@ -264,8 +286,9 @@ impl Task {
         if self.finished {
             return;
         }
+        let at = self.tick();
         if let Some(log) = &mut self.log {
-            log.append(Timestamp::now(), stream, bytes);
+            log.append(at, stream, bytes);
         }
         let header = frame_header(stream, bytes.len());
         let header: &[u8] = if self.framed { &header } else { &[] };
@@ -305,8 +328,9 @@ impl Task {
         self.buffer = buffer;
         self.finished = true;
         self.input = Input::nowhere();
+        let at = self.tick();
         if let Some(log) = &mut self.log {
-            log.finish(Timestamp::now());
+            log.finish(at);
         }
         self.log = self.log.take().filter(Sink::goes_on);
         let attached = std::mem::take(&mut self.attached);

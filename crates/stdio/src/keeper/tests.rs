@@ -14,6 +14,8 @@ use tokio::{
 };
 
 use super::*;
+use workload::LogDriver;
+
 use crate::log::{Content, Query, Reader, Stream};
 
 /// Longer than anything here takes; a test that waits so long has failed.
@@ -46,7 +48,15 @@ fn logged(dir: &tempfile::TempDir) -> StreamSpec {
 
 async fn attach(keeper: &Keeper) -> UnixStream {
     let (ours, theirs) = UnixStream::pair().unwrap();
-    keeper.attach(theirs.into_std().unwrap().into()).await.unwrap();
+    keeper.attach(OwnedFd::from(theirs.into_std().unwrap()).into()).await.unwrap();
+    ours
+}
+
+/// One of whom input is not taken.
+async fn watch(keeper: &Keeper) -> UnixStream {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let socket = OwnedFd::from(theirs.into_std().unwrap());
+    keeper.attach(Attachment { socket, input: false, mark: false }).await.unwrap();
     ours
 }
 
@@ -87,9 +97,13 @@ fn log_text(dir: &tempfile::TempDir) -> String {
 }
 
 /// Writes so much that no buffer on the way can hold it, and returns it.
-fn write_much(mut file: File) -> std::thread::JoinHandle<String> {
+fn write_much(file: File) -> std::thread::JoinHandle<String> {
+    write_lines(file, 200_000)
+}
+
+fn write_lines(mut file: File, lines: u32) -> std::thread::JoinHandle<String> {
     std::thread::spawn(move || {
-        let text: String = (0..200_000).map(|number| format!("line {number}\n")).collect();
+        let text: String = (0..lines).map(|number| format!("line {number}\n")).collect();
         file.write_all(text.as_bytes()).unwrap();
         text
     })
@@ -201,7 +215,7 @@ async fn a_grandchild_that_keeps_the_pipe_is_neither_waited_for_nor_hurt() {
     tokio::time::timeout(LONG, writing).await.expect("it is stuck").unwrap().unwrap();
     assert_eq!(log_text(&dir), "last words\n", "the log was closed");
     assert!(matches!(
-        keeper.attach(File::open("/dev/null").unwrap().into()).await,
+        keeper.attach(OwnedFd::from(File::open("/dev/null").unwrap()).into()).await,
         Err(KeeperError::Ended)
     ));
 }
@@ -287,6 +301,60 @@ async fn a_spectator_who_leaves_ends_nothing_but_a_writer_who_leaves_does() {
     drop(writer);
     assert_eq!(input_to_end(child.stdin).await.as_deref(), Some("bye"));
     drop(first);
+}
+
+#[tokio::test]
+async fn who_gives_no_input_does_not_own_it_and_the_first_who_does_owns_it() {
+    let (keeper, child) = open(&interactive(true));
+    let mut spectator = watch(&keeper).await;
+    let owner = attach(&keeper).await;
+    // What comes from it is thrown away, and neither its end nor its leaving is an end of input.
+    spectator.write_all(&[b'x'; 100_000]).await.unwrap();
+    spectator.shutdown().await.unwrap();
+    assert_eq!(input_to_end(child.stdin.try_clone().unwrap()).await, None);
+    drop(spectator);
+    drop(watch(&keeper).await);
+    assert_eq!(input_to_end(child.stdin.try_clone().unwrap()).await, None);
+    drop(owner);
+    assert_eq!(input_to_end(child.stdin).await.as_deref(), Some(""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_divides_the_log_from_what_comes_over_the_socket() {
+    use crate::log::Form;
+
+    let json = LogDriver::Json { attributes: Vec::new(), compress: false };
+    for (driver, form) in [(LogDriver::Local, Form::Local), (json, Form::Json)] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spec = logged(&dir);
+        spec.log.as_mut().unwrap().driver = driver;
+        let (keeper, child) = open(&spec);
+        let writing = write_lines(child.stdout.try_clone().unwrap(), 40_000);
+        let mut readers = Vec::new();
+        for _ in 0..8 {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let socket = OwnedFd::from(theirs.into_std().unwrap());
+            let attachment = Attachment { socket, input: false, mark: true };
+            let mark = keeper.attach(attachment).await.unwrap();
+            readers.push((mark, tokio::spawn(read_all(ours))));
+            tokio::time::sleep(Duration::from_millis(3)).await;
+        }
+        let text = tokio::task::spawn_blocking(|| writing.join().unwrap()).await.unwrap();
+        drop(child);
+        keeper.finish().await;
+        for (mark, reader) in readers {
+            let query = Query { until: mark, ..Query::default() };
+            let mut log = Reader::open_as(&dir.path().join("log"), form, query).unwrap();
+            let mut said = String::new();
+            while let Some(record) = log.next().unwrap() {
+                let Content::Bytes { bytes, .. } = record.content else { panic!("a loss") };
+                said.push_str(std::str::from_utf8(&bytes).unwrap());
+            }
+            let past = said.len();
+            unframe(&reader.await.unwrap()).iter().for_each(|(_, live)| said.push_str(live));
+            assert!(said == text, "{form:?}: {past} bytes before the mark, {} in all", said.len());
+        }
+    }
 }
 
 #[tokio::test]
@@ -378,15 +446,21 @@ async fn a_terminal_is_raw_both_ways_and_ends_with_its_last_user() {
 async fn only_stream_sockets_are_attached_and_only_so_many() {
     let (keeper, _child) = open(&StreamSpec::default());
     let null = File::open("/dev/null").unwrap();
-    assert!(matches!(keeper.attach(null.into()).await, Err(KeeperError::NotASocket)));
+    assert!(matches!(
+        keeper.attach(OwnedFd::from(null).into()).await,
+        Err(KeeperError::NotASocket)
+    ));
     let (datagram, _other) = std::os::unix::net::UnixDatagram::pair().unwrap();
-    assert!(matches!(keeper.attach(datagram.into()).await, Err(KeeperError::NotASocket)));
+    assert!(matches!(
+        keeper.attach(OwnedFd::from(datagram).into()).await,
+        Err(KeeperError::NotASocket)
+    ));
     let mut attached = Vec::new();
     for _ in 0..ATTACHED_MAX {
         attached.push(attach(&keeper).await);
     }
     let (_ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-    assert!(matches!(keeper.attach(theirs.into()).await, Err(KeeperError::Full)));
+    assert!(matches!(keeper.attach(OwnedFd::from(theirs).into()).await, Err(KeeperError::Full)));
     // Those who have gone make room, although nothing was written that would have told.
     for one in &mut attached {
         one.shutdown().await.unwrap();

@@ -69,11 +69,17 @@ impl JsonWriter {
         self.flush();
     }
 
-    /// Writes what is left: lines that will have no end, and how much has been lost.
-    pub(crate) fn finish(&mut self, at: Timestamp) {
+    /// Writes what there is of lines without an end; the rest of them is an entry of its own.
+    pub(crate) fn write_partial(&mut self, at: Timestamp) {
         let mut lines = std::mem::take(&mut self.lines);
         lines.finish(|stream, line| self.entry(at, stream, line));
+        self.lines = lines;
         self.flush();
+    }
+
+    /// Writes what is left: lines that will have no end, and how much has been lost.
+    pub(crate) fn finish(&mut self, at: Timestamp) {
+        self.write_partial(at);
         self.tell_loss(at);
         // As with Docker: this process may end with the container.
         self.await_compression();

@@ -37,7 +37,7 @@ impl Lines {
         }
     }
 
-    /// Hands on what has no end and will get none.
+    /// Hands on what has no end yet, as if it got none.
     pub(crate) fn finish(&mut self, mut take: impl FnMut(Stream, &[u8])) {
         for stream in [Stream::Output, Stream::Error] {
             let waiting = std::mem::take(self.of(stream));

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd as _;
 
+use api::Socket;
 use engine::ContainerState;
 
 use super::run::exit_again;
@@ -57,16 +58,17 @@ impl Args {
                 return refuse("you cannot attach to a stopped container, start it first");
             }
         }
+        let stdin = container.config.stdin && !self.no_stdin;
         let (session, theirs) = Session::open(Plan {
             terminal: container.config.terminal,
-            stdin: container.config.stdin && !self.no_stdin,
+            stdin,
             stdout: true,
             stderr: true,
             detach: self.session.detach_keys,
             signals: self.session.sig_proxy,
         })?;
         let id = container.id.as_str();
-        client.attach(id, theirs.as_fd()).await?;
+        client.attach(id, Socket { fd: theirs.as_fd(), input: stdin }).await?;
         drop(theirs);
         let control = Control::new(to, Target::Container(id.to_owned()));
         Ok(session.run(control, client.exit(), exit_again(to, id)).await?.code())

@@ -2,6 +2,8 @@
 
 use std::os::fd::AsFd as _;
 
+use api::Socket;
+
 use super::{attach::SessionFlags, each::each, run::exit_again};
 use crate::{
     connect::Endpoint,
@@ -39,16 +41,18 @@ impl Args {
         };
         let mut client = to.connect().await?;
         let container = client.inspect(name).await?;
+        let stdin = container.config.stdin && self.interactive;
         let (session, theirs) = Session::open(Plan {
             terminal: container.config.terminal,
-            stdin: container.config.stdin && self.interactive,
+            stdin,
             stdout: true,
             stderr: true,
             detach: self.session.detach_keys,
             signals: self.session.sig_proxy,
         })?;
+        let socket = Socket { fd: theirs.as_fd(), input: stdin };
         let id = container.id.as_str();
-        client.start(id, Some(theirs.as_fd()), session.size(), true).await?;
+        client.start(id, Some(socket), session.size(), true).await?;
         drop(theirs);
         let control = Control::new(to, Target::Container(id.to_owned()));
         Ok(session.run(control, client.exit(), exit_again(to, id)).await?.code())

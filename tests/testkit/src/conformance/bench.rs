@@ -104,7 +104,7 @@ impl<'a> Bench<'a> {
     pub async fn output(&self, sandbox: &dyn Sandbox, spec: ProcessSpec) -> (String, ExitStatus) {
         let terminal = spec.terminal.is_some();
         let (ours, theirs) = socket_pair();
-        let streams = Streams { attached: Some(theirs) };
+        let streams = Streams { attached: Some(theirs.into()) };
         let process = sandbox.spawn(spec, streams, soon()).await;
         let process = process.unwrap_or_else(|error| panic!("spawn: {error}"));
         let text = within("reading the output", read_all(ours, terminal)).await;

@@ -88,7 +88,7 @@ pub(super) async fn a_killed_client_loses_nothing(b: &Bench<'_>) {
     let log = b.log();
     spec.log = Some(log.clone());
     let (mut ours, theirs) = socket_pair();
-    let streams = Streams { attached: Some(theirs) };
+    let streams = Streams { attached: Some(theirs.into()) };
     sandbox.spawn(spec, streams, soon()).await.expect("sh is there");
     read_until(&mut ours, "before").await;
     // The input of one who typed ends with him.

@@ -27,7 +27,7 @@ pub(super) async fn standard_input_reaches_the_process(b: &Bench<'_>) {
     let mut spec = b.main(&*sandbox, &["cat"]);
     (spec.stdin, spec.stdin_once) = (true, true);
     let (mut ours, theirs) = socket_pair();
-    let streams = Streams { attached: Some(theirs) };
+    let streams = Streams { attached: Some(theirs.into()) };
     let process = sandbox.spawn(spec, streams, soon()).await.expect("cat is there");
     // More than any pipe or socket holds, so that both directions must flow at once.
     let sent = "0123456789abcdef".repeat(64 << 10);
@@ -57,7 +57,7 @@ pub(super) async fn a_terminal_has_a_size_that_changes(b: &Bench<'_>) {
     spec.terminal = Some(TerminalSize { rows: 30, columns: 100 });
     spec.stdin = true;
     let (mut ours, theirs) = socket_pair();
-    let streams = Streams { attached: Some(theirs) };
+    let streams = Streams { attached: Some(theirs.into()) };
     let process = sandbox.spawn(spec, streams, soon()).await.expect("tty is there");
     read_until(&mut ours, "30 rows, 100 columns").await;
     process.resize(TerminalSize { rows: 11, columns: 22 }).await.expect("it has a terminal");
@@ -74,9 +74,9 @@ pub(super) async fn late_attachers_see_what_comes(b: &Bench<'_>) {
     spec.stdin = true;
     let process = start(&*sandbox, spec).await;
     let (mut one, theirs) = socket_pair();
-    process.attach(theirs).await.expect("it runs");
+    process.attach(theirs.into()).await.expect("it runs");
     let (mut two, theirs) = socket_pair();
-    process.attach(theirs).await.expect("it runs");
+    process.attach(theirs.into()).await.expect("it runs");
     one.write_all(b"to both\n").await.expect("it reads");
     read_until(&mut one, "to both\n").await;
     read_until(&mut two, "to both\n").await;
@@ -87,7 +87,7 @@ pub(super) async fn late_attachers_see_what_comes(b: &Bench<'_>) {
     destroy(&*sandbox).await;
     within("the end of the stream", read_all(two, false)).await;
     let (_ours, theirs) = socket_pair();
-    process.attach(theirs).await.expect_err("it has ended");
+    process.attach(theirs.into()).await.expect_err("it has ended");
 }
 
 pub(super) async fn no_descriptor_is_leaked_inside(b: &Bench<'_>) {

@@ -12,7 +12,8 @@ use base::{Deadline, ProcessId, clock::Timestamp};
 use stdio::log::{Stream, Writer};
 use tokio::sync::watch;
 use workload::{
-    DriverError, Exit, ExitStatus, Pending, Process, ProcessSpec, Signal, Streams, TerminalSize,
+    Attachment, DriverError, Exit, ExitStatus, Pending, Process, ProcessSpec, Signal, Streams,
+    TerminalSize,
 };
 
 use super::{Host, Point, finished, locked};
@@ -115,7 +116,7 @@ impl FakeProcess {
             }),
         });
         if let Some(socket) = streams.attached {
-            process.connect(socket);
+            process.connect(socket.socket);
         }
         process.run();
         process
@@ -265,9 +266,13 @@ impl Process for FakeProcess {
         Box::pin(async move { result })
     }
 
-    fn attach(&self, socket: OwnedFd) -> Pending<'_, Result<(), DriverError>> {
+    fn attach(
+        &self,
+        attachment: Attachment,
+    ) -> Pending<'_, Result<Option<Timestamp>, DriverError>> {
+        let Attachment { socket, mark, .. } = attachment;
         let result = self.running().map(|()| locked(&self.inside).attached.push(socket.into()));
-        Box::pin(async move { result })
+        Box::pin(async move { result.map(|()| mark.then(Timestamp::now)) })
     }
 
     fn wait(&self) -> Pending<'_, Exit> {

@@ -3,7 +3,7 @@
 use std::{io, os::fd::OwnedFd, os::unix::net};
 
 use base::clock::Timestamp;
-use engine::{Engine, LogQuery, Seat};
+use engine::{Engine, LogQuery, Mark, Seat};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{
@@ -46,6 +46,8 @@ pub(super) struct Carry {
     /// Its place, if it wants what is said from now on.
     pub(super) seat: Option<Seat>,
     pub(super) wish: Wish,
+    /// A time at which the container did not run: all that was said until then is in the log.
+    pub(super) ended: Option<Timestamp>,
     pub(super) terminal: bool,
     pub(super) wire: Wire,
 }
@@ -67,14 +69,23 @@ impl Carry {
         let live = match self.seat.take() {
             Some(seat) => {
                 let (ours, theirs) = hijack::pair()?;
-                seat.take(theirs);
-                Some(ours)
+                Some((ours, seat.take(self.wish.attachment(theirs))))
             }
             None => None,
         };
-        if self.wish.logs {
-            self.past(&mut to).await?;
-        }
+        let live = match (live, self.wish.logs) {
+            (Some((live, mark)), true) => {
+                self.past(mark, &mut to).await?;
+                Some(live)
+            }
+            (Some((live, _)), false) => Some(live),
+            (None, logs) => {
+                if logs {
+                    self.log(None, Timestamp::now(), &mut to).await?;
+                }
+                None
+            }
+        };
         if let Some(live) = live {
             let (output, input) = live.into_split();
             let (answers, mut asked) = mpsc::channel(ANSWERS);
@@ -89,11 +100,31 @@ impl Carry {
         to.shutdown().await
     }
 
-    /// What was said until now.
-    async fn past(&self, to: &mut OwnedWriteHalf) -> io::Result<()> {
+    /// What was said before the socket was attached. Of a container that does not run, that is
+    /// all there is and, once it runs, what it said before it could be attached to.
+    async fn past(&self, mark: Mark, to: &mut OwnedWriteHalf) -> io::Result<()> {
+        if let Some(ended) = self.ended {
+            self.log(None, ended, to).await?;
+        }
+        match mark.reached().await {
+            Some(until) => self.log(self.ended, until, to).await,
+            None if self.ended.is_some() => Ok(()),
+            // It has just ended.
+            None => self.log(None, Timestamp::now(), to).await,
+        }
+    }
+
+    /// What the log has after one time and up to another.
+    async fn log(
+        &self,
+        after: Option<Timestamp>,
+        until: Timestamp,
+        to: &mut OwnedWriteHalf,
+    ) -> io::Result<()> {
         let Wish { stdout, stderr, .. } = self.wish;
-        let until = Some(Timestamp::now().0);
-        let query = LogQuery { stdout, stderr, until, ..LogQuery::default() };
+        let since = after.map(|after| after.0.saturating_add(1));
+        let until = Some(until.0);
+        let query = LogQuery { stdout, stderr, since, until, ..LogQuery::default() };
         let raw = self.terminal || self.wire == Wire::WebSocket;
         let mut records = self
             .engine
