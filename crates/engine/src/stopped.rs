@@ -11,7 +11,7 @@ use std::{
 
 use files::Layers;
 use rustix::{
-    fs::{CWD, Mode, OFlags, ResolveFlags, openat2},
+    fs::{CWD, OFlags, ResolveFlags},
     io::Errno,
     mount::{
         MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, move_mount, open_tree,
@@ -146,7 +146,7 @@ fn mount_in(root: &OwnedFd, bind: &BindAt) -> std::io::Result<()> {
 
 fn target(root: &OwnedFd, path: &Path) -> rustix::io::Result<OwnedFd> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    openat2(root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
+    sys::beneath::open(root, path, OFlags::PATH, resolve)
 }
 
 fn read_only(mount: BorrowedFd<'_>, recursive: bool) -> std::io::Result<()> {

@@ -5,13 +5,9 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::{
-    fs::{Mode, OFlags, ResolveFlags, openat2},
-    io::{Errno, Result},
+    fs::{OFlags, ResolveFlags},
+    io::Result,
 };
-
-/// How often a lookup is tried again that a rename somewhere made undecidable. Source:
-/// openat2(2), `EAGAIN`.
-const RETRIES_MAX: u32 = 64;
 
 /// Opens a path as if `root` were the root directory: `..` and absolute links stay inside, and
 /// the magic links of `/proc` are refused.
@@ -27,11 +23,5 @@ pub(crate) fn open(
     resolve: ResolveFlags,
 ) -> Result<OwnedFd> {
     let path = if path.is_empty() { b"." } else { path };
-    let mut tries = 0;
-    loop {
-        match openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-            Err(Errno::AGAIN | Errno::INTR) if tries < RETRIES_MAX => tries += 1,
-            answer => return answer,
-        }
-    }
+    sys::beneath::open(root, path, flags, resolve)
 }

@@ -29,7 +29,7 @@ const DIRECTORY_MODE: u32 = 0o755;
 /// the magic links of `/proc` are refused.
 pub(crate) fn open(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+    sys::beneath::open(root, path, flags, resolve)
 }
 
 /// The target of a view of the kernel (proc, sysfs): a directory on whose way there is no link.
@@ -37,8 +37,7 @@ pub(crate) fn open(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<O
 /// place and its dangerous files covered in another (CVE-2019-19921, CVE-2023-27561).
 pub(crate) fn find_or_make_plain(root: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
+    match sys::beneath::open(root, path, OFlags::PATH | OFlags::DIRECTORY, resolve) {
         Err(Errno::NOENT) => find_or_make(root, path, Make::Directory),
         other => other,
     }

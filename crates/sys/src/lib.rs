@@ -3,6 +3,7 @@
 //! Everything marked "child-safe" neither allocates nor takes a lock, so it may be called
 //! between clone(2) and execve(2). This crate knows no policy: it says what the kernel says.
 
+pub mod beneath;
 pub mod bpf;
 pub mod capability;
 pub mod clone;

@@ -4,7 +4,7 @@
 //! Source: overlayfs(5), "Multiple lower layers"; `lowerdir+` since Linux 6.5.
 
 use std::{
-    os::fd::{AsFd, AsRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -58,8 +58,8 @@ impl Stack {
 
     /// What stands at a path, with links followed as if the stack were the root: none leads out.
     pub(crate) fn open(&self, path: &Path) -> Result<OwnedFd> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        rustix::fs::openat2(self.0.as_fd(), path, flags, Mode::empty(), resolve)
+        sys::beneath::open(&self.0, path, flags, resolve)
     }
 }

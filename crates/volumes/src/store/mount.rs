@@ -8,7 +8,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, Mode, OFlags, ResolveFlags},
+    fs::{CWD, OFlags, ResolveFlags},
     io::Errno,
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
@@ -151,9 +151,7 @@ impl Store {
             source: error.into(),
         };
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let part = rustix::fs::openat2(data, part, flags, Mode::empty(), resolve);
-        let part = part.map_err(failed)?;
+        let part = sys::beneath::open(data, part, OFlags::PATH, resolve).map_err(failed)?;
         let directory = rustix::fs::fstat(&part).map_err(failed)?.st_mode;
         let directory =
             rustix::fs::FileType::from_raw_mode(directory) == rustix::fs::FileType::Directory;
