@@ -90,7 +90,9 @@ impl Network {
             || [subnet.address(), subnet.broadcast()].contains(gateway)
         {
             Some("its gateway is not a host's address in its subnet")
-        } else if self.ipv6.is_some_and(|net| 128 - net.prefix() < 32 - subnet.prefix()) {
+        } else if self.gateway6.is_none()
+            && self.ipv6.is_some_and(|net| 128 - net.prefix() < 32 - subnet.prefix())
+        {
             Some("its IPv6 subnet has fewer addresses than its IPv4 one")
         } else if let (Some(net), Some(own)) = (self.ipv6, self.own6())
             && (!net.contains(own) || own == net.address())

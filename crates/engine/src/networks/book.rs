@@ -85,6 +85,7 @@ mod tests {
             created: Timestamp(1),
             network,
             range: None,
+            range6: None,
             auxiliary: BTreeMap::new(),
             host_ip: None,
             attachable: false,

@@ -27,6 +27,10 @@ pub(crate) struct Made {
     /// Part of the subnet from which containers have addresses.
     #[serde(default)]
     pub(crate) range: Option<Ipv4Net>,
+    /// Part of the IPv6 subnet from which containers have addresses, where those do not go with
+    /// their IPv4 ones.
+    #[serde(default)]
+    pub(crate) range6: Option<Ipv6Net>,
     /// Addresses that no container gets.
     #[serde(default)]
     pub(crate) auxiliary: BTreeMap<String, IpAddr>,
@@ -143,7 +147,7 @@ pub(super) fn design(
             (Options::read(&macvlan::of_all_drivers(&create.options))?, Some(macvlan))
         }
     };
-    let (four, six) = pools(&create.pools)?;
+    let (four, six) = pools(&create.pools, macvlan.is_some())?;
     let subnet = match four.and_then(|pool| pool.subnet.as_deref()) {
         Some(text) => subnet4(text)?,
         None => (around.choose)()?,
@@ -170,9 +174,10 @@ pub(super) fn design(
             auxiliary.insert(name.clone(), address.into());
         }
     }
-    if create.ipv6 || six.is_some() {
-        six_into(&mut network, six, &id, around)?;
-    }
+    let range6 = match six {
+        None if !create.ipv6 => None,
+        six => six_into(&mut network, six, &id, around, &mut auxiliary)?,
+    };
     network.internal = create.internal;
     network.apart = !options.icc;
     network.untranslated = !options.masquerade;
@@ -187,11 +192,26 @@ pub(super) fn design(
     let NetworkCreate { name, attachable, labels, options: given, .. } = create;
     let (created, host_ip) = (Timestamp::now(), options.host_ip);
     let options = given;
-    Ok(Made { id, name, created, network, range, auxiliary, host_ip, attachable, labels, options })
+    Ok(Made {
+        id,
+        name,
+        created,
+        network,
+        range,
+        range6,
+        auxiliary,
+        host_ip,
+        attachable,
+        labels,
+        options,
+    })
 }
 
 /// The one of each family.
-fn pools(all: &[PoolRequest]) -> Result<(Option<&PoolRequest>, Option<&PoolRequest>), EngineError> {
+fn pools(
+    all: &[PoolRequest],
+    macvlan: bool,
+) -> Result<(Option<&PoolRequest>, Option<&PoolRequest>), EngineError> {
     let (mut four, mut six) = (None, None);
     for pool in all {
         let Some(any) = pool.subnet.as_deref().or(pool.gateway.as_deref()) else {
@@ -205,31 +225,35 @@ fn pools(all: &[PoolRequest]) -> Result<(Option<&PoolRequest>, Option<&PoolReque
         }
         let place = if any.contains(':') { &mut six } else { &mut four };
         if place.replace(pool).is_some() {
-            return Err(unsupported("several subnets of one family are not built yet"));
+            return Err(match macvlan {
+                true => unsupported("several subnets of one family are not built for macvlan"),
+                false => {
+                    let text = "bridge driver doesn't support multiple subnets";
+                    refused(ErrorKind::PermissionDenied, text)
+                }
+            });
         }
     }
     Ok((four, six))
 }
 
+/// Gives a network its IPv6 addresses, and says from which part of them containers have theirs,
+/// if they are not as far from the beginning as their IPv4 ones.
 fn six_into(
     network: &mut Network,
     pool: Option<&PoolRequest>,
     id: &str,
     around: &Around<'_>,
-) -> Result<(), EngineError> {
+    auxiliary: &mut BTreeMap<String, IpAddr>,
+) -> Result<Option<Ipv6Net>, EngineError> {
     if !around.ipv6 {
         return Err(unsupported("this host has IPv6 turned off"));
     }
     let Some(pool) = pool else {
         network.ipv6 = Some(Ipv6Net::unique_local(id.as_bytes()));
-        return Ok(());
+        return Ok(None);
     };
-    let text = pool.subnet.as_deref().unwrap_or_default();
-    let wrong = || invalid(format!("invalid subnet {text}: it is not an IPv6 network address"));
-    let (address, prefix) = text.split_once('/').ok_or_else(wrong)?;
-    let address: Ipv6Addr = address.parse().map_err(|_| wrong())?;
-    let prefix = prefix.parse().map_err(|_| wrong())?;
-    let net = Ipv6Net::containing(address, prefix).ok_or_else(wrong)?;
+    let net = subnet6(pool.subnet.as_deref().unwrap_or_default())?;
     let meets = |other: &&Ipv6Net| net.contains(other.address()) || other.contains(net.address());
     if let Some(other) = around.taken6.iter().find(meets) {
         let text = format!(
@@ -237,19 +261,44 @@ fn six_into(
         );
         return Err(refused(ErrorKind::PermissionDenied, text));
     }
-    if pool.range.is_some() {
-        return Err(unsupported("an address range of IPv6 is not built yet"));
-    }
-    if !pool.auxiliary.is_empty() {
-        return Err(unsupported("auxiliary addresses of IPv6 are not built yet"));
-    }
     network.ipv6 = Some(net);
     if let Some(text) = &pool.gateway {
-        let gateway: Ipv6Addr =
-            text.parse().map_err(|_| invalid(format!("invalid gateway address {text:?}")))?;
-        network.gateway6 = Some(gateway);
+        network.gateway6 = Some(address6(text, "gateway", net)?);
     }
-    Ok(())
+    // Where they cannot go with the IPv4 ones.
+    let few = 128 - net.prefix() < 32 - network.subnet.prefix();
+    if few && network.gateway6.is_none() {
+        network.gateway6 = Some(net.nth(1));
+    }
+    for (name, text) in &pool.auxiliary {
+        let address = address6(text, "auxiliary address", net)?;
+        if Some(address) == network.own6() {
+            return Err(invalid(format!("auxiliary address {name} is the gateway's")));
+        }
+        auxiliary.insert(name.clone(), address.into());
+    }
+    let Some(text) = &pool.range else { return Ok(few.then_some(net)) };
+    let range = subnet6(text)?;
+    if range.prefix() < net.prefix() || !net.contains(range.address()) {
+        return Err(invalid(format!("invalid ip-range {range}: it is not in {net}")));
+    }
+    Ok(Some(range))
+}
+
+fn subnet6(text: &str) -> Result<Ipv6Net, EngineError> {
+    let wrong = || invalid(format!("invalid subnet {text}: it is not an IPv6 network address"));
+    let (address, prefix) = text.split_once('/').ok_or_else(wrong)?;
+    let address: Ipv6Addr = address.parse().map_err(|_| wrong())?;
+    Ipv6Net::containing(address, prefix.parse().map_err(|_| wrong())?).ok_or_else(wrong)
+}
+
+fn address6(text: &str, what: &str, net: Ipv6Net) -> Result<Ipv6Addr, EngineError> {
+    let address: Ipv6Addr =
+        text.parse().map_err(|_| invalid(format!("invalid {what}: {text:?}")))?;
+    if !net.contains(address) || address == net.address() {
+        return Err(invalid(format!("invalid {what} {address}: it is not a host's in {net}")));
+    }
+    Ok(address)
 }
 
 fn subnet4(text: &str) -> Result<Ipv4Net, EngineError> {
@@ -342,8 +391,13 @@ impl Made {
             subnet: network.subnet.to_string(),
             range: self.range.map(|range| range.to_string()),
             gateway: network.gateway.into(),
-            auxiliary: self.auxiliary.clone(),
+            auxiliary: self.of_family(IpAddr::is_ipv4),
         };
+        let six = pool6(network).map(|pool| Pool {
+            range: self.range6.filter(|range| network.ipv6 != Some(*range)).map(|r| r.to_string()),
+            auxiliary: self.of_family(IpAddr::is_ipv6),
+            ..pool
+        });
         NetworkInfo {
             id: self.id.clone(),
             name: self.name.clone(),
@@ -352,13 +406,19 @@ impl Made {
             internal: network.internal,
             attachable: self.attachable,
             ipv6: network.ipv6.is_some(),
-            pools: [Some(four), pool6(network)].into_iter().flatten().collect(),
+            pools: [Some(four), six].into_iter().flatten().collect(),
             labels: self.labels.clone(),
             options: self.options.clone(),
             builtin: false,
             containers: Vec::new(),
             users: Vec::new(),
         }
+    }
+
+    /// Addresses that no container gets, of one family.
+    fn of_family(&self, is: impl Fn(&IpAddr) -> bool) -> BTreeMap<String, IpAddr> {
+        let all = self.auxiliary.iter().filter(|(_, address)| is(address));
+        all.map(|(name, address)| (name.clone(), *address)).collect()
     }
 }
 
@@ -424,12 +484,26 @@ mod tests {
             (pool("192.168.5.0/31", "", ""), ErrorKind::InvalidInput),
             (pool("", "192.168.5.1", ""), ErrorKind::InvalidInput),
             (pool("fd00:1::/64", "", ""), ErrorKind::PermissionDenied),
-            (pool("fd00:2::/120", "", ""), ErrorKind::InvalidInput),
+            (pool("fd00:2::/64", "fd00:3::1", ""), ErrorKind::InvalidInput),
+            (pool("fd00:2::/64", "", "fd00:3::/80"), ErrorKind::InvalidInput),
+            (pool("fd00:2::/64", "", "fd00:2::/48"), ErrorKind::InvalidInput),
         ] {
             assert_eq!(of(std::slice::from_ref(&bad)).unwrap_err().kind(), kind, "{bad:?}");
         }
         let two = [pool("192.168.5.0/24", "", ""), pool("192.168.6.0/24", "", "")];
-        assert_eq!(of(&two).unwrap_err().kind(), ErrorKind::Unsupported);
+        let text = of(&two).unwrap_err().to_string();
+        assert_eq!(text, "bridge driver doesn't support multiple subnets");
+        let mut six = pool("fd00:2::/64", "", "fd00:2::8000/113");
+        six.auxiliary.insert("printer".to_owned(), "fd00:2::8003".to_owned());
+        let six = of(&[six]).unwrap();
+        assert_eq!(six.range6, Some("fd00:2::8000/113".parse().unwrap()));
+        let shown = six.info().pools.remove(1);
+        assert_eq!(shown.range.as_deref(), Some("fd00:2::8000/113"));
+        assert_eq!(shown.auxiliary["printer"].to_string(), "fd00:2::8003");
+        assert!(six.info().pools[0].auxiliary.is_empty());
+        let few = of(&[pool("fd00:2::/120", "", "")]).unwrap();
+        assert_eq!(few.network.own6(), Some("fd00:2::1".parse().unwrap()));
+        assert_eq!((few.range6, few.info().pools[1].range.as_deref()), (few.network.ipv6, None));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     sync::{Arc, PoisonError},
 };
@@ -106,7 +106,7 @@ fn lease(
     if let Some(had) = before {
         up.free(had.address, had.address6);
     }
-    let address = up.lease(request, part)?;
+    let (address, address6) = up.lease(request, part)?;
     if let (Some(had), None) = (&current, before) {
         up.free(had.address, had.address6);
     }
@@ -124,7 +124,7 @@ fn lease(
     let place = Place {
         network: name.clone(),
         address,
-        address6: request.ipv6,
+        address6,
         mac: mac.unwrap_or_else(|| Mac::of_address(address)),
         interface,
         names,
@@ -446,8 +446,10 @@ fn adopt_network(
     let ensured = host.ensure_network(&network);
     let mut taken6 = std::collections::BTreeSet::new();
     let mut addresses = Vec::new();
+    let apart = state.made.get(id).is_some_and(|made| made.range6.is_some());
     for place in state.plugged.values_mut().filter_map(|plugged| plugged.places.get_mut(id)) {
-        place.address6 = place.address6.filter(|six| network.ipv6_of(place.address) != Some(*six));
+        let goes = |six: &Ipv6Addr| !apart && network.ipv6_of(place.address) == Some(*six);
+        place.address6 = place.address6.filter(|six| !goes(six));
         taken6.extend(place.address6);
         addresses.push(place.address);
     }

@@ -4,11 +4,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 use base::{ContainerId, ErrorKind};
-use net::{Forward, Ipv4Net, Leases, Mac, Network, Passage, Reservation, Watching};
+use net::{Forward, Ipv4Net, Ipv6Net, Leases, Mac, Network, Passage, Reservation, Watching};
 
 use super::{
     design::{Made, refused},
@@ -38,8 +38,12 @@ pub(super) struct Up {
     pub(super) number: u64,
     pub(super) network: Network,
     pub(super) leases: Leases,
-    /// IPv6 addresses that were asked for.
+    /// IPv6 addresses that are somebody's and do not go with an IPv4 one.
     pub(super) taken6: BTreeSet<Ipv6Addr>,
+    /// Where all are such: the part of the subnet that they are of.
+    pub(super) range6: Option<Ipv6Net>,
+    /// How far from its beginning the next search for one begins.
+    pub(super) next6: u128,
     /// Somebody keeps it whole.
     pub(super) watching: Option<Watching>,
     /// What the host's own rules were last seen to let through, until others change them.
@@ -62,7 +66,7 @@ pub(super) struct Place {
     /// The network's name.
     pub(super) network: String,
     pub(super) address: Ipv4Addr,
-    /// An IPv6 address that was asked for.
+    /// An IPv6 address that does not go with the other one.
     pub(super) address6: Option<Ipv6Addr>,
     pub(super) mac: Mac,
     /// Number of the interface inside.
@@ -75,9 +79,16 @@ impl State {
     /// A network has a bridge.
     pub(super) fn set_up(&mut self, id: &str, network: Network, leases: Leases) {
         self.bridges += 1;
-        let taken6 = network.gateway6.into_iter().collect();
+        let made = self.made.get(id);
+        let auxiliary = made.into_iter().flat_map(|made| made.auxiliary.values().copied());
+        let six = auxiliary.filter_map(|address| match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(six) => Some(six),
+        });
+        let taken6 = network.own6().into_iter().chain(six).collect();
+        let range6 = made.and_then(|made| made.range6);
         let (number, watching, passage) = (self.bridges, None, None);
-        let up = Up { number, network, leases, taken6, watching, passage };
+        let up = Up { number, network, leases, taken6, range6, next6: 0, watching, passage };
         self.up.insert(id.to_owned(), up);
         self.left.remove(id);
     }
@@ -152,25 +163,18 @@ impl Up {
         self.network.macvlan.is_none()
     }
 
-    /// A lease as it was asked for. `part`: where to look for one that was not.
+    /// A lease as it was asked for: the IPv4 address, and the IPv6 one if it does not go with that.
+    /// `part`: where to look for an IPv4 address that was not asked for.
     pub(super) fn lease(
         &mut self,
         request: &EndpointRequest,
         part: Option<Ipv4Net>,
-    ) -> Result<Ipv4Addr, EngineError> {
-        let Up { network, leases, taken6, .. } = self;
-        if let Some(six) = request.ipv6 {
-            let net = network.ipv6.filter(|net| net.contains(six) && net.address() != six);
-            if net.is_none() {
-                let text = format!("no configured subnet contains IP address {six}");
-                return Err(refused(ErrorKind::InvalidInput, text));
-            }
-            if taken6.contains(&six)
-                || leases.taken().any(|four| network.ipv6_of(four) == Some(six))
-            {
-                return Err(refused(ErrorKind::Conflict, "Address already in use"));
-            }
-        }
+    ) -> Result<(Ipv4Addr, Option<Ipv6Addr>), EngineError> {
+        let six = match request.ipv6 {
+            Some(six) => self.check6(six).map(|()| Some(six))?,
+            None => self.range6.map(|range| self.free6(range)).transpose()?,
+        };
+        let Up { network, leases, taken6, range6, .. } = self;
         let address = match request.ipv4 {
             Some(address) => {
                 leases.take(address).map_err(|error| match error {
@@ -185,11 +189,45 @@ impl Up {
                 address
             }
             None => leases.allocate_in(part.unwrap_or(network.subnet), |address| {
-                network.ipv6_of(address).is_none_or(|six| !taken6.contains(&six))
+                range6.is_some()
+                    || network.ipv6_of(address).is_none_or(|six| !taken6.contains(&six))
             })?,
         };
-        taken6.extend(request.ipv6);
-        Ok(address)
+        taken6.extend(six);
+        Ok((address, six))
+    }
+
+    /// Whether an IPv6 address that is asked for can be had.
+    fn check6(&self, six: Ipv6Addr) -> Result<(), EngineError> {
+        let Up { network, leases, taken6, range6, .. } = self;
+        if !network.ipv6.is_some_and(|net| net.contains(six) && net.address() != six) {
+            let text = format!("no configured subnet contains IP address {six}");
+            return Err(refused(ErrorKind::InvalidInput, text));
+        }
+        let mut theirs = leases.taken().filter(|_| range6.is_none());
+        match taken6.contains(&six) || theirs.any(|four| network.ipv6_of(four) == Some(six)) {
+            true => Err(refused(ErrorKind::Conflict, "Address already in use")),
+            false => Ok(()),
+        }
+    }
+
+    /// The next free IPv6 address of a part of the subnet; as with IPv4 ones, one just given back
+    /// comes up again only after the others.
+    fn free6(&mut self, range: Ipv6Net) -> Result<Ipv6Addr, EngineError> {
+        // A subnet as large as all addresses has one that is none of its own.
+        let size = 1_u128.checked_shl(u32::from(128 - range.prefix())).unwrap_or(u128::MAX);
+        let none = || refused(ErrorKind::Exhausted, format!("all addresses of {range} are in use"));
+        let net = self.network.ipv6.map(Ipv6Net::address);
+        // Each is taken, or is the one that names the subnet, or will do.
+        let tries = (self.taken6.len() as u128).saturating_add(2).min(size);
+        let mut all = (0..tries).map(|step| {
+            let offset = self.next6.wrapping_add(step) % size;
+            (offset, Ipv6Addr::from_bits(range.address().to_bits() | offset))
+        });
+        let free = all.find(|(_, six)| Some(*six) != net && !self.taken6.contains(six));
+        let (offset, six) = free.ok_or_else(none)?;
+        self.next6 = offset.wrapping_add(1);
+        Ok(six)
     }
 
     /// Gives back what a place had.

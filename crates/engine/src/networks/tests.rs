@@ -521,3 +521,32 @@ fn a_refused_network_on_a_link_leaves_no_record() {
     networks.remove("shared").unwrap();
     assert!(stage.links().contains(&"p0".to_owned()), "it is the user's");
 }
+
+#[test]
+fn ipv6_addresses_are_of_the_range_and_nobodys_else() {
+    if !testkit::need::root() {
+        return;
+    }
+    let stage = Stage::new();
+    let dir = tempfile::tempdir().unwrap();
+    let networks = stage.networks().with_data(dir.path()).unwrap();
+    let auxiliary = [("printer".to_owned(), "fd77::101".to_owned())].into();
+    let (subnet, range) = (Some("fd77::/64".to_owned()), Some("fd77::100/126".to_owned()));
+    let pool = PoolRequest { subnet, range, auxiliary, ..PoolRequest::default() };
+    let create = NetworkCreate { name: "six".to_owned(), pools: vec![pool], ..Default::default() };
+    networks.create(create).unwrap();
+    let place = || joining(&[("six", EndpointRequest::default())]);
+    let six = |attached: &Attached| attached.view.places[0].address6.unwrap().to_string();
+    let one = networks.attach(&id(1), &place()).unwrap();
+    let two = networks.attach(&id(2), &place()).unwrap();
+    assert_eq!((six(&one).as_str(), six(&two).as_str()), ("fd77::100", "fd77::102"));
+    let ipv6 = Some("fd77::103".parse().unwrap());
+    let asked = joining(&[("six", EndpointRequest { ipv6, ..EndpointRequest::default() })]);
+    drop(networks);
+    let networks = stage.networks().with_data(dir.path()).unwrap();
+    networks.adopt(&[known(1, &one), known(2, &two)]).unwrap();
+    assert_eq!(networks.find("six").unwrap().containers.len(), 2);
+    assert_eq!(six(&networks.attach(&id(3), &asked).unwrap()), "fd77::103");
+    let full = networks.attach(&id(4), &place()).unwrap_err();
+    assert_eq!(full.kind(), base::ErrorKind::Exhausted, "{full}");
+}
