@@ -15,13 +15,14 @@ use sys::{
 };
 
 use crate::{
-    InterfaceName, Ipv4Net, Mac, Network, Outside, PublishedPort, Reservation, ReserveError,
+    GatewayMode, InterfaceName, Ipv4Net, Mac, Network, Outside, PublishedPort, Reservation,
+    ReserveError,
     error::{NetworkError, wrong},
     forwarding::{self, Changed},
     link::{self, Families, Link},
     nft,
     publish::Table,
-    reserve::{self, Carriers},
+    reserve::{self, Carriers, Routed},
     spare::Spare,
     subnet, table, wide,
 };
@@ -164,9 +165,10 @@ impl Host {
         let addresses = self.collect(batch, link::read_address).map_err(failed())?;
 
         let mut batch = Batch::default();
-        let six = network.own6().zip(network.ipv6);
+        let (four, six) = network.of_host();
+        let six = six.zip(network.ipv6);
         let wanted = [
-            Some((IpAddr::V4(network.gateway), network.subnet.prefix())),
+            four.map(|address| (IpAddr::V4(address), network.subnet.prefix())),
             six.map(|(address, net)| (IpAddr::V6(address), net.prefix())),
             six.map(|_| ROUTER),
         ];
@@ -175,9 +177,8 @@ impl Host {
                 link::remove_address(&mut batch, index, address, prefix);
             }
         }
-        link::add_addresses(&mut batch, bridge, network, network.gateway, network.own6());
-        if network.ipv6.is_some() {
-            link::add_address(&mut batch, bridge, ROUTER.0, ROUTER.1);
+        for (address, prefix) in wanted.into_iter().flatten() {
+            link::add_address(&mut batch, bridge, address, prefix);
         }
         link::bring_bridge_up(&mut batch, bridge, network.mtu, self.families);
         self.links().execute(batch).map_err(failed())?;
@@ -260,11 +261,36 @@ impl Host {
         asked: &[PublishedPort],
         ipv6: bool,
     ) -> Result<Vec<Reservation>, ReserveError> {
+        self.reserve_as(asked, ipv6, Routed::default())
+    }
+
+    fn reserve_as(
+        &self,
+        asked: &[PublishedPort],
+        ipv6: bool,
+        routed: Routed,
+    ) -> Result<Vec<Reservation>, ReserveError> {
         let (outside, loopback) = (self.outside.as_ref(), self.loopback.as_ref());
         let carriers = Carriers { outside, loopback };
-        let all = || asked.iter().map(|one| reserve::reserve(one, ipv6, carriers)).collect();
+        let all =
+            || asked.iter().map(|one| reserve::reserve(one, ipv6, carriers, routed)).collect();
         let held: Result<Vec<Vec<_>>, _> = self.run(|| Ok(all())).map_err(ReserveError::Enter)?;
         Ok(held?.into_iter().flatten().collect())
+    }
+
+    /// The same for a container on a network: where its addresses are reached by routes, no port of
+    /// the host's is held.
+    ///
+    /// # Errors
+    /// The first that cannot be had.
+    pub fn reserve_on(
+        &self,
+        network: &Network,
+        asked: &[PublishedPort],
+    ) -> Result<Vec<Reservation>, ReserveError> {
+        let is = |mode| mode == GatewayMode::Routed;
+        let routed = Routed { four: is(network.mode), six: is(network.mode6) };
+        self.reserve_as(asked, network.ipv6.is_some(), routed)
     }
 
     /// Whether its interfaces may have IPv6 addresses. A network with IPv6 on a host without

@@ -54,7 +54,7 @@ pub use interface::{InterfaceName, InterfaceNameError, Mac, MacError};
 pub use lease::{LeaseError, Leases};
 pub use macvlan::{Macvlan, MacvlanMode, MacvlanModeError, vlan_of};
 pub use names::{NAME_SERVER, NameSockets, name_sockets, try_names};
-pub use network::Network;
+pub use network::{GatewayMode, Network};
 pub use passage::{Barrier, Passage};
 pub use policy::{ChainPolicy, Judgement};
 pub use port::{Forward, PortError, PortRange, Protocol, PublishedPort, parse_published};

@@ -35,9 +35,50 @@ pub struct Network {
     /// What leaves it keeps its addresses.
     #[serde(default)]
     pub untranslated: bool,
+    /// How others reach its IPv4 addresses.
+    #[serde(default)]
+    pub mode: GatewayMode,
+    /// How they reach its IPv6 addresses.
+    #[serde(default)]
+    pub mode6: GatewayMode,
     /// The link that it lies on, in place of a bridge.
     #[serde(default)]
     pub macvlan: Option<Macvlan>,
+}
+
+/// How addresses of one family are reached from beyond their network: Docker's gateway modes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GatewayMode {
+    /// By ports of the host, and what leaves the host has its address.
+    #[default]
+    Nat,
+    /// The same; and whoever has a route to the containers is not kept from any of their ports.
+    NatUnprotected,
+    /// By routes of others: containers have their own addresses everywhere, and those of their ports
+    /// are open that are published.
+    Routed,
+    /// Not even by the host, which has no address on the bridge. For internal networks alone.
+    Isolated,
+}
+
+const MODES: [(&str, GatewayMode); 4] = [
+    ("nat", GatewayMode::Nat),
+    ("nat-unprotected", GatewayMode::NatUnprotected),
+    ("routed", GatewayMode::Routed),
+    ("isolated", GatewayMode::Isolated),
+];
+
+impl GatewayMode {
+    /// The one of this name.
+    pub fn of(name: &str) -> Option<GatewayMode> {
+        MODES.iter().find(|(known, _)| *known == name).map(|(_, mode)| *mode)
+    }
+
+    /// Whether what leaves the host has its address.
+    pub(crate) fn translates(self) -> bool {
+        matches!(self, GatewayMode::Nat | GatewayMode::NatUnprotected)
+    }
 }
 
 /// Longest prefix of a subnet in which a gateway and a container have room.
@@ -57,6 +98,8 @@ impl Network {
             internal: false,
             apart: false,
             untranslated: false,
+            mode: GatewayMode::Nat,
+            mode6: GatewayMode::Nat,
             macvlan: None,
         }
     }
@@ -72,6 +115,13 @@ impl Network {
     pub fn ipv6_of(&self, address: Ipv4Addr) -> Option<Ipv6Addr> {
         let offset = address.to_bits().wrapping_sub(self.subnet.address().to_bits());
         self.ipv6.map(|net| net.nth(offset))
+    }
+
+    /// The host's own addresses on its bridge.
+    pub(crate) fn of_host(&self) -> (Option<Ipv4Addr>, Option<Ipv6Addr>) {
+        let has = |mode| mode != GatewayMode::Isolated;
+        let four = has(self.mode).then_some(self.gateway);
+        (four, self.own6().filter(|_| has(self.mode6)))
     }
 
     /// The ways out of it; none out of an internal one.

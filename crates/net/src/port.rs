@@ -117,11 +117,19 @@ pub struct PublishedPort {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Forward {
     /// Where it is reached: one of the host's addresses, or 0.0.0.0 or [::] for all of a family.
+    /// Its port is 0 where it is reached by the container's own address and port alone.
     pub host: SocketAddr,
     /// The protocol of both.
     pub protocol: Protocol,
     /// Where that leads, of the same family.
     pub container: SocketAddr,
+}
+
+impl Forward {
+    /// Whether no port of the host leads there.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.host.port() == 0
+    }
 }
 
 /// Why a `-p` was refused.

@@ -43,6 +43,8 @@ impl Host {
     /// # Errors
     /// [`NetworkError::Table`] with what the kernel refused; the tables are as they were then.
     pub fn publish(&self, networks: &[&Network], forwards: &[Forward]) -> Result<(), NetworkError> {
+        let (direct, forwards): (Vec<_>, Vec<_>) =
+            forwards.iter().copied().partition(Forward::is_direct);
         let is_carried = |forward: &&Forward| is_carried(forward.host.ip());
         let carried: Vec<_> = forwards.iter().filter(is_carried).copied().collect();
         let led: Vec<_> = forwards.iter().filter(|f| !is_carried(f)).copied().collect();
@@ -51,7 +53,8 @@ impl Host {
             ([], gate) => gate.cloned(),
             (_, gate) => Some(self.ensure_gate(&table.name, gate)?),
         };
-        let want = Contents { entries: table::wanted(networks, &led), gate };
+        let open = [led, direct].concat();
+        let want = Contents { entries: table::wanted(networks, &open), gate };
         let known = self.known_families();
         let said = table.write(&known, &want).map_err(NetworkError::Table)?;
         if let Err(error) = self.forget_flows(&mut table.socket, &said, &want.entries) {
@@ -59,7 +62,7 @@ impl Host {
         }
         drop(table);
         match (&self.outside, &self.loopback) {
-            (Some(outside), _) => outside.lead(forwards).map_err(NetworkError::Outside),
+            (Some(outside), _) => outside.lead(&forwards).map_err(NetworkError::Outside),
             (None, Some(loopback)) => loopback.lead(&carried).map_err(NetworkError::Outside),
             (None, None) => Ok(()),
         }
@@ -229,7 +232,12 @@ fn udp_ports<'a>(entries: impl Iterator<Item = &'a Entry>) -> Vec<Forward> {
         | Entry::Subnet(_)
         | Entry::Subnet6(_)
         | Entry::Masked(_)
-        | Entry::Masked6(_) => None,
+        | Entry::Masked6(_)
+        | Entry::Unguarded(_)
+        | Entry::Unguarded6(_)
+        | Entry::Routed(_)
+        | Entry::Routed6(_)
+        | Entry::Direct(..) => None,
     };
     entries.filter_map(udp).collect()
 }

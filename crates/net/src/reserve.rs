@@ -58,6 +58,8 @@ enum Hold {
         protocol: Protocol,
         address: SocketAddr,
     },
+    /// No port of the host's leads there.
+    Nothing,
 }
 
 impl Drop for Hold {
@@ -134,7 +136,8 @@ impl ReserveError {
 }
 
 impl Reservation {
-    /// Where the port is reached: the number is known even if any was asked for.
+    /// Where the port is reached: the number is known even if any was asked for, and 0 where it is
+    /// reached at the container's own address alone.
     pub fn host(&self) -> SocketAddr {
         self.host
     }
@@ -144,7 +147,7 @@ impl Reservation {
     pub fn leave(self) {
         match self.hold {
             hold @ Hold::Outside { .. } => std::mem::forget(hold),
-            Hold::Socket { .. } => {}
+            Hold::Socket { .. } | Hold::Nothing => {}
         }
     }
 
@@ -190,6 +193,19 @@ impl<'a> Carriers<'a> {
     }
 }
 
+/// The families whose addresses are reached by routes of others.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Routed {
+    pub(crate) four: bool,
+    pub(crate) six: bool,
+}
+
+impl Routed {
+    fn has(self, address: IpAddr) -> bool {
+        if address.is_ipv6() { self.six } else { self.four }
+    }
+}
+
 /// Whether the kernel cannot lead packets from this address to a container: IPv6 has no
 /// `route_localnet`.
 pub(crate) fn is_carried(address: IpAddr) -> bool {
@@ -206,15 +222,18 @@ pub(crate) fn reserve(
     asked: &PublishedPort,
     ipv6: bool,
     carriers: Carriers<'_>,
+    routed: Routed,
 ) -> Result<Vec<Reservation>, ReserveError> {
     let ipv6 = ipv6 && carriers.outside.is_none();
     let addresses: &[IpAddr] = match asked.host_ip {
         None if ipv6 => &[IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)],
         None => &[IpAddr::V4(Ipv4Addr::UNSPECIFIED)],
-        Some(IpAddr::V6(Ipv6Addr::LOCALHOST)) => match carriers.loopback.or(carriers.outside) {
-            Some(_) => &[IpAddr::V6(Ipv6Addr::LOCALHOST)],
-            None => return Err(ReserveError::Loopback6),
-        },
+        Some(IpAddr::V6(Ipv6Addr::LOCALHOST)) if !routed.six => {
+            match carriers.loopback.or(carriers.outside) {
+                Some(_) => &[IpAddr::V6(Ipv6Addr::LOCALHOST)],
+                None => return Err(ReserveError::Loopback6),
+            }
+        }
         Some(address @ IpAddr::V6(_)) if !ipv6 => return Err(ReserveError::Ipv6(address)),
         Some(address) => &[address],
     };
@@ -224,7 +243,7 @@ pub(crate) fn reserve(
     };
     let mut taken = None;
     for port in tries {
-        match hold_all(addresses, port, asked, carriers) {
+        match hold_all(addresses, port, asked, carriers, routed) {
             Err((address, Errno::ADDRINUSE)) => taken = Some(address),
             Err((address, errno)) => return Err(refused(address, port, errno)),
             Ok(reservations) => return Ok(reservations),
@@ -244,6 +263,7 @@ fn hold_all(
     port: u16,
     asked: &PublishedPort,
     carriers: Carriers<'_>,
+    routed: Routed,
 ) -> Result<Vec<Reservation>, (IpAddr, Errno)> {
     let hold = |address: SocketAddr| match carriers.of(address.ip()) {
         None => hold(address, asked),
@@ -251,10 +271,26 @@ fn hold_all(
     };
     let mut held: Vec<Reservation> = Vec::with_capacity(addresses.len());
     for address in addresses {
-        let port = held.first().map_or(port, |first| first.host.port());
+        if routed.has(*address) {
+            held.push(direct(*address, asked));
+            continue;
+        }
+        let first = held.iter().map(|first| first.host.port()).find(|port| *port != 0);
+        let port = first.unwrap_or(port);
         held.push(hold(SocketAddr::new(*address, port)).map_err(|e| (*address, e))?);
     }
     Ok(held)
+}
+
+/// What needs no port of the host's: of the address asked for, the family matters alone.
+fn direct(address: IpAddr, asked: &PublishedPort) -> Reservation {
+    let any: IpAddr = match address {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let PublishedPort { protocol, container_port, .. } = *asked;
+    let host = SocketAddr::new(any, 0);
+    Reservation { hold: Hold::Nothing, host, protocol, container_port }
 }
 
 fn refused(address: IpAddr, port: u16, errno: Errno) -> ReserveError {

@@ -14,7 +14,9 @@
 //! postrouting  (nat) masquerade what leaves the containers' subnets, what containers send
 //!              to each other through published ports, what the host sends from 127.0.0.1
 //! forward      to a container: from its own network, established, published; else drop. Nothing
-//!              passes between an internal network and what is outside
+//!              passes between an internal network and what is outside. To one on a network that
+//!              others have routes to: what was published of its own address, and ICMP; or, of one
+//!              that is not protected, all that comes from beyond the host
 //! ```
 //!
 //! The gate is how the host's own input policy decides about published ports. Translation happens
@@ -40,7 +42,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::{collections::BTreeSet, net::Ipv4Addr};
 
 use crate::{
-    Forward, InterfaceName, Ipv4Net, Ipv6Net, Network,
+    Forward, GatewayMode, InterfaceName, Ipv4Net, Ipv6Net, Network, Protocol,
     interface::BRANCH_PREFIX,
     nft::{Chain, DataType, Family, Hook, Register, Set, SetElement, Step, Transaction},
 };
@@ -68,6 +70,12 @@ const OPEN_AT: &str = "open-at";
 const PORTS: &str = "ports";
 /// The same, and where they lead.
 const PORTS_AT: &str = "ports-at";
+/// Bridges that others beyond the host may send to as they like.
+const UNGUARDED: &str = "unguarded";
+/// Bridges that others have routes to.
+const ROUTED: &str = "routed";
+/// Ports published on containers' own addresses.
+const DIRECT: &str = "direct";
 
 impl Family {
     /// An address of this family.
@@ -92,7 +100,7 @@ impl Family {
     }
 
     /// The sets of its table.
-    fn sets(self) -> [Set; 9] {
+    fn sets(self) -> [Set; 12] {
         let interface = DataType::INTERFACE;
         let all = DataType::PROTOCOL.then(DataType::PORT);
         let one = self.address().then(DataType::PROTOCOL).then(DataType::PORT);
@@ -108,6 +116,9 @@ impl Family {
             set(OPEN_AT, one, None, false),
             set(PORTS, all, to, false),
             set(PORTS_AT, one, to, false),
+            set(UNGUARDED, interface, None, false),
+            set(ROUTED, interface, None, false),
+            set(DIRECT, one, None, false),
         ]
     }
 
@@ -173,24 +184,41 @@ pub(crate) enum Entry {
     Masked(Ipv4Net),
     Masked6(Ipv6Net),
     Port(Forward),
+    /// Of IPv4; the next is of IPv6, and so on.
+    Unguarded(InterfaceName),
+    Unguarded6(InterfaceName),
+    Routed(InterfaceName),
+    Routed6(InterfaceName),
+    /// A container's own address and port.
+    Direct(SocketAddr, Protocol),
 }
 
 /// Everything that the tables should know.
 pub(crate) fn wanted(networks: &[&Network], forwards: &[Forward]) -> BTreeSet<Entry> {
     let of = |network: &&Network| {
         let name = || network.bridge.clone();
-        let masked = !network.untranslated && !network.internal;
+        let masked =
+            |mode: GatewayMode| !network.untranslated && !network.internal && mode.translates();
+        let (four, six) = (network.mode, network.mode6);
+        let is = |mode: GatewayMode, wanted| mode == wanted && !network.internal;
         [
             Some(Entry::Bridge(name())),
             (!network.apart).then(|| Entry::Within(name())),
             network.internal.then(|| Entry::Internal(name())),
             Some(Entry::Subnet(network.subnet)),
             network.ipv6.map(Entry::Subnet6),
-            masked.then_some(Entry::Masked(network.subnet)),
-            network.ipv6.filter(|_| masked).map(Entry::Masked6),
+            masked(four).then_some(Entry::Masked(network.subnet)),
+            network.ipv6.filter(|_| masked(six)).map(Entry::Masked6),
+            is(four, GatewayMode::NatUnprotected).then(|| Entry::Unguarded(name())),
+            is(six, GatewayMode::NatUnprotected).then(|| Entry::Unguarded6(name())),
+            is(four, GatewayMode::Routed).then(|| Entry::Routed(name())),
+            is(six, GatewayMode::Routed).then(|| Entry::Routed6(name())),
         ]
     };
-    let ports = forwards.iter().copied().map(Entry::Port);
+    let ports = forwards.iter().map(|forward| match forward.is_direct() {
+        true => Entry::Direct(forward.container, forward.protocol),
+        false => Entry::Port(*forward),
+    });
     // Who lies on a link has no part in what the host forwards.
     let bridged = networks.iter().filter(|network| network.macvlan.is_none());
     bridged.flat_map(of).flatten().chain(ports).collect()
@@ -275,7 +303,16 @@ fn elements(family: Family, entry: &Entry) -> Vec<(&'static str, SetElement)> {
         | Entry::Internal(_)
         | Entry::Subnet(_)
         | Entry::Subnet6(_)
+        | Entry::Unguarded(_)
+        | Entry::Unguarded6(_)
+        | Entry::Routed(_)
+        | Entry::Routed6(_)
+        | Entry::Direct(..)
         | Entry::Port(_) => SUBNETS,
+    };
+    let interface = |set, of: Family, name: &InterfaceName| match of == family {
+        true => vec![(set, plain(name.padded().into()))],
+        false => Vec::new(),
     };
     match entry {
         Entry::Bridge(name) => vec![(BRIDGES, plain(name.padded().into()))],
@@ -298,10 +335,19 @@ fn elements(family: Family, entry: &Entry) -> Vec<(&'static str, SetElement)> {
             let led = SetElement { key: key.clone(), value, ends_interval: false };
             vec![(map, led), (set, plain(key))]
         }
+        Entry::Unguarded(name) => interface(UNGUARDED, Family::V4, name),
+        Entry::Unguarded6(name) => interface(UNGUARDED, Family::V6, name),
+        Entry::Routed(name) => interface(ROUTED, Family::V4, name),
+        Entry::Routed6(name) => interface(ROUTED, Family::V6, name),
+        Entry::Direct(to, protocol) if family == Family::of(to) => {
+            let at = [[protocol.number(), 0, 0, 0], port(to)].concat();
+            vec![(DIRECT, plain([bytes(to.ip()), at].concat()))]
+        }
         Entry::Subnet(_)
         | Entry::Subnet6(_)
         | Entry::Masked(_)
         | Entry::Masked6(_)
+        | Entry::Direct(..)
         | Entry::Port(_) => Vec::new(),
     }
 }
@@ -323,7 +369,7 @@ fn rules(family: Family, gate: Option<&Gate>) -> Vec<(Chain, Vec<Vec<Step>>)> {
     let mut all = vec![
         (OUTPUT, from_host(family)),
         (POSTROUTING, masquerading(family)),
-        (FORWARD, forwarding()),
+        (FORWARD, forwarding(family)),
     ];
     let four = (family == Family::V4)
         .then(|| loopback_guard().into_iter().chain(gate.map(may_be_cut)).collect::<Vec<_>>());
@@ -476,9 +522,15 @@ fn masquerading(family: Family) -> Vec<Vec<Step>> {
 /// `iifname . oifname @within accept`,
 /// `iifname @internal drop`, `oifname @internal drop`,
 /// `oifname @bridges ct state established,related accept`,
-/// `oifname @bridges ct status dnat accept` and
+/// `oifname @bridges ct status dnat accept`,
+/// `ip daddr . meta l4proto . th dport @direct accept`,
+/// `oifname @routed meta l4proto icmp accept`,
+/// `iifname != @bridges oifname @unguarded accept` and
 /// `oifname @bridges drop`
-fn forwarding() -> Vec<Vec<Step>> {
+fn forwarding(family: Family) -> Vec<Vec<Step>> {
+    /// Numbers of ICMP and ICMPv6 (IANA, "Assigned Internet Protocol Numbers").
+    const ICMP: u8 = 1;
+    const ICMP6: u8 = 58;
     /// `NF_CT_STATE_BIT` of established and of related.
     const ESTABLISHED_OR_RELATED: u32 = 2 | 4;
     let known = has_bits(CT_STATE, ESTABLISHED_OR_RELATED);
@@ -489,12 +541,24 @@ fn forwarding() -> Vec<Vec<Step>> {
         Step::Meta { key: META_OIFNAME, to: E },
         Step::In { register: A, set: WITHIN },
     ];
+    let known_in = |set| Step::In { register: A, set };
+    let [direct, _] = published(family, known_in(DIRECT), known_in(DIRECT));
+    let routed = [Step::Meta { key: META_OIFNAME, to: A }, known_in(ROUTED)];
+    let icmp = if family == Family::V4 { ICMP } else { ICMP6 };
+    let icmp =
+        [Step::Meta { key: META_L4PROTO, to: A }, Step::Equal { register: A, value: vec![icmp] }];
+    let from_beyond =
+        [Step::Meta { key: META_IIFNAME, to: A }, Step::NotIn { register: A, set: BRIDGES }];
+    let unguarded = [Step::Meta { key: META_OIFNAME, to: A }, known_in(UNGUARDED)];
     vec![
         rule(&[&same_bridge, &[Step::Accept]]),
         internal(META_IIFNAME),
         internal(META_OIFNAME),
         rule(&[&to_bridge(), &known, &[Step::Accept]]),
         rule(&[&to_bridge(), &translated(), &[Step::Accept]]),
+        rule(&[&direct, &[Step::Accept]]),
+        rule(&[&routed, &icmp, &[Step::Accept]]),
+        rule(&[&from_beyond, &unguarded, &[Step::Accept]]),
         rule(&[&to_bridge(), &[Step::Drop]]),
     ]
 }
@@ -590,10 +654,14 @@ mod tests {
             Entry::Port(forward("127.0.0.1:53", "10.0.0.2:53")),
             Entry::Port(forward("[::]:53", "[fd00::2]:53")),
             Entry::Port(forward("[2001:db8::1]:53", "[fd00::2]:53")),
+            Entry::Unguarded("wythe0".parse().unwrap()),
+            Entry::Routed6("wythe0".parse().unwrap()),
+            Entry::Direct("10.0.0.2:53".parse().unwrap(), Protocol::Udp),
+            Entry::Direct("[fd00::2]:53".parse().unwrap(), Protocol::Tcp),
         ];
         for family in [Family::V4, Family::V6] {
             let all: Vec<_> = entries.iter().flat_map(|entry| elements(family, entry)).collect();
-            assert_eq!(all.len(), 11);
+            assert_eq!(all.len(), 13);
             for (name, element) in all {
                 let set = family.sets().into_iter().find(|set| set.name == name).unwrap();
                 let value = set.value.map_or(0, |value| value.length);

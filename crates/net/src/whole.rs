@@ -113,8 +113,8 @@ impl Host {
         let addresses = self.collect(batch, link::read_address).map_err(failed)?;
         let has =
             |wanted: &IpAddr| addresses.iter().any(|(i, a, _)| (*i, a) == (bridge.index, wanted));
-        let six = network.own6().map(IpAddr::from);
-        let own = [Some(network.gateway.into()), six].into_iter().flatten();
+        let (four, six) = network.of_host();
+        let own = [four.map(IpAddr::from), six.map(IpAddr::from)].into_iter().flatten();
         let mut faults = Vec::new();
         if !bridge.is_up {
             faults.push(Fault::Down(name.clone()));

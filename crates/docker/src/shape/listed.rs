@@ -115,9 +115,9 @@ fn command(words: &[String]) -> String {
 
 fn ports(summary: &Summary) -> Vec<Port> {
     let bound = summary.ports.iter().map(|port| Port {
-        ip: Some(port.host_ip.to_string()),
+        ip: Some(port.host_ip.to_string()).filter(|_| port.host_port != 0),
         private_port: port.container_port,
-        public_port: Some(port.host_port),
+        public_port: Some(port.host_port).filter(|number| *number != 0),
         r#type: ports::protocol(port.protocol),
     });
     let open = summary.expose.iter().filter(|(port, protocol)| {

@@ -37,8 +37,12 @@ pub fn bound(
     let mut ports: BTreeMap<String, Option<Vec<Binding>>> =
         exposed.map(|(port, protocol)| (key(*port, *protocol), None)).collect();
     for port in published {
-        let binding =
-            Binding { host_ip: port.host_ip.to_string(), host_port: port.host_port.to_string() };
+        // One that is reached at the container's own address has none.
+        let host_port = match port.host_port {
+            0 => String::new(),
+            number => number.to_string(),
+        };
+        let binding = Binding { host_ip: port.host_ip.to_string(), host_port };
         ports
             .entry(key(port.container_port, port.protocol))
             .or_default()
@@ -58,7 +62,14 @@ pub fn column(exposed: &[(u16, Protocol)], published: &[PortBinding]) -> String 
             parts.push(key);
             continue;
         };
+        if bindings.iter().all(|binding| binding.host_port.is_empty()) {
+            parts.push(key);
+            continue;
+        }
         for Binding { host_ip, host_port } in bindings {
+            if host_port.is_empty() {
+                continue;
+            }
             match host_ip.contains(':') {
                 true => parts.push(format!("[{host_ip}]:{host_port}->{key}")),
                 false => parts.push(format!("{host_ip}:{host_port}->{key}")),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use base::{ErrorKind, clock::Timestamp};
-use net::{InterfaceName, Ipv4Net, Ipv6Net, Macvlan, Network};
+use net::{GatewayMode, InterfaceName, Ipv4Net, Ipv6Net, Macvlan, Network};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -182,6 +182,10 @@ pub(super) fn design(
     network.apart = !options.icc;
     network.untranslated = !options.masquerade;
     network.mtu = options.mtu;
+    (network.mode, network.mode6) = (options.mode, options.mode6);
+    if !network.internal && [network.mode, network.mode6].contains(&GatewayMode::Isolated) {
+        return Err(invalid("gateway mode 'isolated' can only be used for an internal network"));
+    }
     network.macvlan = macvlan;
     if let Some(mtu) = network.mtu.filter(|mtu| network.ipv6.is_some() && *mtu < MTU6_MIN) {
         return Err(invalid(format!("an MTU of {mtu} is too small for IPv6, which needs 1280")));
@@ -337,13 +341,17 @@ struct Options {
     masquerade: bool,
     mtu: Option<u32>,
     host_ip: Option<IpAddr>,
+    mode: GatewayMode,
+    mode6: GatewayMode,
 }
 
 impl Options {
     /// Source: moby, `drivers/bridge`, `netlabel`. Options of others are kept and mean nothing.
     fn read(given: &BTreeMap<String, String>) -> Result<Options, EngineError> {
+        let mode = GatewayMode::Nat;
+        let (bridge, mtu, host_ip) = (None, None, None);
         let mut options =
-            Options { bridge: None, icc: true, masquerade: true, mtu: None, host_ip: None };
+            Options { bridge, icc: true, masquerade: true, mtu, host_ip, mode, mode6: mode };
         for (name, value) in given {
             let wrong = |why: &str| invalid(format!("invalid value {value:?} for {name}: {why}"));
             let truth = || match value.as_str() {
@@ -374,7 +382,15 @@ impl Options {
                     options.mtu = Some(mtu).filter(|mtu| *mtu != 0);
                 }
                 Some("bridge.gateway_mode_ipv4" | "bridge.gateway_mode_ipv6")
-                    if value.is_empty() || value == "nat" => {}
+                    if value.is_empty() => {}
+                Some(family @ ("bridge.gateway_mode_ipv4" | "bridge.gateway_mode_ipv6")) => {
+                    let unknown = || wrong("use nat, nat-unprotected, routed or isolated");
+                    let mode = GatewayMode::of(value).ok_or_else(unknown)?;
+                    match family.ends_with('4') {
+                        true => options.mode = mode,
+                        false => options.mode6 = mode,
+                    }
+                }
                 Some("bridge.default_bridge" | "bridge.inhibit_ipv4") if !truth()? => {}
                 Some(_) => return Err(unsupported(format!("option {name} is not built yet"))),
             }
@@ -518,6 +534,10 @@ mod tests {
         assert_eq!(of("bridge.name", "br7").unwrap().network.bridge.as_str(), "br7");
         let bound = of("bridge.host_binding_ipv4", "127.0.0.1").unwrap().host_ip;
         assert_eq!(bound, Some(Ipv4Addr::LOCALHOST.into()));
+        let routed = of("bridge.gateway_mode_ipv6", "routed").unwrap().network;
+        assert_eq!((routed.mode, routed.mode6), (GatewayMode::Nat, GatewayMode::Routed));
+        assert!(of("bridge.gateway_mode_ipv4", "isolated").is_err(), "it is not internal");
+        assert!(of("bridge.gateway_mode_ipv4", "bridged").is_err());
         assert!(of("driver.mtu", "12").is_err() && of("bridge.enable_icc", "maybe").is_err());
         let text = of("bridge.trusted_host_interfaces", "eth0").unwrap_err().to_string();
         assert!(text.contains("trusted_host_interfaces"), "{text}");

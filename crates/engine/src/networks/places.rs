@@ -144,14 +144,14 @@ fn reserve(
     if joining.ports.is_empty() {
         return Ok(Vec::new());
     }
-    let (ipv6, at) = {
+    let (network, at) = {
         let state = networks.lock();
         let out = state.plugged.get(id).and_then(|plugged| plugged.way_out(&state));
         // Whoever is on the wire himself has all his ports there, as in Docker.
         let bridged = |out: &&str| state.up.get(*out).is_some_and(Up::is_bridged);
         let Some(out) = out.filter(bridged) else { return Ok(Vec::new()) };
-        let ipv6 = state.up.get(out).is_some_and(|up| up.network.ipv6.is_some());
-        (ipv6, state.made.get(out).and_then(|made| made.host_ip))
+        let Some(up) = state.up.get(out) else { return Ok(Vec::new()) };
+        (up.network.clone(), state.made.get(out).and_then(|made| made.host_ip))
     };
     let asked: Vec<PublishedPort> = joining
         .ports
@@ -159,7 +159,7 @@ fn reserve(
         .map(published)
         .map(|port| PublishedPort { host_ip: port.host_ip.or(at), ..port })
         .collect();
-    Ok(host.reserve(&asked, ipv6)?)
+    Ok(host.reserve_on(&network, &asked)?)
 }
 
 /// Lays the cable to a place that is noted. `live`: the namespace of a container that runs.
@@ -417,10 +417,13 @@ pub(super) fn adopt(
     }
     for known in known {
         let out = state.plugged.get(&known.id).and_then(|plugged| plugged.way_out(&state));
-        let ipv6 =
-            out.and_then(|out| state.up.get(out)).is_some_and(|up| up.network.ipv6.is_some());
+        let out = out.and_then(|out| state.up.get(out)).map(|up| &up.network);
         let asked: Vec<_> = known.view.ports.iter().map(bound).collect();
-        let ports = host.reserve(&asked, ipv6).unwrap_or_else(|error| {
+        let held = match out {
+            Some(out) => host.reserve_on(out, &asked),
+            None => host.reserve(&asked, false),
+        };
+        let ports = held.unwrap_or_else(|error| {
             warn!(container = %known.id, %error, "published ports are taken by somebody else");
             Vec::new()
         });

@@ -4,6 +4,7 @@
 
 mod admission;
 mod macvlan;
+mod modes;
 mod names;
 mod spare;
 mod watch;

@@ -37,7 +37,9 @@ impl Args {
             if wanted.as_ref().is_some_and(|wanted| *wanted != key) {
                 continue;
             }
-            for binding in bindings.into_iter().flatten() {
+            // Those without one are reached at the container's own address.
+            let with_port = |binding: &ports::Binding| !binding.host_port.is_empty();
+            for binding in bindings.into_iter().flatten().filter(with_port) {
                 found = true;
                 let address = match binding.host_ip.contains(':') {
                     true => format!("[{}]:{}", binding.host_ip, binding.host_port),
