@@ -8,7 +8,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, UdpSocket},
     time::timeout,
 };
@@ -176,13 +176,19 @@ async fn by_stream(
     })?;
     let mut stream = socket.connect(server).await?;
     stream.write_all(&framed(question)).await?;
-    let length = stream.read_u16().await?;
-    let mut answer = Vec::new();
-    (&mut stream).take(length.into()).read_to_end(&mut answer).await?;
+    let answer = unframed(&mut stream).await?;
     match wire::answers(question, &answer) {
         Worth::Nothing => Err(io::Error::other("it answers something else")),
         worth @ (Worth::Refused | Worth::Cut | Worth::Whole) => Ok((worth, answer)),
     }
+}
+
+/// A message that came over TCP, whole: one that is cut short would be passed on as one that says
+/// less.
+async fn unframed(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+    let mut message = vec![0; stream.read_u16().await?.into()];
+    stream.read_exact(&mut message).await?;
+    Ok(message)
 }
 
 /// A message as it goes over TCP, its length before it. Source: RFC 1035, section 4.2.2.
@@ -216,5 +222,14 @@ mod tests {
     #[test]
     fn a_message_has_its_length_before_it() {
         assert_eq!(framed(b"abc"), b"\0\x03abc");
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_cut_short_is_none() {
+        assert_eq!(unframed(&mut framed(b"abc").as_slice()).await.unwrap(), b"abc");
+        for length in 0..5 {
+            let cut = framed(b"abc").get(..length).unwrap().to_vec();
+            assert!(unframed(&mut cut.as_slice()).await.is_err(), "{length}");
+        }
     }
 }

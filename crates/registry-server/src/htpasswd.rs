@@ -27,7 +27,8 @@ const COST_MAX: u32 = 16;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Passwords that are hashed at once.
 const HASHES_MAX: usize = 2;
-/// What an unknown user's password is hashed against, so that he waits as long as a known one.
+/// What an unknown user's password is hashed against, at the cost that known ones have, so that
+/// he waits as long as they do.
 const NOBODY: &str = "$2y$05$abcdefghijklmnopqrstuuLK7U1u6pVRmL7L1BBM2aS35PSZnDXlK";
 
 /// Why such a file is not used.
@@ -76,7 +77,12 @@ struct State {
 }
 
 /// Users and the hashes of their passwords.
-type Users = BTreeMap<String, String>;
+#[derive(Debug)]
+struct Users {
+    hashes: BTreeMap<String, String>,
+    /// The hash of those who are none.
+    nobody: String,
+}
 
 impl Htpasswd {
     /// Reads the file.
@@ -102,8 +108,8 @@ impl Htpasswd {
         if self.state().right.get(&user) == Some(&seen) {
             return Some(user);
         }
-        let known = users.get(&user).cloned();
-        let hash = known.clone().unwrap_or_else(|| NOBODY.to_owned());
+        let known = users.hashes.get(&user).cloned();
+        let hash = known.clone().unwrap_or_else(|| users.nobody.clone());
         let _room = self.room.acquire().await.ok()?;
         let checked = tokio::task::spawn_blocking(move || {
             // Only what `parse` let through gets here.
@@ -115,7 +121,7 @@ impl Htpasswd {
         }
         let mut state = self.state();
         // Not if the file has changed meanwhile.
-        if state.users.get(&user) == known.as_ref() {
+        if state.users.hashes.get(&user) == known.as_ref() {
             state.right.insert(user.clone(), seen);
         }
         Some(user)
@@ -133,7 +139,7 @@ impl Htpasswd {
                 state.stamp = stamp;
                 match load(&self.path) {
                     Ok((users, stamp)) => {
-                        info!(users = users.len(), "the file of passwords is read again");
+                        info!(users = users.hashes.len(), "the file of passwords is read again");
                         *state = State {
                             users: Arc::new(users),
                             stamp,
@@ -197,7 +203,7 @@ fn load(path: &Path) -> Result<(Users, Stamp), HtpasswdError> {
 
 /// Reads the text of such a file.
 fn parse(text: &str) -> Result<Users, (usize, &'static str)> {
-    let mut users = Users::new();
+    let (mut hashes, mut dearest) = (BTreeMap::new(), 0);
     for (number, line) in text.lines().enumerate() {
         let line = line.trim_end();
         if line.is_empty() || line.starts_with('#') {
@@ -208,13 +214,18 @@ fn parse(text: &str) -> Result<Users, (usize, &'static str)> {
         if user.is_empty() {
             return Err(bad("the user's name is empty"));
         }
-        check_hash(hash).map_err(bad)?;
-        users.insert(user.to_owned(), hash.to_owned());
+        dearest = dearest.max(cost_of(hash).map_err(bad)?);
+        hashes.insert(user.to_owned(), hash.to_owned());
     }
-    Ok(users)
+    let nobody = match dearest {
+        0 => NOBODY.to_owned(),
+        cost => NOBODY.replace("$05$", &format!("${cost:02}$")),
+    };
+    Ok(Users { hashes, nobody })
 }
 
-fn check_hash(hash: &str) -> Result<(), &'static str> {
+/// What a hash costs, if it is one of bcrypt's.
+fn cost_of(hash: &str) -> Result<u32, &'static str> {
     const OTHER: &str = "the password is not hashed with bcrypt: use htpasswd -B";
     let known = ["$2a$", "$2b$", "$2x$", "$2y$"];
     let rest = known.iter().find_map(|prefix| hash.strip_prefix(prefix)).ok_or(OTHER)?;
@@ -224,7 +235,7 @@ fn check_hash(hash: &str) -> Result<(), &'static str> {
         return Err(OTHER);
     }
     match cost.parse::<u32>() {
-        Ok(4..=COST_MAX) => Ok(()),
+        Ok(cost @ 4..=COST_MAX) => Ok(cost),
         _ => Err("the cost of its hash is not between 4 and 16"),
     }
 }
@@ -239,7 +250,8 @@ mod tests {
     #[test]
     fn users_are_read_and_what_makes_no_sense_is_named() {
         let users = parse(&format!("# comment\n\nme:{HASH}\nyou:{HASH}\r\n")).unwrap();
-        assert_eq!(users.keys().collect::<Vec<_>>(), ["me", "you"]);
+        assert_eq!(users.hashes.keys().collect::<Vec<_>>(), ["me", "you"]);
+        assert_eq!(users.nobody, NOBODY);
         let refused = |text: &str| parse(text).unwrap_err();
         assert_eq!(refused("me"), (1, "it is not USER:HASH"));
         assert_eq!(refused(&format!("a:{HASH}\n:{HASH}")).0, 2);
@@ -247,6 +259,14 @@ mod tests {
             assert!(refused(other).1.contains("htpasswd -B"), "{other}");
         }
         assert!(refused(&format!("me:{}", HASH.replace("$05$", "$31$"))).1.contains("cost"));
+    }
+
+    #[test]
+    fn who_is_unknown_waits_as_long_as_those_whose_hashes_cost_most() {
+        let dear = HASH.replace("$05$", "$11$");
+        let users = parse(&format!("me:{HASH}\nyou:{dear}\n")).unwrap();
+        assert_eq!(cost_of(&users.nobody), Ok(11));
+        assert!(bcrypt::verify("s3cret", &users.nobody).is_ok(), "it is a hash");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Lists: repositories, tags, referrers.
 
-use std::sync::Arc;
+use std::{ops::ControlFlow, sync::Arc};
 
 use base::Digest;
 use form_urlencoded::parse;
@@ -85,17 +85,24 @@ pub(crate) async fn referrers(
         None => None,
     };
     let is_stale = registry.upstream.is_some() && there.is_none();
-    let all = match there {
-        Some(there) => of_upstream(there, after.as_ref()),
+    let mut page = Page::of(kind.clone());
+    match there {
+        Some(there) => {
+            let mut all = of_upstream(there, after.as_ref()).into_iter();
+            let _ = all.try_for_each(|referrer| page.take(referrer));
+        }
         None => {
             let of = name.clone();
-            let work =
-                move |store: &Store| Ok(store.table().referrers(&of, &subject, after.as_ref())?);
-            registry.on_store(work).await?.into_iter().map(of_row).collect()
+            let work = move |store: &Store| {
+                let take = |digest, row| page.take(of_row(digest, row));
+                store.table().referrers(&of, &subject, after.as_ref(), take)?;
+                Ok(page)
+            };
+            page = registry.on_store(work).await?;
         }
-    };
-    let (page, next) = page(all, kind.as_deref());
-    let body = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": page });
+    }
+    let next = page.last.filter(|_| page.more);
+    let body = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": page.entries });
     let mut reply = reply_json(INDEX, &body);
     let headers = reply.headers_mut();
     if kind.is_some() {
@@ -117,7 +124,7 @@ pub(crate) async fn referrers(
     Ok(if is_stale { stale(reply) } else { reply })
 }
 
-fn of_row((digest, row): (Digest, Row)) -> Referrer {
+fn of_row(digest: Digest, row: Row) -> Referrer {
     Referrer {
         media_type: row.media_type,
         digest,
@@ -144,22 +151,38 @@ fn of_upstream(all: Vec<registry::Referrer>, after: Option<&Digest>) -> Vec<Refe
     all
 }
 
-/// As many as fit one page, and behind which there are more.
-fn page(all: Vec<Referrer>, kind: Option<&str>) -> (Vec<Value>, Option<Digest>) {
-    let (mut page, mut bytes, mut last) = (Vec::new(), 0, None);
-    for referrer in all {
-        if kind.is_some_and(|kind| referrer.artifact_type.as_deref() != Some(kind)) {
-            continue;
+/// As many as fit one page.
+#[derive(Debug, Default)]
+struct Page {
+    kind: Option<String>,
+    entries: Vec<Value>,
+    bytes: u64,
+    last: Option<Digest>,
+    /// Whether there are more behind it.
+    more: bool,
+}
+
+impl Page {
+    /// Of these alone, if a kind is asked for.
+    fn of(kind: Option<String>) -> Page {
+        Page { kind, ..Page::default() }
+    }
+
+    /// Takes one that is asked for, until one does not fit.
+    fn take(&mut self, referrer: Referrer) -> ControlFlow<()> {
+        if self.kind.is_some() && referrer.artifact_type != self.kind {
+            return ControlFlow::Continue(());
         }
         let entry = json!(referrer);
-        bytes += entry.to_string().len() as u64;
-        if bytes > PAGE_BYTES_MAX && !page.is_empty() {
-            return (page, last);
+        self.bytes += entry.to_string().len() as u64;
+        if self.bytes > PAGE_BYTES_MAX && !self.entries.is_empty() {
+            self.more = true;
+            return ControlFlow::Break(());
         }
-        page.push(entry);
-        last = Some(referrer.digest);
+        self.entries.push(entry);
+        self.last = Some(referrer.digest);
+        ControlFlow::Continue(())
     }
-    (page, None)
 }
 
 #[cfg(test)]
@@ -187,11 +210,20 @@ mod tests {
         let large = 3 << 20;
         let all = [(1, "a", 0), (2, "b", 0), (3, "a", large), (4, "a", large)];
         let all: Vec<_> = all.map(|(n, kind, length)| referrer(n, kind, length)).into();
-        let (first, next) = page(all.clone(), None);
-        assert_eq!((first.len(), next), (3, Some(digest(3))));
-        let (of_kind, next) = page(all.clone(), Some("b"));
-        assert_eq!((of_kind.len(), next), (1, None));
-        let (rest, next) = page(all.into_iter().skip(3).collect(), Some("a"));
-        assert_eq!((rest.len(), next), (1, None));
+        let page = |skip: usize, kind: Option<&str>| {
+            let mut page = Page::of(kind.map(str::to_owned));
+            let mut read = 0;
+            for referrer in all.iter().skip(skip).cloned() {
+                read += 1;
+                if page.take(referrer).is_break() {
+                    break;
+                }
+            }
+            (page.entries.len(), page.last.filter(|_| page.more), read)
+        };
+        assert_eq!(page(0, None), (3, Some(digest(3)), 4));
+        assert_eq!(page(0, Some("b")), (1, None, 4));
+        assert_eq!(page(3, Some("a")), (1, None, 1));
+        assert_eq!(page(2, None), (1, Some(digest(3)), 2), "no more is read than fits");
     }
 }

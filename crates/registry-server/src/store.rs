@@ -174,8 +174,9 @@ impl Store {
     ) -> Result<Option<(File, u64)>, StoreError> {
         let Some(row) = self.table.blob(name, digest)? else { return Ok(None) };
         let now = now();
-        if relied && now.saturating_sub(row.since) > GRACE.as_secs() / 2 {
-            self.table.put_blob(name, digest, BlobRow { since: now, ..row })?;
+        let old = now.saturating_sub(row.since) > GRACE.as_secs() / 2;
+        if relied && old && !self.table.renew_blob(name, digest, now)? {
+            return Ok(None);
         }
         match self.blobs.read(digest) {
             Ok(found) => Ok(Some(found)),
@@ -275,10 +276,10 @@ impl Store {
             return Ok(false);
         }
         let now = now();
-        if now.saturating_sub(row.since) > USED_AGAIN.as_secs() {
-            self.table.put_manifest(name, digest, &Row { since: now, ..row }, None, false)?;
+        match now.saturating_sub(row.since) > USED_AGAIN.as_secs() {
+            true => Ok(self.table.renew_manifest(name, digest, now)?),
+            false => Ok(true),
         }
-        Ok(true)
     }
 
     /// The table, for what concerns no file.

@@ -12,6 +12,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
+    ops::ControlFlow,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
 };
@@ -234,26 +235,30 @@ impl Table {
         names(&self.read(MANIFESTS)?)
     }
 
-    /// What refers to a manifest, in the order of digests, after this one.
+    /// Tells what refers to a manifest, in the order of digests, after this one, for as long as
+    /// more is wanted: each may be as long as a manifest.
     pub(crate) fn referrers(
         &self,
         name: &Name,
         subject: &Digest,
         after: Option<&Digest>,
-    ) -> Result<Vec<(Digest, Row)>, TableError> {
+        mut tell: impl FnMut(Digest, Row) -> ControlFlow<()>,
+    ) -> Result<(), TableError> {
         let (referrers, manifests) = (self.read(REFERRERS)?, self.read(MANIFESTS)?);
         let key = |digest| (name.as_str(), subject.as_bytes(), digest);
-        let mut all = Vec::new();
-        for entry in referrers.range(key(&ENDS.0)..=key(&ENDS.1))? {
+        let from = after.map_or(&ENDS.0, Digest::as_bytes);
+        for entry in referrers.range(key(from)..=key(&ENDS.1))? {
             let digest = Digest::from_sha256(*entry?.0.value().2);
             if after.is_some_and(|after| digest <= *after) {
                 continue;
             }
-            if let Some(found) = row(&manifests, name.as_str(), &digest)? {
-                all.push((digest, found));
+            if let Some(found) = row(&manifests, name.as_str(), &digest)?
+                && tell(digest, found).is_break()
+            {
+                break;
             }
         }
-        Ok(all)
+        Ok(())
     }
 
     fn change<T>(
@@ -281,6 +286,39 @@ impl Table {
             let mut blobs = transaction.open_table(BLOBS)?;
             blobs.insert((name.as_str(), digest.as_bytes()), (blob.bytes, blob.since))?;
             Ok(())
+        })
+    }
+
+    /// Says again that a blob will be needed, unless it went meanwhile: what was collected is not
+    /// put back. Whether it is there.
+    pub(crate) fn renew_blob(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        now: u64,
+    ) -> Result<bool, TableError> {
+        self.change(|transaction| {
+            let mut blobs = transaction.open_table(BLOBS)?;
+            let key = (name.as_str(), digest.as_bytes());
+            let Some(bytes) = blobs.get(key)?.map(|row| row.value().0) else { return Ok(false) };
+            blobs.insert(key, (bytes, now))?;
+            Ok(true)
+        })
+    }
+
+    /// Makes a manifest young again, unless it went meanwhile. Whether it is there.
+    pub(crate) fn renew_manifest(
+        &self,
+        name: &Name,
+        digest: &Digest,
+        now: u64,
+    ) -> Result<bool, TableError> {
+        self.change(|transaction| {
+            let mut manifests = transaction.open_table(MANIFESTS)?;
+            let Some(found) = row(&manifests, name.as_str(), digest)? else { return Ok(false) };
+            let young = to_bytes(&Row { since: now, ..found });
+            manifests.insert((name.as_str(), digest.as_bytes()), young.as_slice())?;
+            Ok(true)
         })
     }
 

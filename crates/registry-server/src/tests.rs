@@ -1,6 +1,6 @@
 //! The store as a whole: what is pushed stays, what nobody needs goes.
 
-use std::{io::Write as _, path::Path, time::Duration};
+use std::{io::Write as _, ops::ControlFlow, path::Path, time::Duration};
 
 use base::Digest;
 use registry::digest_of;
@@ -143,8 +143,13 @@ fn what_refers_to_an_image_is_found_and_lives_as_long() {
     let mut all: Vec<_> = [first, second].into();
     all.sort();
     let found = |after: Option<&Digest>| {
-        let rows = store.table().referrers(&a, &subject, after).unwrap();
-        rows.into_iter().map(|(digest, _)| digest).collect::<Vec<_>>()
+        let mut all = Vec::new();
+        let take = |digest, _| {
+            all.push(digest);
+            ControlFlow::Continue(())
+        };
+        store.table().referrers(&a, &subject, after, take).unwrap();
+        all
     };
     assert_eq!(found(None), all);
     assert_eq!(found(all.first()), all[1..]);
@@ -194,4 +199,26 @@ fn what_the_table_knows_is_on_the_disk_while_others_collect() {
     // And the other way round: what nobody knows is not there.
     store.collect(true, NOW).unwrap();
     assert_eq!(std::fs::read_dir(dir.path().join("blobs/sha256")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_was_collected_is_not_put_back_by_who_asked_for_it_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, a) = (open(dir.path()), name("a"));
+    let (config, layer) = (push(&store, &a, b"config"), push(&store, &a, b"layer"));
+    let manifest = put(&store, &a, &image(b"config", b"layer", ""), None).unwrap();
+    for blob in [config, layer] {
+        assert!(store.table().renew_blob(&a, &blob, 7).unwrap());
+        assert_eq!(store.table().blob(&a, &blob).unwrap().unwrap().since, 7);
+    }
+    assert!(store.table().renew_manifest(&a, &manifest, 7).unwrap());
+    assert_eq!(store.table().manifest(&a, &manifest).unwrap().unwrap().since, 7);
+    assert_eq!(store.collect(true, NOW).unwrap().blobs, 3);
+    // Who had found them a moment before finds out, and the table does not say that they are here.
+    assert!(!store.table().renew_blob(&a, &layer, 9).unwrap());
+    assert!(!store.table().renew_manifest(&a, &manifest, 9).unwrap());
+    assert_eq!(store.table().blob(&a, &layer).unwrap(), None);
+    assert_eq!(store.table().manifest(&a, &manifest).unwrap(), None);
+    let lack = put(&store, &a, &image(b"config", b"layer", ""), None).unwrap_err();
+    assert!(matches!(lack, Lack::Missing(_)));
 }

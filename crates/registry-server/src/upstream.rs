@@ -39,6 +39,8 @@ const ASK_WITHIN: Duration = Duration::from_secs(10);
 const FETCH_WITHIN: Duration = Duration::from_secs(60);
 /// How long an upstream that does not answer is not asked again.
 const REST: Duration = Duration::from_secs(5);
+/// Blobs that come at once. Whoever asked for one may have left; it comes all the same.
+const FLIGHTS_MAX: usize = 256;
 /// Repositories whose tokens are kept in mind.
 const REPOSITORIES_MAX: usize = 1_000;
 
@@ -237,6 +239,10 @@ impl Upstream {
         let of = name.clone();
         if registry.on_store(move |store| Ok(store.table().blob(&of, &digest)?.is_some())).await? {
             return Ok(None);
+        }
+        if self.flights().len() >= FLIGHTS_MAX {
+            let why = format!("{FLIGHTS_MAX} blobs are on their way already");
+            return Err(Refusal::new(429, Code::TooManyRequests, why));
         }
         let Some(bytes) = self.blob_bytes(name, &digest).await? else { return Ok(None) };
         let blob = registry.on_store(|store| store.begin()).await?;
