@@ -7,9 +7,8 @@ use base::{ContainerName, ErrorKind};
 use engine::{
     Change, Commit, Container, ContainerSize, ContainerStats, Create, Created, Diagnosis,
     DiskUsage, Event, EventQuery, ExecCreate, ExecView, HostStats, ImageMount, ImageView, Import,
-    Info, LogQuery, LoginRequest, PathChange, Progress, Protocol, Prune, Pruned, PullRequest,
-    Pulled, PushRequest, Remove, RemoveImage, StatsQuery, Stop, Summary, TransferEvent, Update,
-    WaitFor,
+    Info, LogQuery, LoginRequest, PathChange, Progress, Protocol, Prune, Pruned, Pulled, Remove,
+    RemoveImage, StatsQuery, Stop, Summary, TransferEvent, TransferRequest, Update, WaitFor,
 };
 use serde::{Deserialize, Serialize};
 use workload::{Exit, FileStat, Signal, TerminalSize, Unpack};
@@ -188,9 +187,9 @@ pub enum Request {
     /// the archive, open for reading.
     Import(Import),
     /// Any number of [`Reply::Transfer`], then [`Reply::Pulled`].
-    Pull(Box<PullRequest>),
+    Pull(Box<TransferRequest>),
     /// Any number of [`Reply::Transfer`], then [`Reply::Done`].
-    Push(Box<PushRequest>),
+    Push(Box<TransferRequest>),
     /// [`Reply::Done`]: the registry takes the credentials.
     Login(Box<LoginRequest>),
     /// Any number of [`Reply::Progress`], then [`Reply::Changes`]. One descriptor, as for import.

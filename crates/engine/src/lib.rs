@@ -75,7 +75,7 @@ pub use restart::{RestartPolicy, RestartPolicyError};
 pub use seat::{Mark, Seat};
 pub use stats::{ContainerStats, HostStats, Stats, StatsQuery};
 pub use transfer::{
-    DistributionView, LoginRequest, PullRequest, Pulled, PushRequest, TransferEvent, TransferNews,
+    DistributionView, LoginRequest, Pulled, TransferEvent, TransferNews, TransferRequest,
 };
 pub use update::Update;
 pub use view::{

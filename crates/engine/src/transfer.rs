@@ -4,37 +4,18 @@ use registry::Credentials;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-/// What to pull.
+/// What to pull, or to push.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PullRequest {
-    /// Which image.
+pub struct TransferRequest {
+    /// Which image, and at which registry.
     pub reference: String,
-    /// For which platform; the host's, if none is given.
+    /// For which platform. If none is given, the host's is pulled, and all are pushed.
     #[serde(default)]
     pub platform: Option<String>,
     /// Who asks.
     #[serde(default)]
     pub credentials: Option<Credentials>,
-    /// Every tag of the repository.
-    #[serde(default)]
-    pub all_tags: bool,
-    /// Whether the registry need not prove who it is.
-    #[serde(default)]
-    pub insecure: bool,
-}
-
-/// What to push.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PushRequest {
-    /// Which image, and where to.
-    pub reference: String,
-    /// Of an image for several platforms this one alone.
-    #[serde(default)]
-    pub platform: Option<String>,
-    /// Who asks.
-    #[serde(default)]
-    pub credentials: Option<Credentials>,
-    /// Every tag of the repository that is here.
+    /// Every tag of the repository, there or here.
     #[serde(default)]
     pub all_tags: bool,
     /// Whether the registry need not prove who it is.

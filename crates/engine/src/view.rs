@@ -348,8 +348,17 @@ pub struct ImageVariant {
     pub id: String,
     /// Digest of its manifest, `sha256:…`.
     pub manifest: String,
+    /// Type of its manifest.
+    #[serde(default)]
+    pub media_type: String,
+    /// Bytes of its manifest.
+    #[serde(default)]
+    pub manifest_bytes: u64,
     /// Bytes of content of its layers.
     pub size: u64,
+    /// Bytes of its layers as they came, compressed mostly.
+    #[serde(default)]
+    pub blob_bytes: u64,
 }
 
 /// What an image's configuration says a container of it runs.

@@ -1,6 +1,6 @@
 //! Images from registries and to them.
 
-use engine::{LoginRequest, PullRequest, Pulled, PushRequest, TransferEvent};
+use engine::{LoginRequest, Pulled, TransferEvent, TransferRequest};
 
 use super::{Client, ClientError};
 use crate::{Reply, Request};
@@ -12,7 +12,7 @@ impl Client {
     /// [`ClientError`].
     pub async fn pull(
         &mut self,
-        pull: PullRequest,
+        pull: TransferRequest,
         news: impl FnMut(TransferEvent),
     ) -> Result<Vec<Pulled>, ClientError> {
         self.ask(&Request::Pull(Box::new(pull)), &[]).await?;
@@ -25,7 +25,7 @@ impl Client {
     /// [`ClientError`].
     pub async fn push(
         &mut self,
-        push: PushRequest,
+        push: TransferRequest,
         news: impl FnMut(TransferEvent),
     ) -> Result<(), ClientError> {
         self.ask(&Request::Push(Box::new(push)), &[]).await?;

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 
-use engine::{Engine, EngineError, PullRequest, PushRequest, TransferEvent, TransferNews};
+use engine::{Engine, EngineError, TransferEvent, TransferNews, TransferRequest};
 use tokio::sync::mpsc;
 use wire::Writer;
 
@@ -12,7 +12,7 @@ use crate::Reply;
 /// Pulls, and tells how far it has come.
 pub(super) async fn pull(
     engine: &Engine,
-    pull: PullRequest,
+    pull: TransferRequest,
     to: &mut Writer,
 ) -> Result<Reply, Broken> {
     let (news, heard) = TransferNews::channel();
@@ -22,7 +22,7 @@ pub(super) async fn pull(
 /// Pushes, and tells how far it has come.
 pub(super) async fn push(
     engine: &Engine,
-    push: PushRequest,
+    push: TransferRequest,
     to: &mut Writer,
 ) -> Result<(), Broken> {
     let (news, heard) = TransferNews::channel();

@@ -6,7 +6,7 @@ use base64::{
 };
 use bytes::Bytes;
 use engine::{
-    Credentials, EngineError, LoginRequest, PullRequest, PushRequest, TransferEvent, TransferNews,
+    Credentials, EngineError, LoginRequest, TransferEvent, TransferNews, TransferRequest,
 };
 use hyper::StatusCode;
 use serde::Deserialize;
@@ -92,7 +92,7 @@ pub(crate) async fn pull(call: Call) -> Answer {
         Some(tag) if !named => format!("{image}:{tag}"),
         Some(_) | None => image.to_owned(),
     };
-    let request = PullRequest {
+    let request = TransferRequest {
         reference,
         platform: platform::one(&call.query, "platform")?,
         credentials: credentials(&call)?,
@@ -108,7 +108,7 @@ pub(crate) async fn pull(call: Call) -> Answer {
 /// `POST /images/{}/push`.
 pub(crate) async fn push(call: &Call) -> Answer {
     let tag = call.query.some("tag");
-    let request = PushRequest {
+    let request = TransferRequest {
         reference: match tag {
             Some(tag) => format!("{}:{tag}", call.name),
             None => call.name.clone(),

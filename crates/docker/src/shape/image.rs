@@ -240,10 +240,17 @@ pub fn manifests(image: &ImageView, users: impl Fn(&str) -> Vec<String>) -> Vec<
         }
         json!({
             "ID": variant.manifest,
-            "Descriptor": { "digest": variant.manifest },
+            "Descriptor": {
+                "mediaType": variant.media_type,
+                "digest": variant.manifest,
+                "size": variant.manifest_bytes,
+            },
             "Available": true,
             "Kind": "image",
-            "Size": { "Content": variant.size, "Total": variant.size },
+            "Size": {
+                "Content": variant.blob_bytes,
+                "Total": variant.blob_bytes.saturating_add(variant.size),
+            },
             "ImageData": {
                 "Platform": platform,
                 "Size": { "Unpacked": variant.size },

@@ -28,7 +28,8 @@ use tokio::sync::mpsc;
 
 use super::{Engine, Shared};
 use crate::{
-    DistributionView, EngineError, LoginRequest, PullRequest, Pulled, TransferEvent, TransferNews,
+    DistributionView, EngineError, LoginRequest, Pulled, TransferEvent, TransferNews,
+    TransferRequest,
     actor::blocking,
     error::chain,
     images::{platform, reference, wrong},
@@ -51,7 +52,7 @@ impl Engine {
     /// [`EngineError::Image`]; then nothing of the image stays.
     pub async fn pull(
         &self,
-        request: PullRequest,
+        request: TransferRequest,
         news: TransferNews,
     ) -> Result<Vec<Pulled>, EngineError> {
         let asked = reference(&request.reference)?;

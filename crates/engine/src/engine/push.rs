@@ -14,7 +14,7 @@ use registry::{Pushed, RegistryError, Repository, Source};
 
 use super::Engine;
 use crate::{
-    EngineError, PushRequest, TransferEvent, TransferNews,
+    EngineError, TransferEvent, TransferNews, TransferRequest,
     actor::blocking,
     error::chain,
     images::{platform, reference, unresolved},
@@ -33,7 +33,11 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::NoSuchImage`], [`EngineError::Image`].
-    pub async fn push(&self, request: PushRequest, news: TransferNews) -> Result<(), EngineError> {
+    pub async fn push(
+        &self,
+        request: TransferRequest,
+        news: TransferNews,
+    ) -> Result<(), EngineError> {
         let asked = reference(&request.reference)?;
         let names = match request.all_tags {
             false => vec![asked.clone().or_latest()],
@@ -72,7 +76,7 @@ impl Engine {
     async fn push_one(
         &self,
         name: Reference,
-        request: &PushRequest,
+        request: &TransferRequest,
         news: &TransferNews,
     ) -> Result<(), EngineError> {
         let shared = Arc::clone(&self.inner.shared);

@@ -431,7 +431,10 @@ fn image_variant(variant: &image::Variant) -> ImageVariant {
         platform: variant.platform.to_string(),
         id: variant.id.to_string(),
         manifest: variant.manifest.to_string(),
+        media_type: variant.media_type.clone(),
+        manifest_bytes: variant.manifest_bytes,
         size: variant.bytes,
+        blob_bytes: variant.blob_bytes,
     }
 }
 

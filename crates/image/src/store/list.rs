@@ -42,8 +42,14 @@ pub struct Variant {
     pub id: Digest,
     /// Its manifest.
     pub manifest: Digest,
+    /// Type of that.
+    pub media_type: String,
+    /// Bytes of that.
+    pub manifest_bytes: u64,
     /// Bytes of content of its layers.
     pub bytes: u64,
+    /// Bytes of its layers as they came.
+    pub blob_bytes: u64,
 }
 
 impl Store {
@@ -100,7 +106,10 @@ impl Variant {
             platform: manifest.platform.clone(),
             id: manifest.config,
             manifest: manifest.digest,
+            media_type: manifest.media_type.clone(),
+            manifest_bytes: manifest.bytes,
             bytes: manifest.layers.iter().map(|layer| layer.content_bytes).sum(),
+            blob_bytes: manifest.layers.iter().map(|layer| layer.blob_bytes).sum(),
         }
     }
 }

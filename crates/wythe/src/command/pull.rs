@@ -1,7 +1,7 @@
 //! `pull`: an image from a registry; and images that `run` and `create` find missing.
 
 use base::{ErrorKind, Reference};
-use engine::{Create, PullRequest};
+use engine::{Create, TransferRequest};
 
 use crate::{
     connect::Endpoint,
@@ -40,7 +40,7 @@ impl Args {
         if bare && !self.all_tags && !self.quiet {
             output::line("Using default tag: latest")?;
         }
-        let request = PullRequest {
+        let request = TransferRequest {
             reference: self.name,
             platform: self.platform.map(|platform| platform.to_string()),
             credentials: docker_config::credentials(name.domain())?,
@@ -101,11 +101,11 @@ pub(super) async fn with_image<T>(
 
 async fn fetch(to: &Endpoint, create: &Create, quiet: bool) -> Result<(), CliError> {
     let name = reference(&create.image)?;
-    let request = PullRequest {
+    let request = TransferRequest {
         reference: create.image.clone(),
         platform: create.platform.clone(),
         credentials: docker_config::credentials(name.domain())?,
-        ..PullRequest::default()
+        ..TransferRequest::default()
     };
     let mut transfers = Transfers::to_stderr(quiet);
     to.connect().await?.pull(request, |event| transfers.show(&event)).await?;

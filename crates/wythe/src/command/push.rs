@@ -1,6 +1,6 @@
 //! `push`: an image to a registry.
 
-use engine::PushRequest;
+use engine::TransferRequest;
 
 use super::pull::reference;
 use crate::{
@@ -38,7 +38,7 @@ impl Args {
         if name.tag().is_none() && !self.all_tags && !self.quiet {
             output::line("Using default tag: latest")?;
         }
-        let request = PushRequest {
+        let request = TransferRequest {
             reference: self.name,
             platform: self.platform.map(|platform| platform.to_string()),
             credentials: docker_config::credentials(name.domain())?,

@@ -135,7 +135,10 @@ mod tests {
             platform: platform.to_owned(),
             id: format!("sha256:{}", byte.repeat(32)),
             manifest: String::new(),
+            media_type: String::new(),
+            manifest_bytes: 0,
             size,
+            blob_bytes: 0,
         };
         let variants =
             vec![variant("linux/amd64", "ab", 116_953_321), variant("linux/arm64", "ac", 12_000)];
