@@ -10,8 +10,10 @@ mod keeper;
 mod leaving;
 mod macvlan;
 mod naming;
+mod options;
 mod passage;
 mod places;
+mod pools;
 mod request;
 mod state;
 

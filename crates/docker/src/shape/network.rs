@@ -47,7 +47,8 @@ struct Config {
     subnet: String,
     #[serde(rename = "IPRange", skip_serializing_if = "Option::is_none")]
     range: Option<String>,
-    gateway: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway: Option<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     auxiliary_addresses: BTreeMap<String, String>,
 }
@@ -113,7 +114,7 @@ fn config(pool: &Pool) -> Config {
     Config {
         subnet: pool.subnet.clone(),
         range: pool.range.clone(),
-        gateway: pool.gateway.to_string(),
+        gateway: pool.gateway.map(|gateway| gateway.to_string()),
         auxiliary_addresses: auxiliary.map(|(name, a)| (name.clone(), a.to_string())).collect(),
     }
 }

@@ -167,7 +167,7 @@ fn default_info(networks: &HostNetworks, host: Option<&Arc<Host>>, state: &State
     let up = state.up.get(&networks.default).map(|up| up.network.clone());
     let mut info = empty(networks, "bridge");
     if let Some(network) = up.or_else(|| host.and_then(would)) {
-        let (subnet, gateway) = (network.subnet.to_string(), network.gateway.into());
+        let (subnet, gateway) = (network.subnet.to_string(), Some(network.gateway.into()));
         let four = Pool { subnet, range: None, gateway, auxiliary: BTreeMap::new() };
         info.ipv6 = network.ipv6.is_some();
         info.pools = [Some(four), pool6(&network)].into_iter().flatten().collect();

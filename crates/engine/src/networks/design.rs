@@ -2,10 +2,7 @@
 //!
 //! Pure. Names of options and error texts are Docker's.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use base::{ErrorKind, clock::Timestamp};
 use net::{GatewayMode, InterfaceName, Ipv4Net, Ipv6Net, Macvlan, Network};
@@ -13,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     macvlan,
-    request::{NetworkCreate, NetworkInfo, Pool, PoolRequest},
+    options::Options,
+    pools::{address4, pools, range4, six_into, subnet4},
+    request::{NetworkCreate, NetworkInfo, Pool},
 };
 use crate::EngineError;
 
@@ -49,11 +48,8 @@ pub(crate) struct Made {
 pub(crate) const BUILTIN: [&str; 3] = ["bridge", "host", "none"];
 /// Longest name in bytes.
 const NAME_MAX: usize = 255;
-/// Smallest and largest packets of a network: the least that IPv4 and IPv6 need, and what an IP
-/// header can say (RFC 791, RFC 8200).
-const MTU_MIN: u32 = 68;
+/// Smallest packets of a network with IPv6 (RFC 8200).
 const MTU6_MIN: u32 = 1280;
-const MTU_MAX: u32 = 65535;
 
 pub(super) fn refused(kind: ErrorKind, text: impl Into<String>) -> EngineError {
     EngineError::Networking { kind, text: text.into() }
@@ -63,7 +59,7 @@ pub(super) fn invalid(text: impl Into<String>) -> EngineError {
     refused(ErrorKind::InvalidInput, text)
 }
 
-fn unsupported(text: impl Into<String>) -> EngineError {
+pub(super) fn unsupported(text: impl Into<String>) -> EngineError {
     refused(ErrorKind::Unsupported, text)
 }
 
@@ -211,194 +207,6 @@ pub(super) fn design(
     })
 }
 
-/// The one of each family.
-fn pools(
-    all: &[PoolRequest],
-    macvlan: bool,
-) -> Result<(Option<&PoolRequest>, Option<&PoolRequest>), EngineError> {
-    let (mut four, mut six) = (None, None);
-    for pool in all {
-        let Some(any) = pool.subnet.as_deref().or(pool.gateway.as_deref()) else {
-            if pool.range.is_some() || !pool.auxiliary.is_empty() {
-                return Err(invalid("no matching subnet for an address range or address"));
-            }
-            continue;
-        };
-        if pool.subnet.is_none() {
-            return Err(invalid(format!("no matching subnet for gateway {any}")));
-        }
-        let place = if any.contains(':') { &mut six } else { &mut four };
-        if place.replace(pool).is_some() {
-            return Err(match macvlan {
-                true => unsupported("several subnets of one family are not built for macvlan"),
-                false => {
-                    let text = "bridge driver doesn't support multiple subnets";
-                    refused(ErrorKind::PermissionDenied, text)
-                }
-            });
-        }
-    }
-    Ok((four, six))
-}
-
-/// Gives a network its IPv6 addresses, and says from which part of them containers have theirs,
-/// if they are not as far from the beginning as their IPv4 ones.
-fn six_into(
-    network: &mut Network,
-    pool: Option<&PoolRequest>,
-    id: &str,
-    around: &Around<'_>,
-    auxiliary: &mut BTreeMap<String, IpAddr>,
-) -> Result<Option<Ipv6Net>, EngineError> {
-    if !around.ipv6 {
-        return Err(unsupported("this host has IPv6 turned off"));
-    }
-    let Some(pool) = pool else {
-        network.ipv6 = Some(Ipv6Net::unique_local(id.as_bytes()));
-        return Ok(None);
-    };
-    let net = subnet6(pool.subnet.as_deref().unwrap_or_default())?;
-    let meets = |other: &&Ipv6Net| net.contains(other.address()) || other.contains(net.address());
-    if let Some(other) = around.taken6.iter().find(meets) {
-        let text = format!(
-            "invalid pool request: Pool overlaps with other one on this address space: {net} and {other}"
-        );
-        return Err(refused(ErrorKind::PermissionDenied, text));
-    }
-    network.ipv6 = Some(net);
-    if let Some(text) = &pool.gateway {
-        network.gateway6 = Some(address6(text, "gateway", net)?);
-    }
-    // Where they cannot go with the IPv4 ones.
-    let few = 128 - net.prefix() < 32 - network.subnet.prefix();
-    if few && network.gateway6.is_none() {
-        network.gateway6 = Some(net.nth(1));
-    }
-    for (name, text) in &pool.auxiliary {
-        let address = address6(text, "auxiliary address", net)?;
-        if Some(address) == network.own6() {
-            return Err(invalid(format!("auxiliary address {name} is the gateway's")));
-        }
-        auxiliary.insert(name.clone(), address.into());
-    }
-    let Some(text) = &pool.range else { return Ok(few.then_some(net)) };
-    let range = subnet6(text)?;
-    if range.prefix() < net.prefix() || !net.contains(range.address()) {
-        return Err(invalid(format!("invalid ip-range {range}: it is not in {net}")));
-    }
-    Ok(Some(range))
-}
-
-fn subnet6(text: &str) -> Result<Ipv6Net, EngineError> {
-    let wrong = || invalid(format!("invalid subnet {text}: it is not an IPv6 network address"));
-    let (address, prefix) = text.split_once('/').ok_or_else(wrong)?;
-    let address: Ipv6Addr = address.parse().map_err(|_| wrong())?;
-    Ipv6Net::containing(address, prefix.parse().map_err(|_| wrong())?).ok_or_else(wrong)
-}
-
-fn address6(text: &str, what: &str, net: Ipv6Net) -> Result<Ipv6Addr, EngineError> {
-    let address: Ipv6Addr =
-        text.parse().map_err(|_| invalid(format!("invalid {what}: {text:?}")))?;
-    if !net.contains(address) || address == net.address() {
-        return Err(invalid(format!("invalid {what} {address}: it is not a host's in {net}")));
-    }
-    Ok(address)
-}
-
-fn subnet4(text: &str) -> Result<Ipv4Net, EngineError> {
-    let wrong = || invalid(format!("invalid CIDR address: {text}"));
-    let (address, prefix) = text.split_once('/').ok_or_else(wrong)?;
-    let address: Ipv4Addr = address.parse().map_err(|_| wrong())?;
-    let net = Ipv4Net::containing(address, prefix.parse().map_err(|_| wrong())?);
-    let net = net.ok_or_else(wrong)?;
-    if net.address() != address {
-        return Err(invalid(format!("invalid subnet {text}: it should be {net}")));
-    }
-    Ok(net)
-}
-
-fn address4(text: &str, what: &str, subnet: Ipv4Net) -> Result<Ipv4Addr, EngineError> {
-    let address: Ipv4Addr =
-        text.parse().map_err(|_| invalid(format!("invalid {what}: {text:?}")))?;
-    if !subnet.contains(address) {
-        return Err(invalid(format!("invalid {what} {address}: it is not in {subnet}")));
-    }
-    Ok(address)
-}
-
-fn range4(text: &str, subnet: Ipv4Net) -> Result<Ipv4Net, EngineError> {
-    let range = subnet4(text)?;
-    if !subnet.contains(range.address()) || !subnet.contains(range.broadcast()) {
-        return Err(invalid(format!("invalid ip-range {range}: it is not in {subnet}")));
-    }
-    Ok(range)
-}
-
-/// Options of the bridge driver.
-struct Options {
-    bridge: Option<InterfaceName>,
-    icc: bool,
-    masquerade: bool,
-    mtu: Option<u32>,
-    host_ip: Option<IpAddr>,
-    mode: GatewayMode,
-    mode6: GatewayMode,
-}
-
-impl Options {
-    /// Source: moby, `drivers/bridge`, `netlabel`. Options of others are kept and mean nothing.
-    fn read(given: &BTreeMap<String, String>) -> Result<Options, EngineError> {
-        let mode = GatewayMode::Nat;
-        let (bridge, mtu, host_ip) = (None, None, None);
-        let mut options =
-            Options { bridge, icc: true, masquerade: true, mtu, host_ip, mode, mode6: mode };
-        for (name, value) in given {
-            let wrong = |why: &str| invalid(format!("invalid value {value:?} for {name}: {why}"));
-            let truth = || match value.as_str() {
-                "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok(true),
-                "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(false),
-                _ => Err(wrong("use true or false")),
-            };
-            match name.strip_prefix("com.docker.network.") {
-                None => {}
-                Some("bridge.name") => {
-                    let name: InterfaceName = value
-                        .parse()
-                        .map_err(|error: net::InterfaceNameError| wrong(&error.to_string()))?;
-                    options.bridge = Some(name);
-                }
-                Some("bridge.enable_icc") => options.icc = truth()?,
-                Some("bridge.enable_ip_masquerade") => options.masquerade = truth()?,
-                Some("bridge.host_binding_ipv4") => {
-                    let address: Ipv4Addr =
-                        value.parse().map_err(|_| wrong("it is not an IPv4 address"))?;
-                    options.host_ip = Some(address.into());
-                }
-                Some("driver.mtu") => {
-                    let mtu = value.parse().map_err(|_| wrong("it is not a number"))?;
-                    if mtu != 0 && !(MTU_MIN..=MTU_MAX).contains(&mtu) {
-                        return Err(wrong("use 68 to 65535"));
-                    }
-                    options.mtu = Some(mtu).filter(|mtu| *mtu != 0);
-                }
-                Some("bridge.gateway_mode_ipv4" | "bridge.gateway_mode_ipv6")
-                    if value.is_empty() => {}
-                Some(family @ ("bridge.gateway_mode_ipv4" | "bridge.gateway_mode_ipv6")) => {
-                    let unknown = || wrong("use nat, nat-unprotected, routed or isolated");
-                    let mode = GatewayMode::of(value).ok_or_else(unknown)?;
-                    match family.ends_with('4') {
-                        true => options.mode = mode,
-                        false => options.mode6 = mode,
-                    }
-                }
-                Some("bridge.default_bridge" | "bridge.inhibit_ipv4") if !truth()? => {}
-                Some(_) => return Err(unsupported(format!("option {name} is not built yet"))),
-            }
-        }
-        Ok(options)
-    }
-}
-
 impl Made {
     /// As it is shown, but for who has it.
     pub(super) fn info(&self) -> NetworkInfo {
@@ -406,7 +214,7 @@ impl Made {
         let four = Pool {
             subnet: network.subnet.to_string(),
             range: self.range.map(|range| range.to_string()),
-            gateway: network.gateway.into(),
+            gateway: shown(network.mode, network.gateway.into()),
             auxiliary: self.of_family(IpAddr::is_ipv4),
         };
         let six = pool6(network).map(|pool| Pool {
@@ -442,12 +250,20 @@ impl Made {
 pub(super) fn pool6(network: &Network) -> Option<Pool> {
     let (net, gateway) = network.ipv6.zip(network.own6())?;
     let auxiliary = BTreeMap::new();
-    Some(Pool { subnet: net.to_string(), range: None, gateway: gateway.into(), auxiliary })
+    let gateway = shown(network.mode6, gateway.into());
+    Some(Pool { subnet: net.to_string(), range: None, gateway, auxiliary })
+}
+
+/// A gateway, unless nobody has its address.
+fn shown(mode: GatewayMode, gateway: IpAddr) -> Option<IpAddr> {
+    Some(gateway).filter(|_| mode != GatewayMode::Isolated)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::net::Ipv4Addr;
+
+    use super::{super::request::PoolRequest, *};
 
     fn made(create: NetworkCreate) -> Result<Made, EngineError> {
         let choose = || Ok("172.27.0.0/16".parse().unwrap());

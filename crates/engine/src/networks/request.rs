@@ -144,8 +144,8 @@ pub struct Pool {
     pub subnet: String,
     /// Part of it from which containers have theirs, in CIDR notation.
     pub range: Option<String>,
-    /// The host's own.
-    pub gateway: IpAddr,
+    /// The way out, mostly the host's own; none where the host has no address.
+    pub gateway: Option<IpAddr>,
     /// Addresses that no container gets, by name.
     pub auxiliary: BTreeMap<String, IpAddr>,
 }
