@@ -79,11 +79,21 @@ impl Pty {
         drop(seen.drain(..end));
     }
 
-    /// Gives the terminal another size and tells the program, as a terminal emulator does.
-    pub fn resize(&mut self, rows: u16, columns: u16) {
+    /// Gives the terminal another size and tells the program, as a terminal emulator does, until
+    /// this text has been seen: a program that has just begun may not listen for it yet.
+    ///
+    /// # Panics
+    /// As [`Pty::expect`].
+    pub fn resize(&mut self, rows: u16, columns: u16, text: &str) {
         resize(&self.master, rows, columns);
         let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::WINCH).expect("it runs");
+        wait_until(&format!("{text:?} is seen"), || {
+            rustix::process::kill_process(pid, rustix::process::Signal::WINCH).expect("it runs");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            let seen = self.seen.lock().expect("nobody panics with it");
+            String::from_utf8_lossy(&seen).contains(text)
+        });
+        self.expect(text);
     }
 
     /// Waits until it ends, and gives its exit code.

@@ -183,8 +183,7 @@ fn a_shell_at_a_terminal_resizes_and_passes_its_exit_code_through() {
     terminal.expect("demo$ ");
     terminal.send("tty -f\n");
     terminal.expect("31 rows, 101 columns");
-    terminal.resize(12, 34);
-    terminal.expect("12 rows, 34 columns");
+    terminal.resize(12, 34, "12 rows, 34 columns");
     // Process 1 has no handler for it, and so only the tool in front of it ends.
     terminal.send("\x03");
     terminal.expect("demo$ ");

@@ -62,8 +62,7 @@ fn a_terminal_is_one_in_run_and_in_exec() {
     let mut terminal = Pty::start(command, 31, 101);
     terminal.send("tty -f\n");
     terminal.expect("31 rows, 101 columns");
-    terminal.resize(12, 34);
-    terminal.expect("12 rows, 34 columns");
+    terminal.resize(12, 34, "12 rows, 34 columns");
     terminal.send("\x03");
     let command = instance.docker_command(&["exec", "-it", "box", "sh"]);
     let mut other = Pty::start(command, 31, 101);
