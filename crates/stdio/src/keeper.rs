@@ -13,8 +13,8 @@
 //! * One who has gone is dropped, and what waited for them with them.
 //! * Input of everybody attached goes to standard input, in the order of arrival, piece by piece.
 //!   With [`StreamSpec::stdin_once`] it ends when somebody shuts down their writing side, or
-//!   leaves: the first one who gives input, or anybody who wrote something. A terminal's input never ends; nobody attached can close
-//!   it (as in Docker).
+//!   leaves: the first one who gives input, or anybody who wrote something. A terminal's input
+//!   never ends; nobody attached can close it (as in Docker).
 //! * [`Keeper::finish`] ends it all after the process has ended.
 //!
 //! The task runs on the tokio runtime in which the keeper is opened, of either kind.
@@ -160,7 +160,8 @@ impl Keeper {
         self.ask(|answer| Command::Terminal { master, answer }).await
     }
 
-    /// Attaches a stream socket, from now on. See [`workload::Process::attach`].
+    /// Attaches a stream socket, from now on. See [`workload::Process::attach`]: where a mark is
+    /// wanted, the time up to which the log has what the socket has not.
     ///
     /// # Errors
     /// [`KeeperError::Ended`], [`KeeperError::Full`], [`KeeperError::NotASocket`].

@@ -1,4 +1,5 @@
-//! Linux system calls that rustix lacks, and safe forms of those it calls unsafe.
+//! Linux system calls that rustix lacks, safe forms of those it calls unsafe, and those that have to
+//! be made again where the kernel could not decide.
 //!
 //! Everything marked "child-safe" neither allocates nor takes a lock, so it may be called
 //! between clone(2) and execve(2). This crate knows no policy: it says what the kernel says.

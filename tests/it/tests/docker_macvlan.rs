@@ -224,40 +224,14 @@ fn hardware_addresses_are_those_that_users_choose() {
     let Some((mut instance, _)) = start() else { return };
     let (own, other) = ("02:aa:00:00:00:01", "02:aa:00:00:00:02");
     instance.docker_ok(&["network", "create", "back"]);
-    instance.docker_ok(&[
-        "run",
-        "-d",
-        "--name",
-        "plain",
-        "--mac-address",
-        own,
-        "demo",
-        "sleep",
-        "1000",
-    ]);
-    instance.docker_ok(&[
-        "run",
-        "-d",
-        "--name",
-        "both",
-        "--network",
-        &format!("name=back,mac-address={other}"),
-        "demo",
-        "sleep",
-        "1000",
-    ]);
+    let run = |name: &str, option: &str, value: &str| {
+        let args = ["run", "-d", "--name", name, option, value, "demo", "sleep", "1000"];
+        instance.docker_ok(&args);
+    };
+    run("plain", "--mac-address", own);
+    run("both", "--network", &format!("name=back,mac-address={other}"));
     // The same one twice on one network is the user's business, as in Docker.
-    instance.docker_ok(&[
-        "run",
-        "-d",
-        "--name",
-        "twin",
-        "--mac-address",
-        own,
-        "demo",
-        "sleep",
-        "1000",
-    ]);
+    run("twin", "--mac-address", own);
     let has = |instance: &Instance, who: &str, mac: &str| {
         let there = instance.docker_ok(&["exec", who, "cat", "/sys/class/net/eth0/address"]);
         assert_eq!(there, mac, "{who}");

@@ -1,6 +1,6 @@
 //! A thousand containers on the bridge. No peer takes part: theirs would take half an hour to start.
 
-use std::{process::Command, time::Instant};
+use std::{path::Path, process::Command, time::Instant};
 
 use anyhow::Result;
 
@@ -86,7 +86,7 @@ fn stock_client(place: &Place) -> Result<Option<Row>> {
     let Some(docker) = which("docker") else { return Ok(None) };
     let ours = place.path("crowd-run/docker.sock");
     let replay = Replay::of(&ours, "/containers/json", place.path("replay.sock"))?;
-    let list = |name, socket: &std::path::Path| {
+    let list = |name, socket: &Path| {
         let mut ps = Command::new(&docker);
         ps.arg("-H").arg(format!("unix://{}", socket.display())).arg("ps");
         Contender { name, once: Box::new(move || timed_ms(&mut ps)) }
