@@ -5,7 +5,8 @@ use std::{future::Future, time::Duration};
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::Frame;
+use listen::Incoming;
 use serde::de::DeserializeOwned;
 
 use crate::error::ApiError;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use engine::Engine;
-use hyper::{HeaderMap, body::Incoming, header::CONTENT_TYPE, upgrade::OnUpgrade};
-use listen::Limits;
+use hyper::{HeaderMap, header::CONTENT_TYPE, upgrade::OnUpgrade};
+use listen::{Incoming, Limits};
 use serde::de::DeserializeOwned;
 
 use crate::{body, error::ApiError, query::Query, route::Version};

@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use engine::EngineError;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use listen::Incoming;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{UnixStream, unix::pipe::Receiver},

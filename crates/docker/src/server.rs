@@ -8,10 +8,9 @@ use std::{io, sync::Arc};
 use engine::Engine;
 use hyper::{
     Method, Request,
-    body::Incoming,
     header::{HeaderName, HeaderValue, SERVER},
 };
-use listen::{Limits, Listener};
+use listen::{Incoming, Limits, Listener};
 use tracing::debug;
 
 use crate::{

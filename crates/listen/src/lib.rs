@@ -7,11 +7,13 @@
 //! Knows nothing of what is asked.
 
 mod body;
+mod incoming;
 mod listener;
 mod serve;
 mod tls;
 
 pub use body::{Body, Broken, full, parts};
+pub use incoming::Incoming;
 pub use listener::Listener;
 pub use serve::{Limits, serve};
 pub use tls::{TlsError, TlsFiles};

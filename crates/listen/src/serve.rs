@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, future::Future, io, sync::Arc, time::Duration};
 
-use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{Request, Response, body, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -12,7 +12,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use crate::{
-    Body,
+    Body, Incoming,
     listener::{Arrived, Listener, is_passing},
 };
 
@@ -163,8 +163,10 @@ async fn connection<A, F>(
     A: Fn(Request<Incoming>) -> F + Send + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let service = service_fn(move |request| {
-        let answered = answer(request);
+    let service = service_fn(move |request: Request<body::Incoming>| {
+        let (head, body) = request.into_parts();
+        let body = Incoming::new(body, &head.headers);
+        let answered = answer(Request::from_parts(head, body));
         async move { Ok::<_, Infallible>(answered.await) }
     });
     let served = http1::Builder::new()

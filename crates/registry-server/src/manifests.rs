@@ -6,10 +6,10 @@ use base::Digest;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::{
     HeaderMap, StatusCode,
-    body::Incoming,
     header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, LOCATION},
 };
 use image::wire::media_type::{DOCKER_MANIFEST, MANIFEST};
+use listen::Incoming;
 use registry::{MANIFEST_BYTES_MAX, digest_of};
 
 use crate::{

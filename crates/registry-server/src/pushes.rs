@@ -8,9 +8,9 @@ use base::Digest;
 use form_urlencoded::parse;
 use hyper::{
     HeaderMap, StatusCode,
-    body::Incoming,
     header::{CONTENT_LENGTH, CONTENT_RANGE, LOCATION, RANGE},
 };
+use listen::Incoming;
 
 use crate::{
     error::{Code, Refusal},

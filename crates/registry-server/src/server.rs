@@ -5,11 +5,10 @@ use std::{io, sync::Arc, time::Duration};
 use base::clock::monotonic;
 use hyper::{
     HeaderMap, Request, StatusCode,
-    body::Incoming,
     header::{ALLOW, AUTHORIZATION, HeaderValue, SERVER, WWW_AUTHENTICATE},
     http::request::Parts,
 };
-use listen::Listener;
+use listen::{Incoming, Listener};
 use serde_json::json;
 use tracing::{debug, error, info};
 

@@ -16,8 +16,8 @@ use std::{
 use base::clock::monotonic;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use image::GrowingBlob;
+use listen::Incoming;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard, mpsc};
 
 use crate::{
