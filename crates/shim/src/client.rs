@@ -5,6 +5,7 @@
 //! whether somebody listens at the sandbox's socket.
 
 mod connection;
+mod remote;
 mod sandbox;
 mod shims;
 
@@ -16,6 +17,7 @@ use workload::{
     SandboxSpec, Trace,
 };
 
+pub use self::remote::Remote;
 use self::{
     connection::CallError,
     sandbox::{Abilities, ShimSandbox},

@@ -51,6 +51,10 @@ pub struct Call {
     pub id: u64,
     /// Milliseconds left of its deadline; `None` for as long as it takes.
     pub left_ms: Option<u64>,
+    /// In place of a descriptor, where none can come along: which stream is meant. Of shims that
+    /// are reached by streams alone (see [`crate::Post`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<u64>,
     /// What is asked.
     pub request: Request,
 }

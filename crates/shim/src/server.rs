@@ -12,6 +12,8 @@
 mod connection;
 mod execute;
 mod first;
+mod post;
+mod tickets;
 
 use std::{
     collections::BTreeMap,
@@ -25,7 +27,11 @@ use base::{Deadline, ProcessId, SandboxId};
 use tokio::{net::UnixListener, sync::watch, task::JoinSet};
 use workload::{DriverError, Process, Sandbox};
 
-use self::connection::{Received, converse, welcome};
+pub use self::post::{Arrival, Post};
+use self::{
+    connection::{Received, converse, welcome},
+    tickets::Tickets,
+};
 use crate::{
     ForkServer, ForkServerError, MakeDriver,
     directory::{Directory, Socket},
@@ -43,7 +49,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// What all connections share.
 pub(crate) struct Shim {
     make_driver: Arc<MakeDriver>,
-    directory: Directory,
+    /// Where its socket is; of one that is reached by streams alone, nowhere.
+    directory: Option<Arc<Directory>>,
+    /// Streams in place of descriptors.
+    tickets: Tickets,
     build: String,
     state: watch::Sender<State>,
     /// Every process that was spawned and not forgotten.
@@ -77,14 +86,16 @@ pub(crate) fn run(
             .enable_time()
             .build()
             .map_err(|source| ForkServerError::Io { doing: "begin to wait for clients", source })?;
+    let directory = Arc::new(Directory::open(&config.run_dir)?);
     let shim = Arc::new(Shim {
         make_driver: Arc::clone(&config.driver),
-        directory: Directory::open(&config.run_dir)?,
+        directory: Some(Arc::clone(&directory)),
+        tickets: Tickets::default(),
         build: config.build.clone(),
         state: watch::Sender::new(State::Empty),
         processes: Mutex::new(BTreeMap::new()),
     });
-    runtime.block_on(first::serve(shim, stream, fork_server))
+    runtime.block_on(first::serve(shim, &directory, stream, fork_server))
 }
 
 impl Shim {
@@ -142,6 +153,21 @@ impl Shim {
         self.processes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether this is the sandbox it is for. One that nobody claimed a socket for is for the first
+    /// that is asked of it.
+    fn is_to_create(&self, id: &SandboxId) -> bool {
+        let claimed = |state: &State| matches!(state, State::Creating(of) if of == id);
+        let first = self.directory.is_none()
+            && self.state.send_if_modified(|state| {
+                let empty = matches!(state, State::Empty);
+                if empty {
+                    *state = State::Creating(id.clone());
+                }
+                empty
+            });
+        first || (self.directory.is_some() && claimed(&self.state.borrow()))
+    }
+
     fn is_over(&self) -> bool {
         matches!(*self.state.borrow(), State::Over)
     }
@@ -158,7 +184,8 @@ impl Shim {
         if self.is_over() {
             return;
         }
-        if let Err(error) = self.directory.remove(&Socket::Sandbox(id.clone())) {
+        let socket = Socket::Sandbox(id.clone());
+        if let Some(Err(error)) = self.directory.as_ref().map(|of| of.remove(&socket)) {
             tracing::warn!(sandbox = %id, %error, "a socket is left behind");
         }
         self.state.send_replace(State::Over);

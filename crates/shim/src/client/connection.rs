@@ -172,10 +172,21 @@ impl Connection {
         fd: Option<&OwnedFd>,
         by: Option<Deadline>,
     ) -> Result<Reply, CallError> {
+        self.call_with(request, fd, None, by).await
+    }
+
+    /// The same, with a stream in place of a descriptor.
+    pub(super) async fn call_with(
+        &self,
+        request: Request,
+        fd: Option<&OwnedFd>,
+        ticket: Option<u64>,
+        by: Option<Deadline>,
+    ) -> Result<Reply, CallError> {
         let (id, answered) = self.register()?;
         let _unregister = Unregister { waiting: &self.waiting, id };
         let left_ms = by.map(|by| u64::try_from(by.remaining().as_millis()).unwrap_or(u64::MAX));
-        let call = Call { id, left_ms, request };
+        let call = Call { id, left_ms, ticket, request };
         let fds: Vec<BorrowedFd<'_>> = fd.iter().map(|fd| fd.as_fd()).collect();
         let exchange = async {
             self.writer.lock().await.send(&call, &fds).await.map_err(|error| self.lost(&error))?;

@@ -63,7 +63,7 @@ fn calls_stay_as_they_are() {
         (Request::Wait { process: process() }, r#"{"wait":{"process":"main"}}"#),
     ];
     for (request, golden) in cases {
-        let call = Call { id: 1, left_ms: Some(5), request };
+        let call = Call { id: 1, left_ms: Some(5), ticket: None, request };
         check(&call, &format!(r#"{{"id":1,"left_ms":5,"request":{golden}}}"#));
     }
 }

@@ -27,6 +27,7 @@ const ANSWERS_MAX: usize = 16;
 pub(super) struct Received {
     pub(super) id: u64,
     pub(super) by: Deadline,
+    pub(super) ticket: Option<u64>,
     pub(super) request: Request,
     pub(super) fds: Vec<OwnedFd>,
 }
@@ -34,7 +35,8 @@ pub(super) struct Received {
 impl Received {
     pub(super) fn new(call: Call, fds: Vec<OwnedFd>) -> Received {
         let left = call.left_ms.map_or(Duration::MAX, Duration::from_millis);
-        Received { id: call.id, by: Deadline::after(left), request: call.request, fds }
+        let (by, ticket) = (Deadline::after(left), call.ticket);
+        Received { id: call.id, by, ticket, request: call.request, fds }
     }
 }
 
@@ -134,8 +136,9 @@ impl Calls {
             let what = "calls of one client at once".to_owned();
             return Some(DriverError::Invalid { what, why: format!("more than {CALLS_MAX}") });
         }
-        if call.fds.len() != call.request.fds() {
-            let why = format!("{} came and {} belong to it", call.fds.len(), call.request.fds());
+        let came = call.fds.len() + usize::from(call.ticket.is_some());
+        if came != call.request.fds() {
+            let why = format!("{came} came and {} belong to it", call.request.fds());
             return Some(DriverError::Invalid { what: "descriptors of a call".to_owned(), why });
         }
         None

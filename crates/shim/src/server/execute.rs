@@ -20,8 +20,11 @@ pub(super) async fn execute(
     call: Received,
     gone: watch::Receiver<bool>,
 ) -> Result<Reply, DriverError> {
-    let Received { by, request, fds, .. } = call;
-    let fd = fds.into_iter().next();
+    let Received { by, ticket, request, fds, .. } = call;
+    let fd = match ticket {
+        Some(ticket) => Some(shim.tickets.take(ticket, by).await?),
+        None => fds.into_iter().next(),
+    };
     match request {
         Request::Create { isolation, spec, network: _ } => {
             create(shim, isolation, *spec, fd, by).await
@@ -119,7 +122,7 @@ fn files(sandbox: &dyn Sandbox) -> Result<&dyn Files, DriverError> {
     })
 }
 
-/// Makes the sandbox this shim was forked for; a second one is refused.
+/// Makes the sandbox this shim is for; a second one is refused.
 async fn create(
     shim: &Shim,
     isolation: Isolation,
@@ -128,8 +131,7 @@ async fn create(
     by: Deadline,
 ) -> Result<Reply, DriverError> {
     let id = spec.id.clone();
-    let mine = matches!(&*shim.state.borrow(), State::Creating(creating) if *creating == id);
-    if !mine {
+    if !shim.is_to_create(&id) {
         return Err(DriverError::Exists { what: "this shim's sandbox".to_owned() });
     }
     let made = match (shim.make_driver)(isolation) {

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     ForkServerError,
-    directory::Socket,
+    directory::{Directory, Socket},
     protocol::{Answer, Call, Reply, Request},
 };
 
@@ -34,6 +34,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// Serves whoever made the fork server fork this process.
 pub(super) async fn serve(
     shim: Arc<Shim>,
+    directory: &Directory,
     stream: UnixStream,
     fork_server: OwnedFd,
 ) -> Result<(), ForkServerError> {
@@ -50,10 +51,10 @@ pub(super) async fn serve(
         Request::Create { ref spec, .. } => {
             drop(fork_server);
             let socket = Socket::Sandbox(spec.id.clone());
-            match claim(&shim, &socket) {
+            match claim(directory, &socket) {
                 // The client was killed before this shim could be found. Whoever has looked for
                 // it since has found nothing, and it must stay so.
-                Ok(_) if has_gone(&conn) => return Ok(shim.directory.remove(&socket)?),
+                Ok(_) if has_gone(&conn) => return Ok(directory.remove(&socket)?),
                 Ok(listener) => {
                     shim.state.send_replace(State::Creating(spec.id.clone()));
                     shim.serve(listener, conn, received).await;
@@ -64,7 +65,7 @@ pub(super) async fn serve(
         }
         Request::Reclaim { handle } => {
             drop(fork_server);
-            reclaim(&shim, handle, received.by).await.map(|()| Reply::Done)
+            reclaim(&shim, directory, handle, received.by).await.map(|()| Reply::Done)
         }
         Request::Leave => leave(&fork_server).map(|()| Reply::Done),
         Request::Handle
@@ -93,8 +94,8 @@ pub(super) async fn serve(
     Ok(())
 }
 
-fn claim(shim: &Shim, socket: &Socket) -> Result<UnixListener, DriverError> {
-    let listener = shim.directory.listen(socket).map_err(|error| error.to_driver_error())?;
+fn claim(directory: &Directory, socket: &Socket) -> Result<UnixListener, DriverError> {
+    let listener = directory.listen(socket).map_err(|error| error.to_driver_error())?;
     let listener = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener));
     listener.map_err(|error| DriverError::step("listen at the sandbox's socket", &error))
 }
@@ -110,11 +111,16 @@ fn has_gone(conn: &Conn) -> bool {
 }
 
 /// Removes what is left of a sandbox, holding its socket meanwhile so that nobody makes it anew.
-async fn reclaim(shim: &Shim, handle: SandboxHandle, by: Deadline) -> Result<(), DriverError> {
+async fn reclaim(
+    shim: &Shim,
+    directory: &Directory,
+    handle: SandboxHandle,
+    by: Deadline,
+) -> Result<(), DriverError> {
     let socket = Socket::Sandbox(handle.sandbox.clone());
-    let listener = claim(shim, &socket)?;
+    let listener = claim(directory, &socket)?;
     let result = destroy_leftovers(shim, handle.isolation, handle, by).await;
-    let removed = shim.directory.remove(&socket).map_err(|error| error.to_driver_error());
+    let removed = directory.remove(&socket).map_err(|error| error.to_driver_error());
     drop(listener);
     result.and(removed)
 }

@@ -92,6 +92,7 @@ async fn a_sandbox_whose_maker_was_gone_before_it_began_is_not_made() {
     let call = shim::protocol::Call {
         id: 0,
         left_ms: None,
+        ticket: None,
         request: shim::protocol::Request::Create {
             isolation: workload::Isolation::Host,
             spec: Box::new(sandbox(world.path(), "late")),
@@ -241,8 +242,12 @@ async fn nonsense_ends_the_connection_it_came_on_and_nothing_else() {
     let stream = UnixStream::connect(world.path().join("run/web.sock")).unwrap();
     blocking::send(&stream, &Hello { protocol: PROTOCOL }, &[]).unwrap();
     blocking::recv::<Welcome>(&stream).unwrap().unwrap();
-    let call =
-        shim::protocol::Call { id: 5, left_ms: None, request: shim::protocol::Request::Usage };
+    let call = shim::protocol::Call {
+        id: 5,
+        left_ms: None,
+        ticket: None,
+        request: shim::protocol::Request::Usage,
+    };
     let null = std::fs::File::open("/dev/null").unwrap();
     blocking::send(&stream, &call, &[std::os::fd::AsFd::as_fd(&null)]).unwrap();
     let (answer, _) = blocking::recv::<shim::protocol::Answer>(&stream).unwrap().unwrap();
@@ -331,8 +336,12 @@ async fn an_answer_that_cannot_be_sent_ends_the_connection() {
     blocking::send(&stream, &Hello { protocol: PROTOCOL }, &[]).unwrap();
     blocking::recv::<Welcome>(&stream).unwrap().unwrap();
     stream.shutdown(std::net::Shutdown::Read).unwrap();
-    let call =
-        shim::protocol::Call { id: 0, left_ms: None, request: shim::protocol::Request::HostPids };
+    let call = shim::protocol::Call {
+        id: 0,
+        left_ms: None,
+        ticket: None,
+        request: shim::protocol::Request::HostPids,
+    };
     let until = Instant::now() + LONG;
     while blocking::send(&stream, &call, &[]).is_ok() {
         assert!(Instant::now() < until, "the shim keeps a connection on which it cannot answer");

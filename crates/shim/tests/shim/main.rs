@@ -7,6 +7,7 @@ mod world;
 
 mod faults;
 mod lifecycle;
+mod post;
 
 /// Not tests: what this program does when a test starts it again.
 mod roles {
