@@ -22,4 +22,4 @@ mod server;
 pub use client::{Remote, ShimConfig, ShimDriver, StartForkServer};
 pub use directory::DirectoryError;
 pub use fork_server::{ForkServer, ForkServerError, MakeDriver};
-pub use server::{Arrival, Post};
+pub use server::{Arrival, DoChore, Post};

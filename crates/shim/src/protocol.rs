@@ -16,6 +16,8 @@
 //! A shim outlives upgrades of the daemon. Fields may be added with `#[serde(default)]`; whatever
 //! else changes takes another [`PROTOCOL`].
 
+use std::path::PathBuf;
+
 use base::{ProcessId, clock::Timestamp};
 use serde::{Deserialize, Serialize};
 use workload::{
@@ -183,6 +185,35 @@ pub enum Request {
         /// For whom.
         process: ProcessId,
     },
+    /// Something that only the agent of a machine does, before or after it has a sandbox.
+    Chore(Box<Chore>),
+}
+
+/// What is to be done in a machine around the sandbox. Asked twice, it is done once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Chore {
+    /// Mounts a file system; one that is mounted there stays.
+    Mount {
+        /// The serial number of the block device; a file system without one, such as tmpfs, if
+        /// empty.
+        serial: String,
+        /// erofs, ext4, tmpfs, virtiofs.
+        filesystem: String,
+        /// Where; it is made if it is missing.
+        target: PathBuf,
+        /// Whether it is not to be written to.
+        read_only: bool,
+        /// Options, as of `mount -o`.
+        options: String,
+    },
+    /// Makes directories, and those above them, where they are missing.
+    Directories(Vec<PathBuf>),
+    /// Sets the clock, in nanoseconds since 1970.
+    Clock(u64),
+    /// Stirs these bytes into the kernel's random numbers, as it should when the machine was
+    /// copied.
+    Seed(Vec<u8>),
 }
 
 fn is_false(flag: &bool) -> bool {
@@ -211,7 +242,8 @@ impl Request {
             | Request::Signal { .. }
             | Request::Resize { .. }
             | Request::FileStat { .. }
-            | Request::Wait { .. } => 0,
+            | Request::Wait { .. }
+            | Request::Chore(_) => 0,
         }
     }
 
@@ -238,7 +270,8 @@ impl Request {
             | Request::Destroy
             | Request::Resize { .. }
             | Request::FileStat { .. }
-            | Request::Wait { .. } => true,
+            | Request::Wait { .. }
+            | Request::Chore(_) => true,
         }
     }
 }

@@ -27,7 +27,7 @@ use base::{Deadline, ProcessId, SandboxId};
 use tokio::{net::UnixListener, sync::watch, task::JoinSet};
 use workload::{DriverError, Process, Sandbox};
 
-pub use self::post::{Arrival, Post};
+pub use self::post::{Arrival, DoChore, Post};
 use self::{
     connection::{Received, converse, welcome},
     tickets::Tickets,
@@ -53,6 +53,8 @@ pub(crate) struct Shim {
     directory: Option<Arc<Directory>>,
     /// Streams in place of descriptors.
     tickets: Tickets,
+    /// What else is done where it is.
+    chores: Option<Arc<DoChore>>,
     build: String,
     state: watch::Sender<State>,
     /// Every process that was spawned and not forgotten.
@@ -91,6 +93,7 @@ pub(crate) fn run(
         make_driver: Arc::clone(&config.driver),
         directory: Some(Arc::clone(&directory)),
         tickets: Tickets::default(),
+        chores: None,
         build: config.build.clone(),
         state: watch::Sender::new(State::Empty),
         processes: Mutex::new(BTreeMap::new()),

@@ -21,4 +21,5 @@ pub mod seccomp;
 pub mod signal;
 pub mod tap;
 pub mod userns;
+pub mod vsock;
 pub mod writeback;

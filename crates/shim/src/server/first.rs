@@ -84,7 +84,8 @@ pub(super) async fn serve(
         | Request::FileStat { .. }
         | Request::FilesRead { .. }
         | Request::FilesWrite { .. }
-        | Request::Wait { .. } => Err(DriverError::State {
+        | Request::Wait { .. }
+        | Request::Chore(_) => Err(DriverError::State {
             what: "a shim that was just forked".to_owned(),
             state: "empty".to_owned(),
         }),

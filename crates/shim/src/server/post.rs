@@ -7,18 +7,20 @@ use std::{
     sync::{Arc, Mutex},
 };
 
+use base::Deadline;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
 };
 use wire::Conn;
+use workload::{DriverError, Pending};
 
 use super::{
     CONNECTIONS_MAX, FAREWELL, Shim, State,
     connection::{converse, welcome},
     tickets::Tickets,
 };
-use crate::MakeDriver;
+use crate::{MakeDriver, protocol::Chore};
 
 /// A stream that has come.
 #[derive(Debug)]
@@ -28,6 +30,10 @@ pub enum Arrival {
     /// What a call will name by this ticket.
     Stream(u64, OwnedFd),
 }
+
+/// Does a chore.
+pub type DoChore =
+    dyn Fn(Chore, Deadline) -> Pending<'static, Result<(), DriverError>> + Send + Sync;
 
 /// A shim for whoever's streams reach it.
 pub struct Post {
@@ -41,14 +47,15 @@ impl fmt::Debug for Post {
 }
 
 impl Post {
-    /// A shim that holds nothing yet, over the drivers that this makes; `build` names it to its
-    /// callers.
-    pub fn new(driver: Arc<MakeDriver>, build: String) -> Post {
+    /// A shim that holds nothing yet, over the drivers that this makes, and over what else is done
+    /// where it is; `build` names it to its callers.
+    pub fn new(driver: Arc<MakeDriver>, chores: Option<Arc<DoChore>>, build: String) -> Post {
         Post {
             shim: Arc::new(Shim {
                 make_driver: driver,
                 directory: None,
                 tickets: Tickets::default(),
+                chores,
                 build,
                 state: watch::Sender::new(State::Empty),
                 processes: Mutex::new(BTreeMap::new()),

@@ -25,7 +25,7 @@ impl Far {
     fn start() -> Far {
         let (arrivals, queue) = mpsc::channel(8);
         let driver = Arc::new(|_| Ok(Arc::new(HostDriver) as Arc<dyn workload::Driver>));
-        let post = Post::new(driver, "this build".to_owned());
+        let post = Post::new(driver, None, "this build".to_owned());
         Far { arrivals, serving: tokio::spawn(post.serve(queue)) }
     }
 
