@@ -156,6 +156,7 @@ impl Launching {
     }
 
     /// [`Launching::advance`] until there is something to do.
+    #[cfg(feature = "oci")]
     pub(crate) fn wait(&mut self) -> Result<Progress, DriverError> {
         use rustix::event::{PollFd, PollFlags, poll};
         loop {

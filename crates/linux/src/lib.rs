@@ -24,6 +24,7 @@ mod idmap;
 mod init;
 mod launch;
 mod network;
+#[cfg(feature = "oci")]
 pub mod oci;
 mod op;
 mod plan;

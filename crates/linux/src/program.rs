@@ -14,7 +14,7 @@ use std::{
     io,
     os::{
         fd::{AsFd as _, AsRawFd as _, OwnedFd},
-        unix::{fs::MetadataExt as _, process::CommandExt as _},
+        unix::fs::MetadataExt as _,
     },
     process::Command,
 };
@@ -65,7 +65,10 @@ impl Protected {
 ///
 /// # Errors
 /// [`Protected::new`]'s, or why it cannot be run.
+#[cfg(feature = "oci")]
 pub(crate) fn protect() -> io::Result<()> {
+    use std::os::unix::process::CommandExt as _;
+
     let protected = Protected::new()?;
     if protected.program.is_none() {
         // The kernel has named the process after the descriptor. It is only for `ps`.

@@ -1,0 +1,3 @@
+//! The vm driver: a sandbox in a machine of its own.
+
+pub mod initramfs;
