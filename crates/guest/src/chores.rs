@@ -24,9 +24,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 pub(crate) async fn carry_out(chore: Chore, by: Deadline) -> Result<(), DriverError> {
     match chore {
         Chore::Mount { serial, filesystem, target, read_only, options } => {
-            let source = match serial.as_str() {
-                "" => filesystem.clone(),
-                serial => disk(serial, by).await?,
+            let source = match (serial.as_str(), filesystem.as_str()) {
+                ("", filesystem) => filesystem.to_owned(),
+                // Of shared directories it is the tag.
+                (tag, "virtiofs") => tag.to_owned(),
+                (serial, _) => disk(serial, by).await?,
             };
             let flags = if read_only { MountFlags::RDONLY } else { MountFlags::empty() };
             let mounted = ground::mount_at(&source, &filesystem, &target, &options, flags);

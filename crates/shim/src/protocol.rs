@@ -195,8 +195,8 @@ pub enum Request {
 pub enum Chore {
     /// Mounts a file system; one that is mounted there stays.
     Mount {
-        /// The serial number of the block device; a file system without one, such as tmpfs, if
-        /// empty.
+        /// The serial number of the block device, or the tag of a shared directory; empty for a file
+        /// system that is on neither, such as tmpfs.
         serial: String,
         /// erofs, ext4, tmpfs, virtiofs.
         filesystem: String,

@@ -56,6 +56,13 @@ pub enum RootFs {
     },
     /// A directory, used in place.
     Directory(PathBuf),
+    /// The same layers as files, for a machine that mounts them itself.
+    Layers {
+        /// EROFS images, **top first**.
+        images: Vec<PathBuf>,
+        /// Where changes go: a disk image with a file system of its own.
+        disk: PathBuf,
+    },
 }
 
 /// Something mounted inside a container.

@@ -229,7 +229,7 @@ fn files(input: Input<'_>, container: &ContainerSpec, table: &mut Table) -> Plan
     }
     let at = match &container.root {
         RootFs::Directory(path) => c_path("root", path)?,
-        RootFs::Overlay { .. } => c"/".to_owned(),
+        RootFs::Overlay { .. } | RootFs::Layers { .. } => c"/".to_owned(),
     };
     let mut ops = vec![Op::Detach, Op::AttachRoot { mount, at }];
     ops.extend(mounts::mounts(input, container, table)?);

@@ -26,6 +26,10 @@ pub(crate) fn root(
     let namespace = map.map(idmap::namespace).transpose()?;
     let namespace = namespace.as_ref().map(AsFd::as_fd);
     match root {
+        RootFs::Layers { .. } => Err(DriverError::Invalid {
+            what: "root".into(),
+            why: "a container's layers are mounted, not handed over as files".into(),
+        }),
         RootFs::Directory(path) => directory(path, namespace),
         RootFs::Overlay { lower, upper, work } => {
             if lower.is_empty() || lower.len() > LAYERS_MAX {

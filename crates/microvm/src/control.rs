@@ -1,0 +1,56 @@
+//! What the driver and the process that is the machine say to each other, in frames of the `wire`
+//! crate.
+//!
+//! ```text
+//! driver: Disk, Disk, …, Boot      machine: Done, Done, …, Done, Ready
+//! driver: Connect                  machine: Done
+//!                                  machine: Ended        (and the process leaves)
+//! ```
+//!
+//! Orders are answered in their order; `Ready` and `Ended` come by themselves. Both ends are of one build:
+//! the driver starts the process.
+
+use hv::Accel;
+use serde::{Deserialize, Serialize};
+
+/// What the driver says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Order {
+    /// A disk for the machine that is to be booted. Descriptor: its image.
+    Disk {
+        serial: String,
+        read_only: bool,
+    },
+    /// Boots. Descriptors: the kernel, the first file system, where the console's output goes.
+    Boot(Box<Boot>),
+    /// Leads a stream to a port of the machine. Descriptor: the stream.
+    Connect {
+        port: u32,
+    },
+    Pause,
+    Resume,
+}
+
+/// The machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Boot {
+    pub(crate) memory_bytes: u64,
+    pub(crate) cpus: u8,
+    pub(crate) accel: Accel,
+    /// Whether the kernel reads ACPI's tables; else it is told everything on its command line.
+    pub(crate) acpi: bool,
+    pub(crate) command_line: String,
+}
+
+/// What the machine says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Word {
+    /// The order is carried out.
+    Done,
+    /// It is not, and why.
+    Refused(String),
+    /// The agent listens.
+    Ready,
+    /// The machine has ended, and how.
+    Ended(String),
+}

@@ -1,0 +1,89 @@
+//! Which machine a sandbox gets. Pure.
+
+use base::ByteSize;
+use workload::{CpuLimits, DriverError, Limits};
+
+/// Memory of a machine whose sandbox has no limit: 256 MiB.
+const MEMORY_DEFAULT: u64 = 256 << 20;
+
+/// Memory for the kernel and the agent beside a limit of the sandbox: 48 MiB.
+const RESERVE: u64 = 48 << 20;
+
+/// Machines have memory in steps of 2 MiB.
+const STEP: u64 = 2 << 20;
+
+/// Most processors of a machine.
+const CPUS_MAX: u64 = 4;
+
+/// A machine's size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) memory_bytes: u64,
+    pub(crate) cpus: u8,
+}
+
+/// The machine for these limits: as many processors as they can keep busy, and memory for the
+/// limit beside what kernel and agent take.
+pub(crate) fn size(limits: &Limits) -> Size {
+    let memory = limits.memory.limit.map(ByteSize::bytes);
+    let memory = memory.map_or(MEMORY_DEFAULT, |limit| limit.saturating_add(RESERVE));
+    Size { memory_bytes: memory.next_multiple_of(STEP), cpus: cpus(&limits.cpu) }
+}
+
+fn cpus(limits: &CpuLimits) -> u8 {
+    let (Some(quota), Some(period)) = (limits.quota_us, limits.period_us) else { return 1 };
+    let cpus = quota.div_ceil(period.max(1)).clamp(1, CPUS_MAX);
+    u8::try_from(cpus).unwrap_or(1)
+}
+
+/// The limits that hold inside: those whose subjects are the same there.
+///
+/// # Errors
+/// [`DriverError::Unsupported`] for what means a processor, a device or a file of this host.
+pub(crate) fn inside(limits: &Limits) -> Result<Limits, DriverError> {
+    let what = [
+        ("the host's processors", limits.cpu.cpus.is_some()),
+        ("the host's memory nodes", limits.cpu.mems.is_some()),
+        ("rates of the host's disks", !limits.block_rates.is_empty()),
+        ("huge pages of the host", !limits.hugepages.is_empty()),
+        ("control group files of the host", !limits.unified.is_empty()),
+    ];
+    if let Some((what, _)) = what.into_iter().find(|(_, given)| *given) {
+        return Err(DriverError::Unsupported {
+            what: what.to_owned(),
+            why: "a machine has its own".to_owned(),
+        });
+    }
+    Ok(limits.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use workload::MemoryLimits;
+
+    use super::*;
+
+    #[test]
+    fn a_machine_has_room_for_the_limit_and_its_kernel() {
+        let none = size(&Limits::default());
+        assert_eq!(none, Size { memory_bytes: 256 << 20, cpus: 1 });
+        let limits = |memory: u64, nano_cpus| Limits {
+            memory: MemoryLimits { limit: Some(ByteSize::from(memory)), ..MemoryLimits::default() },
+            cpu: CpuLimits::nano_cpus(nano_cpus),
+            ..Limits::default()
+        };
+        let odd = size(&limits((64 << 20) + 1, 1_500_000_000));
+        assert_eq!(odd, Size { memory_bytes: 114 << 20, cpus: 2 });
+        assert_eq!(size(&limits(1 << 30, 64_000_000_000)).cpus, 4);
+        assert_eq!(size(&limits(1 << 30, 1)).cpus, 1);
+    }
+
+    #[test]
+    fn what_means_this_host_is_refused() {
+        let pinned = CpuLimits { cpus: Some("0".into()), ..CpuLimits::default() };
+        let refused = inside(&Limits { cpu: pinned, ..Limits::default() }).unwrap_err();
+        assert!(refused.to_string().contains("the host's processors"), "{refused}");
+        let pids = Limits { pids: Some(5), ..Limits::default() };
+        assert_eq!(inside(&pids).unwrap(), pids);
+    }
+}
