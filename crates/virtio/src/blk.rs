@@ -5,9 +5,12 @@
 //!
 //! Source: virtio 1.2, 5.2.
 
+pub mod chain;
 mod image;
+pub mod qcow2;
 mod raw;
 mod request;
+mod sink;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +27,7 @@ use crate::{
     timer::{Timer, monotonic},
 };
 pub use image::Image;
+pub use qcow2::Qcow2;
 pub use raw::Raw;
 use request::{Request, Status};
 
@@ -148,6 +152,15 @@ impl Blk {
         self.requests = requests.map(Bucket::new);
         // Whatever waits looks again.
         self.timer.set(std::time::Duration::ZERO);
+    }
+
+    /// Has everything that the guest wrote on the host's disk, and the image's file whole: before
+    /// anybody else reads it, and before the machine ends.
+    ///
+    /// # Errors
+    /// Those of the host.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.image.flush()
     }
 
     /// Looks at the image's size again, after it was grown, and tells the driver.
