@@ -1,1 +1,3 @@
-//! Not yet.
+//! virtio devices.
+
+pub mod vsock;
