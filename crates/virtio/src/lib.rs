@@ -1,3 +1,4 @@
 //! virtio devices.
 
+pub mod fs;
 pub mod vsock;
