@@ -17,11 +17,13 @@
 //! Source: virtio 1.2, 5.10; Linux, `include/uapi/linux/virtio_vsock.h`.
 
 mod connection;
+mod device;
 mod host;
 mod mux;
 mod packet;
 mod stream;
 
+pub use device::Vsock;
 pub use host::{Host, Listener};
 pub use mux::{CONNECTIONS_MAX, Config, Counters, Mux};
 pub use packet::{GUEST_CID_MIN, HEADER_BYTES, HOST_CID, Header, Op};

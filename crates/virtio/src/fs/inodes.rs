@@ -130,6 +130,7 @@ impl Inodes {
         self.descriptors = 1;
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.inodes.len()
     }
