@@ -17,3 +17,6 @@ mod wire;
 pub use inodes::Limits;
 pub use server::{Export, ExportError, IO_BYTES_MAX, REQUEST_BYTES_MAX, Server, VALID};
 pub use watch::{Change, Event, REPLAY, WATCHES_MAX};
+
+#[cfg(test)]
+mod tests;

@@ -26,17 +26,24 @@ pub(super) const ROOT: u64 = 1;
 /// How far up directories are opened again before an inode is found again.
 const DEPTH_MAX: usize = 256;
 
-/// What makes an inode the same one: its file system's mount and number, and its own.
+/// What makes an inode the same one: its file system's mount and number, and its own; and when it
+/// was made, where the file system knows, for the number of what was removed is soon another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     mount: u64,
     device: (u32, u32),
     ino: u64,
+    made: (i64, u32),
 }
 
 impl Key {
     fn of(at: &Statx) -> Key {
-        Key { mount: at.stx_mnt_id, device: (at.stx_dev_major, at.stx_dev_minor), ino: at.stx_ino }
+        Key {
+            mount: at.stx_mnt_id,
+            device: (at.stx_dev_major, at.stx_dev_minor),
+            ino: at.stx_ino,
+            made: (at.stx_btime.tv_sec, at.stx_btime.tv_nsec),
+        }
     }
 }
 
@@ -88,7 +95,7 @@ pub(super) struct Inodes {
 
 /// The attributes that a guest gets to see.
 pub(super) fn look(fd: impl AsFd) -> Result<Statx, Errno> {
-    let wanted = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID;
+    let wanted = StatxFlags::BASIC_STATS | StatxFlags::BTIME | StatxFlags::MNT_ID;
     statx(fd, c"", AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW, wanted)
 }
 

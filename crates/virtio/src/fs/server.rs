@@ -110,7 +110,7 @@ pub enum ExportError {
 /// The server.
 #[derive(Debug)]
 pub struct Server {
-    inodes: Inodes,
+    pub(super) inodes: Inodes,
     handles: Handles,
     only: Option<CString>,
     read_only: bool,
