@@ -219,11 +219,6 @@ impl Inodes {
         Ok(())
     }
 
-    /// Whether one more can be told to the guest.
-    pub(super) fn has_room(&self) -> bool {
-        self.inodes.len() < self.limits.inodes
-    }
-
     /// The guest is told of what stands at a name in a directory: gives its number, and whether it
     /// is new.
     pub(super) fn tell(
@@ -244,7 +239,7 @@ impl Inodes {
             }
             return Ok((node, false));
         }
-        if !self.has_room() {
+        if self.inodes.len() >= self.limits.inodes {
             return Err(Errno::NFILE);
         }
         self.make_room()?;

@@ -15,6 +15,8 @@ use rustix::io::Errno;
 
 use super::{wire::Op, *};
 
+mod kernel;
+
 const ROOT: u64 = 1;
 const ROOM: usize = IO_BYTES_MAX + 16;
 
@@ -541,15 +543,15 @@ fn few_descriptors_serve_many_inodes() {
     fs::rename(client.at("moved/c/1"), client.at("moved/c/one")).unwrap();
     fs::remove_file(client.at("moved/c/2")).unwrap();
     fs::write(client.at("moved/c/2"), "another").unwrap();
-    for n in 30..50 {
-        client.getattr(nodes[n]).unwrap();
+    for node in &nodes[30..50] {
+        client.getattr(*node).unwrap();
     }
     assert_eq!(client.getattr(nodes[1]).map(drop), Err(Errno::STALE));
     assert_eq!(client.getattr(nodes[2]).map(drop), Err(Errno::STALE));
     // What has no name any more stays.
     client.ask(10, c, args().text("5")).unwrap();
-    for n in 30..50 {
-        client.getattr(nodes[n]).unwrap();
+    for node in &nodes[30..50] {
+        client.getattr(*node).unwrap();
     }
     assert_eq!(client.getattr(nodes[5]).unwrap().nlink, 0);
     // There is an end to all of it.

@@ -113,9 +113,6 @@ impl Server {
 
     /// Puts the attributes of an entry, which the guest knows from then on.
     fn put_known(&mut self, parent: u64, name: &CStr) -> Result<(), Errno> {
-        if !self.inodes.has_room() {
-            return Err(Errno::NFILE);
-        }
         let directory = self.inodes.get(parent)?;
         let descriptor = find(&*directory, name)?;
         let at = look(&descriptor)?;
