@@ -8,14 +8,18 @@
 //!
 //! Source: virtio 1.2, 5.11; Linux, `include/uapi/linux/fuse.h`.
 
+mod device;
 mod handles;
 mod inodes;
+mod serve;
 mod server;
 mod watch;
 mod wire;
 
+pub use device::{Fs, TagError};
 pub use inodes::Limits;
-pub use server::{Export, ExportError, IO_BYTES_MAX, REQUEST_BYTES_MAX, Server, VALID};
+pub use serve::{Remote, Serve, run};
+pub use server::{Export, ExportError, IO_BYTES_MAX, REQUEST_BYTES_MAX, Server, State, VALID};
 pub use watch::{Change, Event, REPLAY, WATCHES_MAX};
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! What the guest has open.
 
-use std::{collections::HashMap, fs::File, os::fd::OwnedFd, sync::Arc};
+use std::{collections::BTreeMap, fs::File, os::fd::OwnedFd, sync::Arc};
 
-use rustix::io::Errno;
+use rustix::{fs::OFlags, io::Errno};
+use serde::{Deserialize, Serialize};
 
 /// A directory that is being read.
 #[derive(Debug)]
@@ -13,22 +14,39 @@ pub(super) struct OpenDirectory {
 }
 
 #[derive(Debug)]
-enum Handle {
+enum Open {
     File(Arc<File>),
     Directory(OpenDirectory),
+}
+
+#[derive(Debug)]
+struct Handle {
+    open: Open,
+    node: u64,
+    flags: u32,
+}
+
+/// What is saved of a handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Saved {
+    pub(super) handle: u64,
+    pub(super) node: u64,
+    /// Those of open(2), of the host's.
+    pub(super) flags: u32,
+    pub(super) directory: bool,
 }
 
 /// Everything that is open, by numbers that are never used twice.
 #[derive(Debug)]
 pub(super) struct Handles {
-    open: HashMap<u64, Handle>,
+    open: BTreeMap<u64, Handle>,
     next: u64,
     most: usize,
 }
 
 impl Handles {
     pub(super) fn new(most: usize) -> Handles {
-        Handles { open: HashMap::new(), next: 1, most }
+        Handles { open: BTreeMap::new(), next: 1, most }
     }
 
     pub(super) fn clear(&mut self) {
@@ -48,26 +66,48 @@ impl Handles {
         Ok(number)
     }
 
-    pub(super) fn add_file(&mut self, file: File) -> Result<u64, Errno> {
-        self.add(Handle::File(Arc::new(file)))
+    /// A file of this inode that was opened with these flags.
+    pub(super) fn add_file(&mut self, file: File, node: u64, flags: OFlags) -> Result<u64, Errno> {
+        // What it did when it was opened, it does not do again.
+        let flags = (flags - OFlags::TRUNC).bits();
+        self.add(Handle { open: Open::File(Arc::new(file)), node, flags })
     }
 
-    pub(super) fn add_directory(&mut self, descriptor: OwnedFd) -> Result<u64, Errno> {
-        self.add(Handle::Directory(OpenDirectory { descriptor, at: 0 }))
+    pub(super) fn add_directory(&mut self, descriptor: OwnedFd, node: u64) -> Result<u64, Errno> {
+        let open = Open::Directory(OpenDirectory { descriptor, at: 0 });
+        self.add(Handle { open, node, flags: 0 })
+    }
+
+    /// Has the handle that was added last be known by another number, as it was before a save.
+    pub(super) fn renumber(&mut self, handle: u64) {
+        if let Some((_, last)) = self.open.pop_last() {
+            self.open.insert(handle, last);
+        }
+        self.next = self.next.max(handle.saturating_add(1));
+    }
+
+    pub(super) fn saved(&self) -> Vec<Saved> {
+        let saved = |(number, handle): (&u64, &Handle)| Saved {
+            handle: *number,
+            node: handle.node,
+            flags: handle.flags,
+            directory: matches!(handle.open, Open::Directory(_)),
+        };
+        self.open.iter().map(saved).collect()
     }
 
     pub(super) fn file(&self, number: u64) -> Result<Arc<File>, Errno> {
-        match self.open.get(&number) {
-            Some(Handle::File(file)) => Ok(Arc::clone(file)),
-            Some(Handle::Directory(_)) => Err(Errno::ISDIR),
+        match self.open.get(&number).map(|handle| &handle.open) {
+            Some(Open::File(file)) => Ok(Arc::clone(file)),
+            Some(Open::Directory(_)) => Err(Errno::ISDIR),
             None => Err(Errno::BADF),
         }
     }
 
     pub(super) fn directory(&mut self, number: u64) -> Result<&mut OpenDirectory, Errno> {
-        match self.open.get_mut(&number) {
-            Some(Handle::Directory(directory)) => Ok(directory),
-            Some(Handle::File(_)) => Err(Errno::NOTDIR),
+        match self.open.get_mut(&number).map(|handle| &mut handle.open) {
+            Some(Open::Directory(directory)) => Ok(directory),
+            Some(Open::File(_)) => Err(Errno::NOTDIR),
             None => Err(Errno::BADF),
         }
     }

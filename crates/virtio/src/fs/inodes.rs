@@ -19,9 +19,15 @@ use rustix::{
     fs::{AtFlags, Mode, OFlags, Statx, StatxFlags, openat, statx},
     io::Errno,
 };
+use serde::{Deserialize, Serialize};
+
+use super::wire::check_name;
 
 /// The number of the directory that is exported. Source: fuse.h, `FUSE_ROOT_ID`.
 pub(super) const ROOT: u64 = 1;
+
+/// Numbers, of inodes and of handles, that a server never gets to by counting.
+pub(super) const NUMBER_MAX: u64 = 1 << 62;
 
 /// How far up directories are opened again before an inode is found again.
 const DEPTH_MAX: usize = 256;
@@ -60,6 +66,15 @@ struct Inode {
     used: bool,
     /// Its name is gone, so that its descriptor is all there is.
     pinned: bool,
+}
+
+/// What is saved of an inode: where it was last seen, and how often the guest was told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Saved {
+    node: u64,
+    parent: u64,
+    name: CString,
+    lookups: u64,
 }
 
 /// How much a guest may know of.
@@ -302,5 +317,52 @@ impl Inodes {
         if let Some(inode) = self.inodes.get_mut(&node).filter(|_| node != ROOT) {
             (inode.parent, inode.name) = (parent, name.to_owned());
         }
+    }
+
+    /// What is saved of all of them, those above before those beneath. What has no name any more
+    /// cannot be found again, and is left out.
+    pub(super) fn saved(&self) -> Vec<Saved> {
+        let depth = |mut node: u64| {
+            (0..=DEPTH_MAX).find(|_| {
+                let over = node == ROOT;
+                node = self.inodes.get(&node).map_or(ROOT, |inode| inode.parent);
+                over
+            })
+        };
+        let mut saved: Vec<_> = self
+            .inodes
+            .iter()
+            .filter(|(node, inode)| **node != ROOT && !inode.pinned)
+            .map(|(node, inode)| Saved {
+                node: *node,
+                parent: inode.parent,
+                name: inode.name.clone(),
+                lookups: inode.lookups,
+            })
+            .collect();
+        saved.sort_by_cached_key(|saved| (depth(saved.node), saved.node));
+        saved
+    }
+
+    /// Finds an inode again that was saved. What is not there any more, the guest hears of when it
+    /// asks for it (`ESTALE`).
+    pub(super) fn restore(&mut self, saved: &Saved) -> Result<(), Errno> {
+        check_name(&saved.name)?;
+        let possible = (ROOT + 1..NUMBER_MAX).contains(&saved.node);
+        if !possible || self.inodes.contains_key(&saved.node) {
+            return Err(Errno::INVAL);
+        }
+        self.next = self.next.max(saved.node + 1);
+        let descriptor = find(&*self.get(saved.parent)?, &saved.name)?;
+        let at = look(&descriptor)?;
+        let after = std::mem::replace(&mut self.next, saved.node);
+        let told = self.tell(saved.parent, &saved.name, descriptor, &at);
+        self.next = after;
+        if let (node, true) = told?
+            && let Some(inode) = self.inodes.get_mut(&node)
+        {
+            inode.lookups = saved.lookups;
+        }
+        Ok(())
     }
 }

@@ -16,6 +16,7 @@ mod attributes;
 mod files;
 mod names;
 mod read_directory;
+mod saved;
 mod xattrs;
 
 use std::{
@@ -95,6 +96,8 @@ pub struct Export {
     /// Whether what others change is told: see [`Server::changes`].
     pub watch: bool,
 }
+
+pub use saved::State;
 
 /// Why a directory cannot be exported.
 #[derive(Debug, thiserror::Error)]
@@ -179,6 +182,11 @@ impl Server {
         self.reply.finish(request.unique, answer)
     }
 
+    /// There are no requests at the moment: what the last ones took can go.
+    pub fn rest(&mut self) {
+        self.reply.rest();
+    }
+
     /// Everything that the guest knew and had open is gone: its driver has begun anew.
     pub fn reset(&mut self) {
         self.inodes.clear();
@@ -186,6 +194,9 @@ impl Server {
         self.begun = false;
         if let Some(watch) = &mut self.watch {
             watch.clear();
+            if let Ok(root) = self.inodes.get(ROOT) {
+                watch.add(ROOT, &root);
+            }
         }
     }
 
@@ -290,9 +301,6 @@ impl Server {
         let (readahead, offered) = if major > MAJOR { (0, 0) } else { (args.u32()?, args.u32()?) };
         self.reset();
         self.begun = major == MAJOR;
-        if let (Some(watch), Ok(root)) = (&mut self.watch, self.inodes.get(ROOT)) {
-            watch.add(ROOT, &root);
-        }
         let reply = &mut self.reply;
         reply.u32(MAJOR);
         reply.u32(MINOR);
@@ -318,13 +326,13 @@ impl Server {
         if parent == ROOT && self.only.is_some() { Err(Errno::PERM) } else { Ok(()) }
     }
 
-    /// Tells the guest of an inode, as an answer.
-    fn tell(&mut self, parent: u64, name: &CStr, descriptor: OwnedFd) -> Result<(), Errno> {
+    /// Tells the guest of an inode, as an answer; gives its number.
+    fn tell(&mut self, parent: u64, name: &CStr, descriptor: OwnedFd) -> Result<u64, Errno> {
         let at = look(&descriptor)?;
         let node = self.know(parent, name, descriptor, &at)?;
         let ino = self.inodes.ino(&at);
         self.reply.entry(node, self.valid, ino, &at);
-        Ok(())
+        Ok(node)
     }
 
     /// Puts an inode among those that the guest knows.

@@ -22,40 +22,40 @@ const ROOM: usize = IO_BYTES_MAX + 16;
 
 /// Little-endian arguments.
 #[derive(Clone, Debug, Default)]
-struct Args(Vec<u8>);
+pub(super) struct Args(pub(super) Vec<u8>);
 
 impl Args {
-    fn u32(mut self, value: u32) -> Args {
+    pub(super) fn u32(mut self, value: u32) -> Args {
         self.0.extend(value.to_le_bytes());
         self
     }
 
-    fn u64(mut self, value: u64) -> Args {
+    pub(super) fn u64(mut self, value: u64) -> Args {
         self.0.extend(value.to_le_bytes());
         self
     }
 
-    fn text(mut self, text: &str) -> Args {
+    pub(super) fn text(mut self, text: &str) -> Args {
         self.0.extend(text.as_bytes());
         self.0.push(0);
         self
     }
 
-    fn bytes(mut self, bytes: &[u8]) -> Args {
+    pub(super) fn bytes(mut self, bytes: &[u8]) -> Args {
         self.0.extend(bytes);
         self
     }
 }
 
-fn args() -> Args {
+pub(super) fn args() -> Args {
     Args::default()
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
 }
 
@@ -233,7 +233,7 @@ mod libc_flags {
     pub(super) const TRUNC: u32 = 0o1000;
 }
 
-fn request(op: u32, node: u64, uid: u32, gid: u32, args: &[u8]) -> Vec<u8> {
+pub(super) fn request(op: u32, node: u64, uid: u32, gid: u32, args: &[u8]) -> Vec<u8> {
     let length = u32::try_from(40 + args.len()).unwrap();
     let mut request = Args::default().u32(length).u32(op).u64(77).u64(node);
     request = request.u32(uid).u32(gid).u32(1).u32(0);
@@ -719,6 +719,52 @@ fn what_others_change_is_told_and_what_the_guest_does_is_not() {
     assert_eq!((at.size, at.mtime.cast_signed()), (1, before.mtime()));
     assert_eq!((after.ctime(), after.ctime_nsec()), (before.ctime(), before.ctime_nsec()));
     assert_eq!(client.server.changes(), []);
+}
+
+#[test]
+fn what_was_open_before_a_save_is_open_after_it() {
+    let mut client = Client::new();
+    client.ask(9, ROOT, args().u32(0o755).u32(0).text("dir")).unwrap();
+    let dir = client.node(ROOT, "dir");
+    let (file, handle) = client.create(dir, "file", 0o644).unwrap();
+    client.write(handle, 0, b"text").unwrap();
+    let truncated = client.open(file, libc_flags::WRONLY | libc_flags::TRUNC).unwrap();
+    client.write(truncated, 0, b"other").unwrap();
+    let (gone, gone_handle) = client.create(ROOT, "gone", 0o644).unwrap();
+    client.ask(10, ROOT, args().text("gone")).unwrap();
+    let removed = client.create(ROOT, "removed", 0o644).unwrap().0;
+    let open = u64_at(&client.ask(27, dir, args().u64(0)).unwrap(), 0);
+    // A directory that has come beneath a later one.
+    client.ask(9, ROOT, args().u32(0o755).u32(0).text("late")).unwrap();
+    let late = client.node(ROOT, "late");
+    client.ask(12, ROOT, args().u64(late).text("dir").text("dir")).unwrap();
+    let saved = client.server.save();
+    let text = serde_json::to_string(&saved).unwrap();
+    assert_eq!(serde_json::from_str::<State>(&text).unwrap(), saved);
+    fs::remove_file(client.at("removed")).unwrap();
+    let root = fs::File::open(client.dir.path()).unwrap().into();
+    let limits = Limits { descriptors: 4, ..Limits::default() };
+    let export = Export { root, only: None, read_only: false, valid: VALID, limits, watch: true };
+    client.server = Server::new(export).unwrap();
+    // Of three that are not there, two are handles.
+    assert_eq!(client.server.restore(&saved), 3);
+    assert_eq!(client.read(handle, 0, 9).unwrap(), b"other");
+    assert_eq!(client.write(truncated, 0, b"O"), Ok(1));
+    assert_eq!(client.getattr(file).unwrap().size, 5);
+    assert_eq!(client.node(late, "dir"), dir);
+    assert_eq!(client.node(dir, "file"), file);
+    let list = args().u64(open).u64(0).u32(4096).u32(0).u64(0).u64(0);
+    assert!(!client.ask(28, dir, list).unwrap().is_empty());
+    for node in [gone, removed] {
+        assert_eq!(client.getattr(node).map(drop), Err(Errno::STALE));
+    }
+    assert_eq!(client.read(gone_handle, 0, 1), Err(Errno::BADF));
+    // New numbers are none of the old ones.
+    let (new, new_handle) = client.create(ROOT, "new", 0o644).unwrap();
+    assert!(new > removed && new_handle > open);
+    // The guest forgets as often as it was told before.
+    client.forget(file, 1);
+    assert!(client.getattr(file).is_ok());
 }
 
 /// Requests that mean something more often than not.

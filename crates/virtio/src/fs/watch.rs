@@ -89,6 +89,44 @@ pub struct Event {
     pub change: Change,
 }
 
+impl Event {
+    /// As bytes: what has happened, whether it is a directory, the number of a move, the path.
+    pub fn encode(&self) -> Vec<u8> {
+        let (kind, cookie) = match self.change {
+            Change::Created => (0, 0),
+            Change::Deleted => (1, 0),
+            Change::MovedFrom(cookie) => (2, cookie),
+            Change::MovedTo(cookie) => (3, cookie),
+            Change::Modified => (4, 0),
+            Change::Attributes => (5, 0),
+            Change::Lost => (6, 0u32),
+        };
+        let mut bytes = vec![kind, u8::from(self.directory)];
+        bytes.extend(cookie.to_le_bytes());
+        bytes.extend(self.path.as_os_str().as_bytes());
+        bytes
+    }
+
+    /// What [`Event::encode`] made bytes of.
+    pub fn decode(bytes: &[u8]) -> Option<Event> {
+        let (head, path) = bytes.split_first_chunk::<6>()?;
+        let [kind, directory, cookie @ ..] = *head;
+        let cookie = u32::from_le_bytes(cookie);
+        let change = match kind {
+            0 => Change::Created,
+            1 => Change::Deleted,
+            2 => Change::MovedFrom(cookie),
+            3 => Change::MovedTo(cookie),
+            4 => Change::Modified,
+            5 => Change::Attributes,
+            6 => Change::Lost,
+            _ => return None,
+        };
+        let path = PathBuf::from(OsStr::from_bytes(path));
+        Some(Event { path, directory: directory != 0, change })
+    }
+}
+
 /// What a request of the guest's has touched.
 #[derive(Debug)]
 pub(super) enum Touched {

@@ -236,7 +236,16 @@ pub(super) struct Reply {
     room: usize,
 }
 
+/// What is kept of its room when there are no requests.
+const KEPT_BYTES: usize = 16 << 10;
+
 impl Reply {
+    /// Gives back what a long answer took.
+    pub(super) fn rest(&mut self) {
+        self.bytes.truncate(KEPT_BYTES);
+        self.bytes.shrink_to(KEPT_BYTES);
+    }
+
     /// Begins a new one.
     pub(super) fn begin(&mut self, room: usize) {
         self.bytes.clear();

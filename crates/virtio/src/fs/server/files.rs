@@ -85,7 +85,7 @@ impl Server {
             }
         }
         let file = reopen(&descriptor, flags)?;
-        let handle = self.handles.add_file(File::from(file))?;
+        let handle = self.handles.add_file(File::from(file), node, flags)?;
         self.reply.opened(handle);
         Ok(())
     }

@@ -46,7 +46,7 @@ impl Server {
         }
         let directory = self.inodes.get(parent)?;
         let found = find(&*directory, name)?;
-        self.tell(parent, name, found)
+        self.tell(parent, name, found).map(drop)
     }
 
     /// The directory in which an entry is to come or to go.
@@ -127,7 +127,7 @@ impl Server {
             let _ = unlinkat(directory, name, flags);
             return Err(error);
         }
-        self.tell(request.node, name, descriptor)
+        self.tell(request.node, name, descriptor).map(drop)
     }
 
     /// `struct fuse_create_in` and a name: made if it is not there, and opened.
@@ -157,8 +157,8 @@ impl Server {
             }
             Err(error) => return Err(error),
         };
-        self.tell(request.node, name, descriptor)?;
-        let handle = self.handles.add_file(File::from(file))?;
+        let node = self.tell(request.node, name, descriptor)?;
+        let handle = self.handles.add_file(File::from(file), node, open)?;
         self.reply.opened(handle);
         Ok(())
     }
@@ -214,7 +214,7 @@ impl Server {
         linkat(CWD, by_descriptor(&old)?, &*directory, name, AtFlags::SYMLINK_FOLLOW)?;
         self.touch(|| Touched::Descriptor(Arc::clone(&old)));
         let found = find(&*directory, name)?;
-        self.tell(parent, name, found)
+        self.tell(parent, name, found).map(drop)
     }
 
     pub(super) fn read_link(&mut self, node: u64) -> Result<(), Errno> {

@@ -33,7 +33,7 @@ impl Server {
         self.handles.check_room()?;
         let descriptor = self.inodes.get(node)?;
         let directory = reopen(&descriptor, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        let handle = self.handles.add_directory(directory)?;
+        let handle = self.handles.add_directory(directory, node)?;
         self.reply.opened(handle);
         Ok(())
     }
