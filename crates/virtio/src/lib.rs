@@ -16,6 +16,7 @@ pub mod balloon;
 pub mod blk;
 pub mod console;
 pub mod device;
+pub mod fs;
 pub mod mmio;
 pub mod queue;
 pub mod rate;
@@ -24,6 +25,7 @@ mod signal;
 #[doc(hidden)]
 pub mod testing;
 mod timer;
+pub mod vsock;
 
 pub use device::Device;
 pub use mmio::Mmio;

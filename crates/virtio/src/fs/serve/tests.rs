@@ -1,0 +1,115 @@
+//! A server at the other end of a socket.
+
+use std::{fs, thread, time::Duration};
+
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
+
+use super::*;
+use crate::fs::{
+    Change, Event, Export, Limits, VALID,
+    tests::{args, request, u32_at, u64_at},
+};
+
+fn server(dir: &tempfile::TempDir) -> Server {
+    let root = fs::File::open(dir.path()).unwrap().into();
+    let limits = Limits::default();
+    let export = Export { root, only: None, read_only: false, valid: VALID, limits, watch: true };
+    Server::new(export).unwrap()
+}
+
+const ROOM: usize = 1 << 21;
+
+#[test]
+fn requests_answers_and_events_go_through_sockets() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), vec![7; 2 << 20]).unwrap();
+    let (near, far) = UnixStream::pair().unwrap();
+    let (events, to_events) =
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+    let server = server(&dir);
+    let serving = thread::spawn(move || run(server, far, Some(&to_events)));
+    let mut remote = Remote::new(near);
+    let init = request(26, 0, 0, 0, &args().u32(7).u32(36).u32(0).u32(0).0);
+    assert_eq!(remote.handle(&init, ROOM).unwrap().len(), 80);
+    let lookup = request(1, 1, 0, 0, &args().text("file").0);
+    let found = remote.handle(&lookup, ROOM).unwrap();
+    let node = u64_at(found, 16);
+    let open = request(14, node, 0, 0, &args().u64(0).0);
+    let handle = u64_at(remote.handle(&open, ROOM).unwrap(), 16);
+    let read = args().u64(handle).u64(0).u32(1 << 20).u32(0).u64(0).u64(0);
+    let answer = remote.handle(&request(15, node, 0, 0, &read.0), ROOM).unwrap();
+    assert!(answer.len() == 16 + (1 << 20) && answer[16..].iter().all(|byte| *byte == 7));
+    let release = request(18, node, 0, 0, &args().u64(handle).u64(0).u64(0).0);
+    assert_eq!(u32_at(remote.handle(&release, ROOM).unwrap(), 4), 0);
+    // No answer is wanted, or there is no room for one.
+    assert_eq!(remote.handle(&request(2, node, 0, 0, &args().u64(1).0), ROOM), None);
+    assert_eq!(remote.handle(&lookup, 15), None);
+    fs::write(dir.path().join("new"), "").unwrap();
+    let mut event = [0; 100];
+    let (bytes, _) = recv(&events, &mut event, RecvFlags::empty()).unwrap();
+    let event = Event::decode(&event[..bytes]).unwrap();
+    assert_eq!((event.path.to_str(), event.change), (Some("new"), Change::Created));
+    // Saved here and restored there.
+    remote.handle(&lookup, ROOM).unwrap();
+    let saved = remote.save();
+    remote.reset();
+    assert_eq!(u32_at(remote.handle(&lookup, ROOM).unwrap(), 4).cast_signed(), -5);
+    remote.restore(&saved);
+    assert_eq!(remote.save(), saved);
+    assert_eq!(u32_at(remote.handle(&lookup, ROOM).unwrap(), 4), 0);
+    remote.rest();
+    drop(remote);
+    serving.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_server_that_is_gone_is_an_error_of_every_request() {
+    let (near, far) = UnixStream::pair().unwrap();
+    drop(far);
+    let mut remote = Remote::new(near);
+    let lookup = request(1, 1, 0, 0, &args().text("file").0);
+    let answer = remote.handle(&lookup, ROOM).unwrap();
+    assert_eq!((answer.len(), u32_at(answer, 4).cast_signed(), u64_at(answer, 8)), (16, -5, 77));
+    assert_eq!(remote.handle(&request(2, 1, 0, 0, &args().u64(1).0), ROOM), None);
+    assert_eq!(remote.handle(&lookup, 3), None);
+    remote.reset();
+    assert_eq!(remote.save(), State::default());
+}
+
+#[test]
+fn frames_and_answers_that_are_too_long_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    for (kind, length) in [(HANDLE, u32::MAX), (9, 0), (RESTORE, u32::MAX)] {
+        let (mut near, far) = UnixStream::pair().unwrap();
+        let mut head = [0; 12];
+        head[..4].copy_from_slice(&kind.to_le_bytes());
+        head[8..].copy_from_slice(&length.to_le_bytes());
+        near.write_all(&head).unwrap();
+        let error = run(server(&dir), far, None).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+    let (near, mut far) = UnixStream::pair().unwrap();
+    far.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    far.write_all(&1000u32.to_le_bytes()).unwrap();
+    let mut remote = Remote::new(near);
+    let lookup = request(1, 1, 0, 0, &args().text("file").0);
+    assert_eq!(u32_at(remote.handle(&lookup, 999).unwrap(), 4).cast_signed(), -5);
+}
+
+#[test]
+fn events_are_the_same_after_their_way() {
+    for change in [
+        Change::Created,
+        Change::Deleted,
+        Change::MovedFrom(7),
+        Change::MovedTo(u32::MAX),
+        Change::Modified,
+        Change::Attributes,
+        Change::Lost,
+    ] {
+        let event = Event { path: "a/b c".into(), directory: true, change };
+        assert_eq!(Event::decode(&event.encode()), Some(event));
+    }
+    assert_eq!(Event::decode(&[7, 0, 0, 0, 0, 0]), None);
+    assert_eq!(Event::decode(&[0; 5]), None);
+}
