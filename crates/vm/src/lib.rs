@@ -9,3 +9,9 @@ pub mod acpi;
 pub mod boot;
 pub mod layout;
 pub mod legacy;
+mod machine;
+pub mod snapshot;
+
+pub use machine::{
+    Announce, BuildError, Builder, Cargo, Console, End, Machine, PauseError, SaveError,
+};

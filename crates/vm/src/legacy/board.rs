@@ -79,6 +79,13 @@ fn who(port: u16) -> Option<Answers> {
 }
 
 impl Board {
+    /// Whether what is read from these ports depends on the time.
+    pub fn tells_time(port: u16, bytes: usize) -> bool {
+        (port..=u16::MAX)
+            .take(bytes)
+            .any(|port| matches!(who(port), Some(Answers::Clock(_) | Answers::Power(_))))
+    }
+
     /// The guest reads from ports.
     pub fn read(&mut self, port: u16, data: &mut [u8], now: Now) {
         let mut ports = port..=u16::MAX;
