@@ -182,4 +182,5 @@ pub(super) fn carry_out(opcode: u8, modrm: u8, image: &mut Image, outside: &mut 
         assert!(ALLOWED[row].0 >> field & 1 == 1, "x87 form is defined");
         memory[field](image, outside);
     }
+    outside.flags &= flag::ALL;
 }

@@ -31,6 +31,12 @@ pub trait Operands {
     /// Any byte cannot be written.
     fn store(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Self::Fault>;
 
+    /// Whether some bytes of the memory operand could be written, without writing them.
+    ///
+    /// # Errors
+    /// Any byte cannot be written.
+    fn check_store(&mut self, offset: u64, len: usize) -> Result<(), Self::Fault>;
+
     /// A general register, of the width that its name says, without sign.
     fn register(&self, register: Register) -> u64;
 

@@ -18,7 +18,7 @@ const ROUNDING: u16 = 3 << 10;
 /// Exceptions that keep a store from happening, where they are unmasked: all but inexact.
 const BEFORE_STORE: u16 = 0x1f;
 
-/// Condition code C1, and the fields of the status word that `fnclex` clears.
+/// The fields of the status word that `fnclex` clears.
 const CLEARED_BY_FNCLEX: u16 = 0x80ff;
 
 /// An x87 instruction.
@@ -173,6 +173,8 @@ fn native<O: Operands>(
         let raised = image.status & !fpu.status;
         if raised & !fpu.control & BEFORE_STORE == 0 {
             operands.store(0, &outside.memory[..len])?;
+        } else {
+            operands.check_store(0, len)?;
         }
     }
     if encoding::sets_flags(instruction.mnemonic()) {
