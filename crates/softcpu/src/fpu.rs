@@ -15,10 +15,15 @@
 //! processor's model), which the processor asks first; `crc32`, `popcnt`, fences and prefetches.
 
 mod area;
+mod float;
+mod native_sse;
 mod native_x87;
 mod operands;
 mod operation;
+mod simd;
 mod state;
+mod strings;
+mod vector;
 mod x87;
 
 use iced_x86::Instruction;

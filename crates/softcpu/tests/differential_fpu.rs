@@ -26,15 +26,22 @@ fn check(family: Family) {
     if !need::ptrace(host.is_ok()) {
         return;
     }
-    check_random(
-        &mut host.unwrap(),
-        family,
-        setting("SOFTCPU_SEED", 1),
-        setting("SOFTCPU_CASES", CASES),
-    );
+    let (seed, cases) = (setting("SOFTCPU_SEED", 1), setting("SOFTCPU_CASES", CASES));
+    check_random(&mut host.expect("a child to trace"), family, seed, cases);
 }
 
 #[test]
 fn x87_does_what_the_host_does() {
     check(Family::X87);
+}
+
+#[test]
+fn sse_does_what_the_host_does() {
+    check(Family::Sse);
+}
+
+#[test]
+fn ssse3_and_sse4_do_what_the_host_does() {
+    check(Family::Map38);
+    check(Family::Map3a);
 }

@@ -4,6 +4,7 @@ use iced_x86::Instruction;
 
 use super::{
     operands::{Operands, Stop},
+    simd::Simd,
     state::Fpu,
     x87::X87,
 };
@@ -15,12 +16,14 @@ pub struct Operation(Kind);
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     X87(X87),
+    Simd(Simd),
 }
 
 impl Operation {
     /// What an instruction does, if it is of this part.
     pub fn of(instruction: &Instruction) -> Option<Operation> {
-        X87::of(instruction).map(Kind::X87).map(Operation)
+        let x87 = || X87::of(instruction).map(Kind::X87);
+        Simd::of(instruction).map(Kind::Simd).or_else(x87).map(Operation)
     }
 
     /// Carries it out. The instruction must be the one it was made from.
@@ -35,6 +38,7 @@ impl Operation {
     ) -> Result<(), Stop<O::Fault>> {
         match self.0 {
             Kind::X87(x87) => x87.run(fpu, instruction, operands),
+            Kind::Simd(simd) => simd.run(fpu, instruction, operands),
         }
     }
 }
