@@ -19,8 +19,6 @@ use super::{
 const OBEYED: u32 = 0xe040;
 /// All exceptions masked.
 const MASKED: u32 = 0x1f80;
-/// The exceptions' flags.
-const FLAGS: u32 = 0x3f;
 /// Underflow's mask.
 const UNDERFLOW_MASK: u32 = 1 << 11;
 /// Counts only where underflow is masked.
@@ -63,7 +61,7 @@ macro_rules! vectors {
                     options(nostack, preserves_flags),
                 );
             }
-            Output { value: value(result), raised: words[0] & FLAGS }
+            Output::new(value(result), words[0], x.mxcsr)
         }
     )*};
 }
@@ -103,7 +101,7 @@ macro_rules! compares {
                     options(nostack, preserves_flags),
                 );
             }
-            Output { value: value(result), raised: words[0] & FLAGS }
+            Output::new(value(result), words[0], x.mxcsr)
         }
 
         pub(super) fn $name(x: Input) -> Output {
@@ -146,7 +144,7 @@ macro_rules! to_register {
                     options(nostack, preserves_flags),
                 );
             }
-            Output { value: result.into(), raised: words[0] & FLAGS }
+            Output::new(result.into(), words[0], x.mxcsr)
         }
     )*};
 }
@@ -183,7 +181,7 @@ macro_rules! from_register {
                     options(nostack, preserves_flags),
                 );
             }
-            Output { value: value(result), raised: words[0] & FLAGS }
+            Output::new(value(result), words[0], x.mxcsr)
         }
     )*};
 }
@@ -218,7 +216,7 @@ macro_rules! to_flags {
                     flags = out(reg) flags,
                 );
             }
-            Output { value: (flags & 0x45).into(), raised: words[0] & FLAGS }
+            Output::new((flags & 0x45).into(), words[0], x.mxcsr)
         }
     )*};
 }

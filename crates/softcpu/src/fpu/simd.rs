@@ -10,10 +10,6 @@ use super::{
     vector::{self, Args, Vector},
 };
 
-/// Exceptions found before a result is made (invalid, denormal, divide by zero): one that is not
-/// masked leaves the others unlooked for.
-const BEFORE_RESULT: u32 = 0x7;
-
 /// An MMX or SSE instruction.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Simd {
@@ -264,13 +260,8 @@ impl<O: Operands> Frame<'_, O> {
         let Args { a, b, imm, .. } = self.args()?;
         let mxcsr = self.fpu.mxcsr;
         let float::Output { value, raised } = f(float::Input { a, b, imm, mxcsr });
-        let unmasked = !(mxcsr >> 7);
-        if raised & unmasked & BEFORE_RESULT != 0 {
-            self.fpu.mxcsr |= raised & BEFORE_RESULT;
-            return Err(Stop::Simd);
-        }
         self.fpu.mxcsr |= raised;
-        if raised & unmasked != 0 { Err(Stop::Simd) } else { Ok(value) }
+        if raised & !(mxcsr >> 7) == 0 { Ok(value) } else { Err(Stop::Simd) }
     }
 
     fn test(&mut self) -> Result<(), Stop<O::Fault>> {

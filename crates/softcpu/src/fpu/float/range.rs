@@ -49,7 +49,7 @@ macro_rules! ranged {
         pub(super) fn $name(x: Input) -> Output {
             let output = native::$name(x);
             let each = (Lanes::$lanes($count), Operation::$operation, native::$one as Float);
-            Output { raised: raised(x, output.raised, each), ..output }
+            Output::new(output.value, raised(x, output.raised, each), x.mxcsr)
         }
     )*};
 }
