@@ -9,6 +9,8 @@ mod encodings;
 mod fpu_case;
 #[path = "native/host.rs"]
 mod host;
+#[path = "native/model.rs"]
+mod model;
 #[path = "native/random.rs"]
 mod random;
 
