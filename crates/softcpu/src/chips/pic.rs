@@ -26,9 +26,10 @@ struct Pic {
 }
 
 impl Pics {
+    /// All masked, as firmware leaves them (there is none here).
     pub(super) fn new() -> Pics {
         let pic = |n: usize| Pic {
-            state: PicState::default(),
+            state: PicState { imr: 0xff, ..PicState::default() },
             elcr_bits: ELCR_BITS[n],
             cascade: if n == 0 { 1 << CASCADE } else { 0 },
         };
