@@ -11,6 +11,7 @@
 mod access;
 mod dirty;
 mod map;
+mod written;
 
 use std::{
     fs::File,
