@@ -49,7 +49,9 @@ pub(crate) fn reader<'r>(mut source: impl BufRead + 'r) -> io::Result<Box<dyn Re
         None => Box::new(source),
         Some(Form::Gzip) => Box::new(flate2::bufread::GzDecoder::new(source)),
         Some(Form::Xz) => Box::new(XzReader::new_mem_limit(source, false, XZ_MEMORY_KIB_MAX)),
-        Some(Form::Zstd) => Box::new(zstd::stream::read::Decoder::with_buffer(source)?.single_frame()),
+        Some(Form::Zstd) => {
+            Box::new(zstd::stream::read::Decoder::with_buffer(source)?.single_frame())
+        }
         Some(Form::Lz4) => Box::new(lz4::Decoder::new(source)),
     })
 }

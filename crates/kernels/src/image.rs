@@ -70,7 +70,9 @@ impl Image {
             Some(_) => {
                 let unpacked = compressed::unpacked(payload, KERNEL_BYTES_MAX);
                 let unpacked = unpacked.map_err(ImageError::Unpack)?;
-                if !is_executable(&unpacked) {
+                // Not every form has a checksum, but the length stands behind all of them.
+                let length = payload.len().checked_sub(4).and_then(|at| long(payload, at));
+                if length != Some(unpacked.len()) || !is_executable(&unpacked) {
                     return Err(ImageError::Payload);
                 }
                 Some(unpacked)
@@ -83,7 +85,9 @@ impl Image {
 /// Whether these are the first bytes of an ELF executable for x86-64.
 fn is_executable(bytes: &[u8]) -> bool {
     let machine = word(bytes, 18);
-    bytes.starts_with(b"\x7fELF\x02\x01") && machine == Some(62) && matches!(word(bytes, 16), Some(2 | 3))
+    bytes.starts_with(b"\x7fELF\x02\x01")
+        && machine == Some(62)
+        && matches!(word(bytes, 16), Some(2 | 3))
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u16> {
@@ -177,7 +181,7 @@ pub(crate) mod tests {
         bytes[0x24c..0x250].copy_from_slice(&length.to_le_bytes());
         bytes.resize(1024 + 64, 0xcc);
         bytes.extend(payload);
-        bytes.extend([1, 2, 3, 4]);
+        bytes.extend(u32::try_from(elf(release).len()).unwrap().to_le_bytes());
         bytes
     }
 
@@ -202,9 +206,11 @@ pub(crate) mod tests {
         let whole = bzimage("6.1.0");
         assert!(said(&whole[..whole.len() - 8]).contains("cut short"));
         let mut damaged = whole.clone();
-        let middle = damaged.len() - 40;
-        damaged[middle..middle + 20].fill(0xff);
+        damaged[1024 + 64 + 4..1024 + 64 + 12].fill(0xff);
         assert!(said(&damaged).contains("unpack"));
+        let mut shorter = whole.clone();
+        *shorter.last_mut().unwrap() ^= 1;
+        assert!(said(&shorter).contains("what it unpacks to"));
         assert!(said(&bzimage("../evil")).contains("which release"));
         assert!(said(&elf("")).contains("which release"));
     }

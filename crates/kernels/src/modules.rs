@@ -60,7 +60,8 @@ impl ModuleInfo {
         let section = section.get(..section.len().min(MODINFO_BYTES_MAX))?;
         let mut info = ModuleInfo::default();
         for line in section.split(|byte| *byte == 0) {
-            let Some((key, value)) = str::from_utf8(line).ok().and_then(|line| line.split_once('='))
+            let Some((key, value)) =
+                str::from_utf8(line).ok().and_then(|line| line.split_once('='))
             else {
                 continue;
             };
@@ -191,7 +192,8 @@ pub(crate) mod tests {
 
     #[test]
     fn a_module_says_what_it_needs() {
-        let file = module("erofs", "6.1.0", "libcrc32c,zstd-x", "softdep=pre: crc32c lz4 post: q\0");
+        let file =
+            module("erofs", "6.1.0", "libcrc32c,zstd-x", "softdep=pre: crc32c lz4 post: q\0");
         let info = ModuleInfo::parse(&file).unwrap();
         assert_eq!(info.name, "erofs");
         assert_eq!(info.release, "6.1.0");

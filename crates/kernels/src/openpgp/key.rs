@@ -77,9 +77,15 @@ impl Hash {
 /// What a signature is checked with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Material {
-    Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
+    Rsa {
+        modulus: Vec<u8>,
+        exponent: Vec<u8>,
+    },
     /// As GnuPG has it (22) and as RFC 9580 has it (27): they differ in how a signature is written.
-    Ed25519 { point: [u8; 32], algorithm: u8 },
+    Ed25519 {
+        point: [u8; 32],
+        algorithm: u8,
+    },
 }
 
 /// A public key of a kind that we can use.

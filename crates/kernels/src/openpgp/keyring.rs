@@ -139,7 +139,8 @@ impl<'a> Own<'_, 'a> {
             let Ok(length) = u32::try_from(packet.body.len()) else { continue };
             let name = [&[prefix], length.to_be_bytes().as_slice(), packet.body].concat();
             let found = self.after(Some(at), &[self.hashed.as_slice(), &name].concat())?;
-            over_names.extend(found.into_iter().filter(|it| kind::CERTIFICATION.contains(&it.kind)));
+            over_names
+                .extend(found.into_iter().filter(|it| kind::CERTIFICATION.contains(&it.kind)));
         }
         let latest = over_names.into_iter().max_by_key(|signature| signature.created);
         Ok(match latest {
