@@ -131,13 +131,13 @@ impl LinuxSandbox {
         self.alive()?;
         let _one = self.launching.lock().await;
         self.check_id(&spec)?;
-        let (keeper, child) = Keeper::open(&StreamSpec::from(&spec)).map_err(stream_error)?;
+        let (keeper, child) = Keeper::open(&StreamSpec::from(&spec))?;
         let mut ready = self.ready(&spec)?;
         if let ChildStreams::Pipes { stdin, stdout, stderr } = child {
             ready.given.streams = Some([stdin, stdout, stderr]);
         }
         if let Some(attachment) = streams.attached {
-            keeper.attach(attachment).await.map_err(stream_error)?;
+            keeper.attach(attachment).await?;
         }
         let launched = self.run(&spec, ready.identity, &ready.given, by).await?;
         for warning in &launched.warnings {
@@ -149,7 +149,7 @@ impl LinuxSandbox {
             }
             let copy = master.try_clone();
             let copy = copy.map_err(|error| DriverError::step("duplicate the terminal", &error))?;
-            keeper.terminal(master).await.map_err(stream_error)?;
+            keeper.terminal(master).await?;
             return self.keep(spec, ready.container, launched.child, keeper, Some(copy));
         }
         self.keep(spec, ready.container, launched.child, keeper, None)
@@ -382,14 +382,6 @@ pub(crate) fn compile(policy: &workload::SeccompPolicy) -> Result<Filter, Driver
         .map(|i| SockFilter { code: i.code, jt: i.jt, jf: i.jf, k: i.k })
         .collect();
     Ok(Filter { program, flags: flags.0 })
-}
-
-fn stream_error(error: stdio::KeeperError) -> DriverError {
-    let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
-    DriverError::Invalid {
-        what: "standard streams".into(),
-        why: format!("{error}{}", source.unwrap_or_default()),
-    }
 }
 
 impl Sandbox for LinuxSandbox {

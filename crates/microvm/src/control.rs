@@ -21,6 +21,11 @@ pub(crate) enum Order {
         serial: String,
         read_only: bool,
     },
+    /// A directory or file of the host for the machine that is to be booted, under this name in
+    /// the shared directory. Descriptor: what is shared.
+    Share {
+        name: String,
+    },
     /// Boots. Descriptors: the kernel, the first file system, where the console's output goes.
     Boot(Box<Boot>),
     /// Leads a stream to a port of the machine. Descriptor: the stream.

@@ -1,5 +1,36 @@
 //! The vm driver: a sandbox in a machine of its own.
+//!
+//! ```text
+//! engine ──shim──▶ VmDriver ──orders──▶ vmm: a process with machine and devices
+//!                     │                        ║ vsock
+//!                     └──shim's protocol───────╫──▶ agent (crate guest) ──▶ container driver
+//!                        streams ──────────────╨──▶
+//! ```
+//!
+//! Layers go in as read-only disks, changes are on a disk of their own, and what the host shares
+//! comes through virtio-fs; the agent starts the same processes as a container has. Their output
+//! is kept here, on the host, as for every other driver.
+//!
+//! Knows no image, no network set-up and no daemon; what carries out instructions it is given.
 
+#![cfg(target_arch = "x86_64")]
+
+mod control;
+mod driver;
 pub mod initramfs;
+mod link;
 mod machine;
+mod process;
+mod pump;
+mod sandbox;
 mod translate;
+pub mod vmm;
+
+pub use driver::{FindKernel, Kernel, StartVmm, VmConfig, VmDriver};
+
+/// Where the agent takes calls, and where, on the host, it says that it does.
+const CALL_PORT: u32 = 1024;
+const READY_PORT: u32 = 1024;
+
+/// Where the agent takes streams, each with its number in front.
+const STREAM_PORT: u32 = 1025;

@@ -68,7 +68,7 @@ mod tests {
         let none = size(&Limits::default());
         assert_eq!(none, Size { memory_bytes: 256 << 20, cpus: 1 });
         let limits = |memory: u64, nano_cpus| Limits {
-            memory: MemoryLimits { limit: Some(ByteSize::from(memory)), ..MemoryLimits::default() },
+            memory: MemoryLimits { limit: Some(ByteSize(memory)), ..MemoryLimits::default() },
             cpu: CpuLimits::nano_cpus(nano_cpus),
             ..Limits::default()
         };

@@ -3,10 +3,7 @@
 //! Output comes in frames of Docker's multiplexed format, as [`workload::Process::attach`] has it;
 //! input goes as it is, and ends when the pipe ends.
 
-use std::{
-    io,
-    os::fd::OwnedFd,
-};
+use std::{io, os::fd::OwnedFd};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -49,9 +46,25 @@ pub(crate) async fn carry(stream: UnixStream, pipes: Pipes) -> io::Result<()> {
     }
 }
 
+/// The same for a terminal, whose bytes are carried as they are.
+///
+/// # Errors
+/// If the stream breaks.
+pub(crate) async fn carry_terminal(stream: UnixStream, keeper: UnixStream) -> io::Result<()> {
+    let (mut from, mut to) = stream.into_split();
+    let (mut typed, mut shown) = keeper.into_split();
+    tokio::select! {
+        biased;
+        out = tokio::io::copy(&mut from, &mut shown) => out.map(drop),
+        () = async {
+            let _ = tokio::io::copy(&mut typed, &mut to).await;
+            std::future::pending().await
+        } => Ok(()),
+    }
+}
+
 async fn output(mut from: OwnedReadHalf, stdout: OwnedFd, stderr: OwnedFd) -> io::Result<()> {
-    let mut sinks =
-        [pipe::Sender::from_owned_fd(stdout)?, pipe::Sender::from_owned_fd(stderr)?];
+    let mut sinks = [pipe::Sender::from_owned_fd(stdout)?, pipe::Sender::from_owned_fd(stderr)?];
     let mut piece = vec![0; PIECE];
     loop {
         let mut head = [0; HEAD];
@@ -89,7 +102,10 @@ async fn input(stdin: Option<OwnedFd>, mut to: OwnedWriteHalf) -> io::Result<()>
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::File, io::{Read as _, Write as _}};
+    use std::{
+        fs::File,
+        io::{Read as _, Write as _},
+    };
 
     use super::*;
 
@@ -105,7 +121,9 @@ mod tests {
         let (from_stderr, stderr) = pipe();
         let carrying = tokio::spawn(carry(ours, Pipes { stdin: Some(stdin), stdout, stderr }));
         let (mut from, mut to) = theirs.into_split();
-        to.write_all(b"\x01\0\0\0\0\0\0\x03one\x02\0\0\0\0\0\0\x05other\x01\0\0\0\0\0\0\0").await.unwrap();
+        to.write_all(b"\x01\0\0\0\0\0\0\x03one\x02\0\0\0\0\0\0\x05other\x01\0\0\0\0\0\0\0")
+            .await
+            .unwrap();
         File::from(to_stdin).write_all(b"words").unwrap();
         let mut words = String::new();
         from.read_to_string(&mut words).await.unwrap();

@@ -93,10 +93,7 @@ pub(crate) fn exec(spec: &ProcessSpec) -> ProcessSpec {
 /// # Errors
 /// [`DriverError::Invalid`] for a root that is no layers, [`DriverError::Unsupported`] for what is
 /// this host's own.
-pub(crate) fn container(
-    spec: &ProcessSpec,
-    own: &ContainerSpec,
-) -> Result<Container, DriverError> {
+pub(crate) fn container(spec: &ProcessSpec, own: &ContainerSpec) -> Result<Container, DriverError> {
     let RootFs::Layers { images, disk } = &own.root else {
         return Err(DriverError::Invalid {
             what: "root".to_owned(),

@@ -32,7 +32,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
 };
-use workload::{Attachment, LogSpec, ProcessSpec};
+use workload::{Attachment, DriverError, LogSpec, ProcessSpec};
 
 pub use attached::{ATTACHED_BYTES_MAX, ATTACHED_MAX};
 use sink::Sink;
@@ -121,6 +121,16 @@ impl KeeperError {
             KeeperError::NotASocket => ErrorKind::InvalidInput,
             KeeperError::Full => ErrorKind::Exhausted,
             KeeperError::Ended => ErrorKind::Conflict,
+        }
+    }
+}
+
+impl From<KeeperError> for DriverError {
+    fn from(error: KeeperError) -> DriverError {
+        let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
+        DriverError::Invalid {
+            what: "standard streams".to_owned(),
+            why: format!("{error}{}", source.unwrap_or_default()),
         }
     }
 }

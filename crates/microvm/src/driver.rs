@@ -1,0 +1,155 @@
+//! The driver: sandboxes of this process, each with a process that is its machine.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    fs::File,
+    io,
+    os::fd::OwnedFd,
+    process::Child,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use base::{Deadline, SandboxId};
+use hv::Accel;
+use workload::{
+    Capabilities, Driver, DriverError, Finding, Isolation, Materials, Pending, Sandbox,
+    SandboxHandle, SandboxSpec, Trace,
+};
+
+use crate::{machine, sandbox::VmSandbox, translate};
+
+/// Starts the program whose `main` calls [`crate::vmm::run`], with this socket as its standard
+/// input.
+pub type StartVmm = dyn Fn(OwnedFd) -> io::Result<Child> + Send + Sync;
+
+/// Finds the kernel for a machine.
+pub type FindKernel = dyn Fn() -> Result<Kernel, DriverError> + Send + Sync;
+
+/// A kernel, and what it needs to boot.
+#[derive(Debug)]
+pub struct Kernel {
+    /// bzImage or ELF.
+    pub image: File,
+    /// Modules with their names, each after those it needs.
+    pub modules: Vec<(String, Vec<u8>)>,
+    /// Whether it reads ACPI's tables.
+    pub acpi: bool,
+    /// What its command line begins with.
+    pub arguments: String,
+}
+
+/// What the driver is given.
+#[derive(Clone)]
+pub struct VmConfig {
+    /// Starts a machine's process.
+    pub start: Arc<StartVmm>,
+    /// Finds its kernel.
+    pub kernel: Arc<FindKernel>,
+    /// What carries out its instructions.
+    pub accel: Accel,
+}
+
+impl fmt::Debug for VmConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let VmConfig { start: _, kernel: _, accel } = self;
+        f.debug_struct("VmConfig").field("accel", accel).finish_non_exhaustive()
+    }
+}
+
+/// The vm driver. Its methods need a tokio runtime with I/O and time, of either kind.
+#[derive(Debug)]
+pub struct VmDriver {
+    shared: Arc<Shared>,
+}
+
+/// What its sandboxes share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: VmConfig,
+    sandboxes: Mutex<BTreeMap<SandboxId, Arc<VmSandbox>>>,
+}
+
+impl Shared {
+    fn table(&self) -> MutexGuard<'_, BTreeMap<SandboxId, Arc<VmSandbox>>> {
+        self.sandboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn forget(&self, id: &SandboxId) {
+        self.table().remove(id);
+    }
+}
+
+impl VmDriver {
+    /// A driver without sandboxes.
+    pub fn new(config: VmConfig) -> VmDriver {
+        VmDriver { shared: Arc::new(Shared { config, sandboxes: Mutex::default() }) }
+    }
+}
+
+impl Driver for VmDriver {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            isolation: Isolation::Vm,
+            pause: true,
+            files: true,
+            many_containers: false,
+            user_map: false,
+        }
+    }
+
+    fn probe(&self) -> Pending<'_, Vec<Finding>> {
+        let accel = match self.shared.config.accel {
+            Accel::Kvm => "the host's processor, through KVM",
+            Accel::Soft => "the software processor",
+        };
+        let finding = Finding {
+            subject: "machines".to_owned(),
+            works: true,
+            detail: format!("their instructions are carried out by {accel}"),
+            mend: None,
+        };
+        Box::pin(async { vec![finding] })
+    }
+
+    fn traces(&self) -> Pending<'_, Result<Vec<Trace>, DriverError>> {
+        // A machine ends with the process that holds it.
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn create(
+        &self,
+        spec: SandboxSpec,
+        materials: Materials,
+        by: Deadline,
+    ) -> Pending<'_, Result<Arc<dyn Sandbox>, DriverError>> {
+        Box::pin(async move {
+            if by.passed() {
+                return Err(DriverError::DeadlinePassed { doing: "creating the sandbox".into() });
+            }
+            if materials.network.is_some() {
+                return Err(DriverError::Unsupported {
+                    what: "a network for a machine".to_owned(),
+                    why: "machines have none yet; use --network none".to_owned(),
+                });
+            }
+            let inside = translate::sandbox(&spec)?;
+            if self.shared.table().contains_key(&spec.id) {
+                return Err(DriverError::Exists { what: format!("sandbox {}", spec.id) });
+            }
+            let size = machine::size(&spec.limits);
+            let sandbox = Arc::new(VmSandbox::new(Arc::clone(&self.shared), inside, size));
+            self.shared.table().insert(spec.id, Arc::clone(&sandbox));
+            Ok(sandbox as Arc<dyn Sandbox>)
+        })
+    }
+
+    fn recover(
+        &self,
+        handle: SandboxHandle,
+        _by: Deadline,
+    ) -> Pending<'_, Result<Option<Arc<dyn Sandbox>>, DriverError>> {
+        let found = self.shared.table().get(&handle.sandbox).cloned();
+        Box::pin(async move { Ok(found.map(|sandbox| sandbox as Arc<dyn Sandbox>)) })
+    }
+}

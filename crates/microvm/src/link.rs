@@ -1,0 +1,208 @@
+//! The driver's end of a machine: its process, orders to it, and streams into it.
+
+use std::{
+    io::Write as _,
+    os::{
+        fd::{AsFd as _, BorrowedFd},
+        unix::net::UnixStream,
+    },
+    process::Child,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use base::{Deadline, chain};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+use wire::{Conn, Reader, Writer};
+use workload::DriverError;
+
+use crate::{
+    STREAM_PORT,
+    control::{Order, Word},
+    driver::StartVmm,
+};
+
+/// Answers that may wait; orders are given one by one.
+const ANSWERS_MAX: usize = 4;
+
+/// How long an order may take.
+const ORDER_WITHIN: Duration = Duration::from_secs(20);
+
+/// Where a machine is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    Starting,
+    Ready,
+    Ended(String),
+}
+
+/// A machine's process. Dropped, it is killed.
+#[derive(Debug)]
+pub(crate) struct Link {
+    child: Mutex<Child>,
+    orders: tokio::sync::Mutex<Orders>,
+    state: watch::Receiver<State>,
+    listening: JoinHandle<()>,
+    next_ticket: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Orders {
+    writer: Writer,
+    answers: mpsc::Receiver<Result<(), String>>,
+}
+
+impl Link {
+    /// Starts the process.
+    pub(crate) fn start(start: &StartVmm) -> Result<Link, DriverError> {
+        let failed = |error: std::io::Error| DriverError::step("start a machine's process", &error);
+        let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+        ours.set_nonblocking(true).map_err(failed)?;
+        let conn = Conn::new(tokio::net::UnixStream::from_std(ours).map_err(failed)?);
+        let child = start(theirs.into()).map_err(failed)?;
+        let (reader, writer) = conn.split();
+        let (answered, answers) = mpsc::channel(ANSWERS_MAX);
+        let (changed, state) = watch::channel(State::Starting);
+        let listening = tokio::spawn(listen(reader, answered, changed));
+        Ok(Link {
+            child: Mutex::new(child),
+            orders: tokio::sync::Mutex::new(Orders { writer, answers }),
+            state,
+            listening,
+            next_ticket: AtomicU64::new(1),
+        })
+    }
+
+    /// Gives an order and waits until it is carried out.
+    pub(crate) async fn order(
+        &self,
+        order: &Order,
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(), DriverError> {
+        let mut orders = self.orders.lock().await;
+        let exchange = async {
+            if let Err(error) = orders.writer.send(order, fds).await {
+                return Err(self.ended_or(&chain(&error)));
+            }
+            match orders.answers.recv().await {
+                Some(Ok(())) => Ok(()),
+                Some(Err(why)) => Err(DriverError::Invalid { what: "the machine".to_owned(), why }),
+                None => Err(self.ended_or("its process has gone")),
+            }
+        };
+        tokio::time::timeout(ORDER_WITHIN, exchange).await.unwrap_or_else(|_| {
+            Err(DriverError::DeadlinePassed { doing: "giving the machine an order".to_owned() })
+        })
+    }
+
+    /// Waits until the agent listens.
+    pub(crate) async fn ready(&self, by: Deadline) -> Result<(), DriverError> {
+        let mut state = self.state.clone();
+        let decided = state.wait_for(|state| *state != State::Starting);
+        let decided = tokio::time::timeout_at(by.instant().into(), decided).await;
+        let decided = decided.map_err(|_| DriverError::DeadlinePassed {
+            doing: "waiting for the machine's first process".to_owned(),
+        })?;
+        match decided.as_deref() {
+            Ok(State::Ready) => Ok(()),
+            Ok(State::Starting | State::Ended(_)) | Err(_) => {
+                Err(self.ended_or("its process has gone"))
+            }
+        }
+    }
+
+    /// Waits until it has ended, and tells how.
+    pub(crate) async fn ended(&self) -> String {
+        let mut state = self.state.clone();
+        match state.wait_for(|state| matches!(state, State::Ended(_))).await.as_deref() {
+            Ok(State::Ended(how)) => how.clone(),
+            Ok(State::Starting | State::Ready) | Err(_) => "its process has gone".to_owned(),
+        }
+    }
+
+    fn ended_or(&self, why: &str) -> DriverError {
+        let how = match &*self.state.borrow() {
+            State::Ended(how) => how.clone(),
+            State::Starting | State::Ready => why.to_owned(),
+        };
+        DriverError::Unreachable { why: format!("the machine is not there: {how}") }
+    }
+
+    /// A stream to a port of the machine.
+    pub(crate) async fn connect(&self, port: u32) -> Result<UnixStream, DriverError> {
+        let failed = |error| DriverError::step("make a stream", &error);
+        let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+        self.order(&Order::Connect { port }, &[theirs.as_fd()]).await?;
+        Ok(ours)
+    }
+
+    /// A stream that a call can name, and its number.
+    pub(crate) async fn stream(&self) -> Result<(u64, UnixStream), DriverError> {
+        let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
+        let mut stream = self.connect(STREAM_PORT).await?;
+        // A socket that has carried nothing has room for this.
+        let said = stream.write_all(&ticket.to_le_bytes());
+        said.map_err(|error| DriverError::step("number a stream", &error))?;
+        Ok((ticket, stream))
+    }
+
+    /// Kills the process and waits until it has gone.
+    pub(crate) async fn kill(&self) -> Result<(), DriverError> {
+        let failed = |error: std::io::Error| DriverError::step("end a machine's process", &error);
+        self.child().kill().map_err(failed)?;
+        loop {
+            if self.child().try_wait().map_err(failed)?.is_some() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    fn child(&self) -> std::sync::MutexGuard<'_, Child> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.listening.abort();
+        let mut child = self.child();
+        // One that has ended cannot be killed, and is reaped all the same.
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+}
+
+/// Hands on what the machine says, until it says no more.
+async fn listen(
+    mut reader: Reader,
+    answered: mpsc::Sender<Result<(), String>>,
+    state: watch::Sender<State>,
+) {
+    let end = loop {
+        let word = match reader.recv::<Word>().await {
+            Ok(Some((word, _))) => word,
+            Ok(None) => break "its process has gone".to_owned(),
+            Err(error) => break chain(&error),
+        };
+        let answer = match word {
+            Word::Done => Ok(()),
+            Word::Refused(why) => Err(why),
+            Word::Ready => {
+                state.send_replace(State::Ready);
+                continue;
+            }
+            Word::Ended(how) => break how,
+        };
+        if answered.send(answer).await.is_err() {
+            break "nobody listens to it".to_owned();
+        }
+    };
+    state.send_replace(State::Ended(end));
+}

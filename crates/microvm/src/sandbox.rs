@@ -1,0 +1,385 @@
+//! One sandbox: a machine that is booted with its first container.
+
+use std::{
+    fs::File,
+    io::Write as _,
+    os::{
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use base::{Deadline, ProcessId};
+use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
+use shim::{
+    Remote,
+    protocol::{Chore, Reply, Request},
+};
+use stdio::{ChildStreams, Keeper, StreamSpec};
+use tokio::sync::Mutex;
+use workload::{
+    ContainerSpec, DriverError, FileStat, Files, Isolation, Limits, Pausable, Pending, Process,
+    ProcessRoot, ProcessSpec, Sandbox, SandboxHandle, SandboxSpec, Streams, Unpack, Usage,
+};
+
+use crate::{
+    CALL_PORT,
+    control::{Boot, Order},
+    driver::{Kernel, Shared},
+    initramfs,
+    link::Link,
+    machine::{self, Size},
+    process::VmProcess,
+    pump::{self, Pipes},
+    translate::{self, Container},
+};
+
+/// How long calls may take to which the contract gives no deadline.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a machine may take to write out what is to be written.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// A sandbox in a machine.
+#[derive(Debug)]
+pub(crate) struct VmSandbox {
+    shared: Arc<Shared>,
+    /// As the agent makes it.
+    spec: SandboxSpec,
+    size: Size,
+    /// Held while it is booted.
+    machine: Mutex<Option<Arc<Running>>>,
+    gone: AtomicBool,
+}
+
+/// A machine that runs, and the way to its agent.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) link: Link,
+    pub(crate) agent: Remote,
+}
+
+impl Running {
+    /// Calls the agent.
+    pub(crate) async fn call(&self, request: Request) -> Result<Reply, DriverError> {
+        self.agent.call(request, None, Some(Deadline::after(PATIENCE))).await
+    }
+}
+
+impl VmSandbox {
+    pub(crate) fn new(shared: Arc<Shared>, spec: SandboxSpec, size: Size) -> VmSandbox {
+        VmSandbox { shared, spec, size, machine: Mutex::new(None), gone: AtomicBool::new(false) }
+    }
+
+    fn what(&self) -> String {
+        format!("sandbox {}", self.spec.id)
+    }
+
+    /// The machine, if it was booted.
+    async fn running(&self) -> Result<Arc<Running>, DriverError> {
+        if self.gone.load(Ordering::Acquire) {
+            return Err(DriverError::Gone { what: self.what() });
+        }
+        let machine = self.machine.lock().await.clone();
+        let state = || DriverError::State { what: self.what(), state: "not booted".to_owned() };
+        machine.ok_or_else(state)
+    }
+
+    async fn start(
+        &self,
+        spec: ProcessSpec,
+        streams: Streams,
+        by: Deadline,
+    ) -> Result<Arc<dyn Process>, DriverError> {
+        let (running, inside) = match &spec.root {
+            ProcessRoot::Own(own) => self.boot(&spec, own, by).await?,
+            ProcessRoot::Join(_) => (self.running().await?, translate::exec(&spec)),
+        };
+        let (keeper, child) = Keeper::open(&StreamSpec::from(&spec))?;
+        if let Some(attachment) = streams.attached {
+            keeper.attach(attachment).await?;
+        }
+        let (ticket, stream) = running.link.stream().await?;
+        let carrying = carry(&keeper, child, spec.stdin, stream).await?;
+        let request = Request::Spawn { spec: Box::new(inside), attached: true, output_only: false };
+        let reply = running.agent.call(request, Some(ticket), Some(by)).await?;
+        let Reply::Process { .. } = reply else { return Err(nonsense(&reply)) };
+        Ok(Arc::new(VmProcess::watch(spec.id, running, keeper, carrying)))
+    }
+
+    /// Boots the machine around its first container.
+    async fn boot(
+        &self,
+        spec: &ProcessSpec,
+        own: &ContainerSpec,
+        by: Deadline,
+    ) -> Result<(Arc<Running>, ProcessSpec), DriverError> {
+        let mut machine = self.machine.lock().await;
+        if self.gone.load(Ordering::Acquire) {
+            return Err(DriverError::Gone { what: self.what() });
+        }
+        if machine.is_some() {
+            return Err(DriverError::Unsupported {
+                what: "a second container in a machine".to_owned(),
+                why: "its disks are those of the first".to_owned(),
+            });
+        }
+        let container = translate::container(spec, own)?;
+        let kernel = (self.shared.config.kernel)()?;
+        let link = Link::start(&*self.shared.config.start)?;
+        self.furnish(&link, &container).await?;
+        self.switch_on(&link, &kernel).await?;
+        link.ready(by).await?;
+        let agent = Remote::new(link.connect(CALL_PORT).await?.into(), by).await?;
+        let running = Arc::new(Running { link, agent });
+        let create = Request::Create {
+            isolation: Isolation::Vm,
+            spec: Box::new(self.spec.clone()),
+            network: false,
+        };
+        running.agent.call(create, None, Some(by)).await?;
+        for chore in container.chores {
+            chore_done(&running.agent, chore, by).await?;
+        }
+        *machine = Some(Arc::clone(&running));
+        Ok((running, container.process))
+    }
+
+    /// Hands over disks and shares.
+    async fn furnish(&self, link: &Link, container: &Container) -> Result<(), DriverError> {
+        for disk in &container.disks {
+            let access = if disk.read_only { OFlags::RDONLY } else { OFlags::RDWR };
+            let image = open(&disk.image, access | OFlags::CLOEXEC, Mode::empty());
+            let image = image.map_err(|error| {
+                DriverError::step(format!("open {}", disk.image.display()), &error.into())
+            })?;
+            let order = Order::Disk { serial: disk.serial.clone(), read_only: disk.read_only };
+            link.order(&order, &[image.as_fd()]).await?;
+        }
+        for (n, path) in container.shares.iter().enumerate() {
+            let share = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+            let share = share.map_err(|error| {
+                DriverError::step(format!("open {}", path.display()), &error.into())
+            })?;
+            link.order(&Order::Share { name: n.to_string() }, &[share.as_fd()]).await?;
+        }
+        Ok(())
+    }
+
+    async fn switch_on(&self, link: &Link, kernel: &Kernel) -> Result<(), DriverError> {
+        let initramfs = memory_file(&initramfs::archive(&kernel.modules))
+            .map_err(|error| DriverError::step("make the first file system", &error))?;
+        let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|error| DriverError::step("open /dev/null", &error.into()))?;
+        let boot = Boot {
+            memory_bytes: self.size.memory_bytes,
+            cpus: self.size.cpus,
+            accel: self.shared.config.accel,
+            acpi: kernel.acpi,
+            command_line: kernel.arguments.clone(),
+        };
+        let fds: [BorrowedFd<'_>; 3] = [kernel.image.as_fd(), initramfs.as_fd(), null.as_fd()];
+        link.order(&Order::Boot(Box::new(boot)), &fds).await
+    }
+
+    async fn remove(&self, by: Deadline) -> Result<(), DriverError> {
+        self.gone.store(true, Ordering::Release);
+        let machine = tokio::time::timeout_at(by.instant().into(), self.machine.lock()).await;
+        let mut machine = machine
+            .map_err(|_| DriverError::DeadlinePassed { doing: "destroying the sandbox".into() })?;
+        if let Some(running) = machine.take() {
+            // So that the disk is whole; a machine that does not answer is ended as it is.
+            let farewell = Deadline::after(FAREWELL).min(by);
+            let said = running.agent.call(Request::Destroy, None, Some(farewell)).await;
+            if let Err(error) = said {
+                tracing::warn!(sandbox = %self.spec.id, %error, "a machine is ended as it is");
+            }
+            running.link.kill().await?;
+        }
+        self.shared.forget(&self.spec.id);
+        Ok(())
+    }
+
+    /// A call with a stream between the agent and a descriptor of ours.
+    async fn with_stream(
+        &self,
+        request: Request,
+        copy: impl FnOnce(UnixStream) -> std::io::Result<()> + Send + 'static,
+    ) -> Result<(), DriverError> {
+        let running = self.running().await?;
+        let (ticket, stream) = running.link.stream().await?;
+        let copying = tokio::task::spawn_blocking(move || copy(stream));
+        let reply = running.agent.call(request, Some(ticket), None).await;
+        let copied = copying.await;
+        done(&reply?)?;
+        match copied {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(DriverError::step("carry an archive", &error)),
+            Err(_) => Err(DriverError::Unreachable { why: "the copying panicked".to_owned() }),
+        }
+    }
+}
+
+/// Connects a process's stream with its keeper; the task ends with the process's output.
+async fn carry(
+    keeper: &Keeper,
+    child: ChildStreams,
+    reads: bool,
+    stream: UnixStream,
+) -> Result<tokio::task::JoinHandle<std::io::Result<()>>, DriverError> {
+    let failed = |error: std::io::Error| DriverError::step("carry standard streams", &error);
+    stream.set_nonblocking(true).map_err(failed)?;
+    let stream = tokio::net::UnixStream::from_std(stream).map_err(failed)?;
+    match child {
+        ChildStreams::Pipes { stdin, stdout, stderr } => {
+            let pipes = Pipes { stdin: reads.then_some(stdin), stdout, stderr };
+            Ok(tokio::spawn(pump::carry(stream, pipes)))
+        }
+        ChildStreams::Terminal => {
+            let (ours, theirs) = UnixStream::pair().map_err(failed)?;
+            keeper.terminal(theirs.into()).await?;
+            ours.set_nonblocking(true).map_err(failed)?;
+            let ours = tokio::net::UnixStream::from_std(ours).map_err(failed)?;
+            Ok(tokio::spawn(pump::carry_terminal(stream, ours)))
+        }
+    }
+}
+
+/// A file in memory with this content, from its beginning on.
+fn memory_file(bytes: &[u8]) -> std::io::Result<File> {
+    let mut file = File::from(memfd_create("initramfs", MemfdFlags::CLOEXEC)?);
+    file.write_all(bytes)?;
+    Ok(file)
+}
+
+async fn chore_done(agent: &Remote, chore: Chore, by: Deadline) -> Result<(), DriverError> {
+    done(&agent.call(Request::Chore(Box::new(chore)), None, Some(by)).await?)
+}
+
+pub(crate) fn done(reply: &Reply) -> Result<(), DriverError> {
+    if *reply == Reply::Done { Ok(()) } else { Err(nonsense(reply)) }
+}
+
+pub(crate) fn nonsense(reply: &Reply) -> DriverError {
+    DriverError::Unreachable { why: format!("the agent answered nonsense: {reply:?}") }
+}
+
+impl Sandbox for VmSandbox {
+    fn handle(&self) -> SandboxHandle {
+        SandboxHandle {
+            isolation: Isolation::Vm,
+            sandbox: self.spec.id.clone(),
+            token: String::new(),
+        }
+    }
+
+    fn spawn(
+        &self,
+        spec: ProcessSpec,
+        streams: Streams,
+        by: Deadline,
+    ) -> Pending<'_, Result<Arc<dyn Process>, DriverError>> {
+        Box::pin(self.start(spec, streams, by))
+    }
+
+    fn process(&self, _id: &ProcessId) -> Pending<'_, Option<Arc<dyn Process>>> {
+        // The shim that holds this sandbox keeps its processes.
+        Box::pin(async { None })
+    }
+
+    fn forget(&self, id: &ProcessId) -> Pending<'_, ()> {
+        let request = Request::Forget { process: id.clone() };
+        Box::pin(async move {
+            if let Ok(running) = self.running().await {
+                // Where there is no agent any more, there is nothing to forget.
+                let _ = running.call(request).await;
+            }
+        })
+    }
+
+    fn limit(&self, limits: Limits) -> Pending<'_, Result<(), DriverError>> {
+        Box::pin(async move {
+            let limits = Box::new(machine::inside(&limits)?);
+            done(&self.running().await?.call(Request::Limit { limits }).await?)
+        })
+    }
+
+    fn usage(&self) -> Pending<'_, Result<Usage, DriverError>> {
+        Box::pin(async move {
+            let reply = self.running().await?.call(Request::Usage).await?;
+            let Reply::Usage(usage) = reply else { return Err(nonsense(&reply)) };
+            Ok(*usage)
+        })
+    }
+
+    fn host_pids(&self) -> Pending<'_, Result<Vec<u32>, DriverError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn destroy(&self, by: Deadline) -> Pending<'_, Result<(), DriverError>> {
+        Box::pin(self.remove(by))
+    }
+
+    fn pausable(&self) -> Option<&dyn Pausable> {
+        Some(self)
+    }
+
+    fn files(&self) -> Option<&dyn Files> {
+        Some(self)
+    }
+}
+
+impl Pausable for VmSandbox {
+    fn pause(&self, _by: Deadline) -> Pending<'_, Result<(), DriverError>> {
+        Box::pin(async { self.running().await?.link.order(&Order::Pause, &[]).await })
+    }
+
+    fn resume(&self, _by: Deadline) -> Pending<'_, Result<(), DriverError>> {
+        Box::pin(async { self.running().await?.link.order(&Order::Resume, &[]).await })
+    }
+}
+
+impl Files for VmSandbox {
+    fn stat(&self, process: &ProcessId, path: &str) -> Pending<'_, Result<FileStat, DriverError>> {
+        let request = Request::FileStat { process: process.clone(), path: path.to_owned() };
+        Box::pin(async move {
+            let reply = self.running().await?.call(request).await?;
+            let Reply::FileStat(stat) = reply else { return Err(nonsense(&reply)) };
+            Ok(*stat)
+        })
+    }
+
+    fn read(
+        &self,
+        process: &ProcessId,
+        path: &str,
+        name: &str,
+        to: OwnedFd,
+    ) -> Pending<'_, Result<(), DriverError>> {
+        let (path, name) = (path.to_owned(), name.to_owned());
+        let request = Request::FilesRead { process: process.clone(), path, name };
+        Box::pin(self.with_stream(request, move |mut stream| {
+            std::io::copy(&mut stream, &mut File::from(to)).map(drop)
+        }))
+    }
+
+    fn write(
+        &self,
+        process: &ProcessId,
+        path: &str,
+        from: OwnedFd,
+        unpack: Unpack,
+    ) -> Pending<'_, Result<(), DriverError>> {
+        let request =
+            Request::FilesWrite { process: process.clone(), path: path.to_owned(), unpack };
+        Box::pin(self.with_stream(request, move |mut stream| {
+            std::io::copy(&mut File::from(from), &mut stream)?;
+            stream.shutdown(std::net::Shutdown::Write)
+        }))
+    }
+}
