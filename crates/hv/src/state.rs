@@ -234,9 +234,9 @@ pub struct PicState {
 /// One channel of the 8254.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PitChannelState {
-    /// Reload value; 0x10000 for 0.
+    /// Reload value; 0x10000 for 0, and 0 before one was written.
     pub count: u32,
-    /// Value that a latch command froze, and which half of it is read next.
+    /// Value that a latch command froze, and which half of it is read next: 0 the lower.
     pub latched: Option<(u16, u8)>,
     /// Latched status.
     pub status: Option<u8>,
@@ -252,6 +252,8 @@ pub struct PitChannelState {
     pub bcd: bool,
     /// Gate input.
     pub gate: bool,
-    /// When counting began, in nanoseconds of the machine's clock.
+    /// When counting began, in nanoseconds of the machine's clock; `u64::MAX` while nothing counts.
     pub loaded_at: u64,
+    /// When the gate stopped it, if it did.
+    pub stopped_at: Option<u64>,
 }
