@@ -40,6 +40,8 @@ pub struct Case {
 /// All of them.
 pub const CASES: &[Case] = cases::ALL;
 
+pub use cases::moves_between;
+
 /// Where the guest stands.
 const GUEST: u64 = 0x10000;
 /// Where a second processor begins.
