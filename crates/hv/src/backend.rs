@@ -198,8 +198,9 @@ pub enum Exit<'a> {
     },
     /// Somebody kicked it.
     Kicked,
-    /// It waits with interrupts off, and nothing but an NMI can wake it: how a kernel stops that
-    /// has nothing to power off.
+    /// It waits with interrupts off, and nothing but another processor can wake it (an NMI, INIT):
+    /// how a kernel stops that has nothing to power off, and how it parks a processor. Said once
+    /// for each `hlt`; who runs it again has it wait for that inside.
     Stuck,
     /// A fault while a double fault was delivered; a real machine resets.
     TripleFault,

@@ -11,6 +11,7 @@
 mod access;
 mod dirty;
 mod map;
+mod written;
 
 use std::{
     fs::File,
@@ -20,7 +21,7 @@ use std::{
 };
 
 pub use access::Scalar;
-pub use dirty::DirtyBitmap;
+pub use dirty::{DirtyBitmap, Watcher};
 use map::Mapping;
 
 /// Bytes of a page, the grain of the dirty bitmap.
@@ -265,6 +266,16 @@ impl GuestMemory {
         self.0.mapping.copy_ascending(from, to, bytes);
     }
 
+    /// Writes one byte everywhere from an offset of the mapping on; marks nothing, as
+    /// [`GuestMemory::set`].
+    ///
+    /// # Panics
+    /// If they are not within the mapping.
+    #[inline]
+    pub fn fill_at(&self, offset: usize, byte: u8, bytes: usize) {
+        self.0.mapping.fill(offset, byte, bytes);
+    }
+
     /// Reads from a file at a position, straight into the guest; gives how many bytes came.
     ///
     /// # Errors
@@ -312,7 +323,9 @@ impl GuestMemory {
         if first >= end {
             return Ok(());
         }
-        self.0.mapping.discard(first, end - first)
+        self.0.mapping.discard(first, end - first)?;
+        self.0.dirty.mark(first, end - first);
+        Ok(())
     }
 }
 

@@ -1,8 +1,47 @@
 //! An x86-64 processor in software, behind the traits of `hv`.
 //!
+//! ```text
+//! guest memory ─▶ decode ─▶ blocks of operations ─▶ run ──▶ Exit
+//!                             ▲ cache        │  ▲
+//!                             └── watch ◀────┘  └── mail: chips, kicks, written pages
+//! ```
+//!
+//! Instructions are decoded once into blocks of operations, each a function and its operands; the
+//! loop in `run` carries out block after block and looks up only between them. Addresses go through
+//! a software TLB. Between blocks a processor takes interrupts and messages of others; an
+//! instruction that reaches a device is carried out on its own and ends the run.
+//!
+//! Absent, with an exception in their place: task switches and task gates, call gates, virtual
+//! 8086 mode. Breakpoints in debug registers are kept and do not strike; an unaligned access is
+//! never an exception of its own.
+//!
 //! Knows no device and no descriptor of the host.
 
 #![cfg(target_arch = "x86_64")]
 
+mod access;
+mod alu;
+mod backend;
+mod cache;
 pub mod chips;
+mod control;
+mod cpu;
+mod decode;
+mod deliver;
+mod device;
+mod far;
+mod fault;
+mod flags;
 pub mod fpu;
+mod lines;
+mod machine;
+mod mmu;
+mod msr;
+mod op;
+mod run;
+mod segment;
+mod state;
+mod tlb;
+mod word;
+
+pub use backend::{Soft, SoftVcpu};

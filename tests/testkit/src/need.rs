@@ -25,6 +25,14 @@ pub fn tool(name: &str) -> Option<PathBuf> {
     found
 }
 
+/// Whether a child may be traced, as the test found: `need::ptrace(host.is_ok())`.
+///
+/// # Panics
+/// In CI (`CI` set in the environment), where every need must be met.
+pub fn ptrace(permitted: bool) -> bool {
+    met(permitted, "ptrace")
+}
+
 #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
 fn met(met: bool, need: &str) -> bool {
     assert!(met || std::env::var_os("CI").is_none(), "this test needs {need}, and CI must have it");

@@ -58,6 +58,11 @@ impl Mapping {
         self.bytes
     }
 
+    /// Whether what is written goes nowhere else.
+    pub(super) fn is_private(&self) -> bool {
+        self.private
+    }
+
     pub(super) fn address(&self) -> u64 {
         self.start.addr().get() as u64
     }

@@ -1,0 +1,191 @@
+//! Loads and stores at linear addresses.
+//!
+//! What hits the TLB is one comparison and one access; everything else (a miss, two pages, a
+//! device, a page that holds decoded instructions) goes the long way in this file's lower half.
+
+use hv::memory::PAGE;
+
+use crate::{
+    cpu::Cpu,
+    fault::{Did, Stop, Stopped},
+    mmu::{Access, Place},
+    word::Word,
+};
+
+/// The page of an address.
+const PAGES: u64 = !(PAGE as u64 - 1);
+
+#[expect(clippy::cast_possible_truncation, reason = "the host has 64 bits, too")]
+#[inline(always)]
+fn offset(addend: u64, linear: u64) -> usize {
+    addend.wrapping_add(linear) as usize
+}
+
+impl Cpu {
+    /// Reads what is at a linear address.
+    #[inline(always)]
+    pub(crate) fn load<T: Word>(&mut self, linear: u64) -> Did<u64> {
+        let entry = self.tlb.entry(linear);
+        if linear.wrapping_add(T::BYTES - 1) & PAGES == entry.read {
+            return Ok(self.memory.get::<T>(offset(entry.addend, linear)).wide());
+        }
+        self.load_long::<T>(linear, self.cpl == 3)
+    }
+
+    /// Writes to a linear address.
+    #[inline(always)]
+    pub(crate) fn store<T: Word>(&mut self, linear: u64, value: u64) -> Did {
+        let entry = self.tlb.entry(linear);
+        if linear.wrapping_add(T::BYTES - 1) & PAGES == entry.write {
+            self.memory.set(offset(entry.addend, linear), T::cut(value));
+            return Ok(());
+        }
+        self.store_long::<T>(linear, value, self.cpl == 3)
+    }
+
+    /// Replaces what is at a linear address by what `change` makes of it.
+    #[inline(always)]
+    pub(crate) fn modify<T: Word, R>(
+        &mut self,
+        linear: u64,
+        change: impl FnOnce(u64) -> (u64, R),
+    ) -> Did<R> {
+        let entry = self.tlb.entry(linear);
+        if linear.wrapping_add(T::BYTES - 1) & PAGES == entry.write {
+            let at = offset(entry.addend, linear);
+            let (new, result) = change(self.memory.get::<T>(at).wide());
+            self.memory.set(at, T::cut(new));
+            return Ok(result);
+        }
+        self.check_writable::<T>(linear)?;
+        let (new, result) = change(self.load::<T>(linear)?);
+        self.store_long::<T>(linear, new, self.cpl == 3)?;
+        Ok(result)
+    }
+
+    /// The same in one step for all processors. An operand in two pages is not: no kernel or
+    /// compiler makes one, and processors can be told to refuse them.
+    #[inline(always)]
+    pub(crate) fn modify_locked<T: Word, R>(
+        &mut self,
+        linear: u64,
+        change: impl Fn(u64) -> (u64, R),
+    ) -> Did<R> {
+        let entry = self.tlb.entry(linear);
+        if linear.wrapping_add(T::BYTES - 1) & PAGES != entry.write {
+            self.check_writable::<T>(linear)?;
+        }
+        let entry = self.tlb.entry(linear);
+        if linear.wrapping_add(T::BYTES - 1) & PAGES != entry.write {
+            return self.modify::<T, R>(linear, change);
+        }
+        let at = offset(entry.addend, linear);
+        let mut current = self.memory.get::<T>(at);
+        loop {
+            let (new, result) = change(current.wide());
+            let there = self.memory.compare_exchange(at, current, T::cut(new));
+            if there == current {
+                return Ok(result);
+            }
+            current = there;
+        }
+    }
+
+    /// Fails as a store would, and writes nothing.
+    #[cold]
+    pub(crate) fn check_writable<T: Word>(&mut self, linear: u64) -> Did {
+        let (user, last) = (self.cpl == 3, self.linear(linear.wrapping_add(T::BYTES - 1)));
+        self.writable(linear, user)?;
+        if last & PAGES != linear & PAGES {
+            self.writable(last, user)?;
+        }
+        Ok(())
+    }
+
+    /// The place of one byte that is to be written; only alone, if it is not plain memory.
+    fn writable(&mut self, linear: u64, user: bool) -> Did<Place> {
+        let place = self.translate(linear, Access::Write, user)?;
+        let plain = match place {
+            Place::Ram(at) => !self.memory.dirty().is_watched(at / PAGE),
+            Place::Device(_) => false,
+        };
+        if plain || self.alone { Ok(place) } else { Err(self.stopped(Stop::Alone)) }
+    }
+
+    /// Linear addresses outside of 64-bit mode have 32 bits.
+    #[inline(always)]
+    pub(crate) fn linear(&self, address: u64) -> u64 {
+        if self.mode.code == 64 { address } else { address & 0xffff_ffff }
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn load_long<T: Word>(&mut self, linear: u64, user: bool) -> Did<u64> {
+        let last = self.linear(linear.wrapping_add(T::BYTES - 1));
+        if last & PAGES == linear & PAGES {
+            return match self.translate(linear, Access::Read, user)? {
+                Place::Ram(at) => Ok(self.memory.get::<T>(at).wide()),
+                Place::Device(at) => self.device_read(at, T::BYTES),
+            };
+        }
+        self.translate(linear, Access::Read, user)?;
+        self.translate(last, Access::Read, user)?;
+        let mut value = 0;
+        for n in 0..T::BYTES {
+            let byte = match self.translate(self.linear(linear.wrapping_add(n)), Access::Read, user)?
+            {
+                Place::Ram(at) => self.memory.get::<u8>(at).wide(),
+                Place::Device(at) => self.device_read(at, 1)?,
+            };
+            value |= byte << (8 * n);
+        }
+        Ok(value)
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn store_long<T: Word>(&mut self, linear: u64, value: u64, user: bool) -> Did {
+        let last = self.linear(linear.wrapping_add(T::BYTES - 1));
+        if last & PAGES == linear & PAGES {
+            match self.writable(linear, user)? {
+                Place::Ram(at) => {
+                    self.memory.set(at, T::cut(value));
+                    self.memory.dirty().mark(at, 1);
+                }
+                Place::Device(at) => self.device_write(at, T::BYTES, value),
+            }
+            return Ok(());
+        }
+        self.writable(linear, user)?;
+        self.writable(last, user)?;
+        for n in 0..T::BYTES {
+            let byte = value >> (8 * n);
+            match self.writable(self.linear(linear.wrapping_add(n)), user)? {
+                Place::Ram(at) => {
+                    self.memory.set(at, <u8 as Word>::cut(byte));
+                    self.memory.dirty().mark(at, 1);
+                }
+                Place::Device(at) => self.device_write(at, 1, byte),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads as the processor itself, whatever privilege the program has: descriptors, stacks of
+    /// interrupts.
+    pub(crate) fn load_system<T: Word>(&mut self, linear: u64) -> Did<u64> {
+        self.load_long::<T>(linear, false)
+    }
+
+    /// Writes as the processor itself.
+    pub(crate) fn store_system<T: Word>(&mut self, linear: u64, value: u64) -> Did {
+        self.store_long::<T>(linear, value, false)
+    }
+
+    /// Notes why it stops.
+    #[cold]
+    pub(crate) fn stopped(&mut self, stop: Stop) -> Stopped {
+        self.stop = stop;
+        Stopped
+    }
+}

@@ -1,0 +1,188 @@
+//! From an instruction's bytes to the operation that carries it out.
+
+mod choose;
+mod features;
+
+use iced_x86::{
+    Code, Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, OpKind, Register,
+};
+
+pub(crate) use features::offered;
+
+use hv::Model;
+
+use crate::{
+    control::Mode,
+    cpu::{RIP, SEGMENTS, ZERO},
+    op::{HIGH, More, Op, float, system},
+};
+
+/// Most instructions of a block.
+pub(crate) const BLOCK_MAX: usize = 64;
+
+/// Most bytes of an instruction.
+pub(crate) const INSTRUCTION_MAX: usize = 15;
+
+/// What bytes were decoded to.
+#[derive(Debug)]
+pub(crate) struct Decoded {
+    /// One operation for each instruction, and perhaps one that goes on behind the block.
+    pub(crate) ops: Vec<Op>,
+    /// How many bytes of instructions there are.
+    pub(crate) bytes: usize,
+}
+
+/// `lzcnt` and `tzcnt` are `bsr` and `bsf` with a prefix that means nothing.
+const OPTIONS: u32 = DecoderOptions::NO_MPFX_0FBC | DecoderOptions::NO_MPFX_0FBD;
+
+/// Decodes a block that begins at an address: up to a branch, an instruction that has to look
+/// around afterwards, or the end of the bytes. Of no whole instruction there is no operation.
+pub(crate) fn block(bytes: &[u8], start: u64, mode: Mode, model: Model) -> Decoded {
+    let mut decoder = Decoder::with_ip(mode.code.into(), bytes, start, OPTIONS);
+    let mut instruction = Instruction::default();
+    let mut decoded = Decoded { ops: Vec::new(), bytes: 0 };
+    while decoder.can_decode() {
+        decoder.decode_out(&mut instruction);
+        if decoder.last_error() == DecoderError::NoMoreBytes {
+            break;
+        }
+        let at = decoded.bytes;
+        decoded.bytes = decoder.position();
+        let (op, ends) = operation(&instruction, start, at, decoded.bytes, mode, model);
+        decoded.ops.push(op);
+        if ends {
+            return decoded;
+        }
+        if decoded.ops.len() >= BLOCK_MAX {
+            break;
+        }
+    }
+    if !decoded.ops.is_empty() {
+        decoded.ops.push(fall(decoded.bytes));
+    }
+    decoded
+}
+
+/// The operation that goes on behind a block of so many bytes.
+pub(crate) fn fall(bytes: usize) -> Op {
+    Op { run: crate::op::branch::fall, ..plain(bytes, bytes) }
+}
+
+/// An operation that has nothing but its place.
+fn plain(at: usize, next: usize) -> Op {
+    let place = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
+    let zero = u8::try_from(ZERO).unwrap_or_default();
+    Op {
+        run: system::undefined,
+        imm: 0,
+        disp: 0,
+        base: zero,
+        index: zero,
+        scale: 0,
+        segment: zero,
+        flat: true,
+        address_bits: 64,
+        dst: zero,
+        src: 0,
+        bytes: 0,
+        at: place(at),
+        next: place(next),
+        more: None,
+    }
+}
+
+/// One instruction, and whether the block ends with it.
+fn operation(
+    instruction: &Instruction,
+    start: u64,
+    at: usize,
+    next: usize,
+    mode: Mode,
+    model: Model,
+) -> (Op, bool) {
+    let mut op = plain(at, next);
+    if instruction.code() == Code::INVALID || !offered(instruction, model) {
+        return (op, true);
+    }
+    memory(&mut op, instruction, start, mode);
+    if let Some(float) = crate::fpu::Operation::of(instruction) {
+        op.run = float::run;
+        op.src = float::kind(instruction);
+        op.more = Some(Box::new(More { instruction: *instruction, float: Some(float) }));
+        return (op, false);
+    }
+    let Some(chosen) = choose::operation(op, instruction, start, mode) else {
+        return (plain(at, next), true);
+    };
+    let ends = instruction.flow_control() != FlowControl::Next || chosen.looks_around;
+    (chosen.op, ends)
+}
+
+/// The place of a general register.
+pub(crate) fn place(register: Register) -> u8 {
+    let number = u8::try_from(register.number()).unwrap_or_default();
+    match register {
+        Register::AH | Register::CH | Register::DH | Register::BH => HIGH | number - 4,
+        _ => number,
+    }
+}
+
+/// The place of a segment's base.
+fn segment_place(segment: Register, mode: Mode) -> u8 {
+    let flat = mode.code == 64 && !matches!(segment, Register::FS | Register::GS);
+    let place = if flat { ZERO } else { SEGMENTS + segment.number() };
+    u8::try_from(place).unwrap_or_default()
+}
+
+/// Fills in the memory operand, if there is one.
+fn memory(op: &mut Op, instruction: &Instruction, start: u64, mode: Mode) {
+    let kinds = (0..instruction.op_count()).map(|n| instruction.op_kind(n));
+    for kind in kinds {
+        let bits = match kind {
+            OpKind::Memory => {
+                explicit(op, instruction, start);
+                op.address_bits
+            }
+            OpKind::MemorySegSI | OpKind::MemoryESDI | OpKind::MemorySegDI => 16,
+            OpKind::MemorySegESI | OpKind::MemoryESEDI | OpKind::MemorySegEDI => 32,
+            OpKind::MemorySegRSI | OpKind::MemoryESRDI | OpKind::MemorySegRDI => 64,
+            _ => continue,
+        };
+        if matches!(kind, OpKind::MemorySegDI | OpKind::MemorySegEDI | OpKind::MemorySegRDI) {
+            op.base = u8::try_from(float::HIDDEN_BASE).unwrap_or_default();
+        }
+        op.address_bits = bits;
+        op.flat = mode.code == 64 && bits == 64;
+        if !matches!(kind, OpKind::MemoryESDI | OpKind::MemoryESEDI | OpKind::MemoryESRDI) {
+            op.segment = segment_place(instruction.memory_segment(), mode);
+        }
+    }
+}
+
+fn explicit(op: &mut Op, instruction: &Instruction, start: u64) {
+    let (base, index) = (instruction.memory_base(), instruction.memory_index());
+    op.disp = instruction.memory_displacement64();
+    if instruction.is_ip_rel_memory_operand() {
+        op.base = u8::try_from(RIP).unwrap_or_default();
+        op.disp = op.disp.wrapping_sub(start);
+        op.address_bits = if base == Register::EIP { 32 } else { 64 };
+        return;
+    }
+    if base != Register::None {
+        op.base = place(base);
+    }
+    if index != Register::None {
+        op.index = place(index);
+        op.scale = u8::try_from(instruction.memory_index_scale().trailing_zeros()).unwrap_or(0);
+    }
+    let bytes = match (base, index) {
+        (Register::None, Register::None) => instruction.memory_displ_size(),
+        (Register::None, _) => u32::try_from(index.size()).unwrap_or(8),
+        _ => u32::try_from(base.size()).unwrap_or(8),
+    };
+    op.address_bits = match bytes {
+        8 => 64,
+        2 => 16,
+        _ => 32,
+    };
+}

@@ -1,0 +1,34 @@
+//! Vectors as arrays of lanes, the lowest first.
+#![expect(clippy::cast_possible_truncation, reason = "a lane is cut out of the vector")]
+
+use std::array;
+
+use super::Args;
+
+macro_rules! lanes {
+    ($lane:ty, $count:literal, $split:ident, $join:ident, $zip:ident) => {
+        /// The lanes of a vector.
+        pub(in crate::fpu) fn $split(vector: u128) -> [$lane; $count] {
+            array::from_fn(|n| (vector >> (n as u32 * <$lane>::BITS)) as $lane)
+        }
+
+        /// The vector of these lanes.
+        pub(in crate::fpu) fn $join(lanes: [$lane; $count]) -> u128 {
+            lanes
+                .into_iter()
+                .rev()
+                .fold(0, |vector, lane| vector << (<$lane>::BITS % u128::BITS) | u128::from(lane))
+        }
+
+        /// Each lane of the destination with that of the source.
+        pub(in crate::fpu) fn $zip(args: Args, f: impl Fn($lane, $lane) -> $lane) -> u128 {
+            let (a, b) = ($split(args.a), $split(args.b));
+            $join(array::from_fn(|n| f(a[n], b[n])))
+        }
+    };
+}
+
+lanes!(u8, 16, split8, join8, zip8);
+lanes!(u16, 8, split16, join16, zip16);
+lanes!(u32, 4, split32, join32, zip32);
+lanes!(u64, 2, split64, join64, zip64);

@@ -1,0 +1,180 @@
+//! One decoded instruction: what carries it out, and its operands resolved as far as they can be.
+
+pub(crate) mod atomic;
+pub(crate) mod bits;
+pub(crate) mod branch;
+pub(crate) mod float;
+pub(crate) mod integer;
+pub(crate) mod moves;
+pub(crate) mod multiply;
+pub(crate) mod shifts;
+pub(crate) mod slow;
+pub(crate) mod stack;
+pub(crate) mod strings;
+pub(crate) mod system;
+
+use iced_x86::Instruction;
+
+use crate::{
+    cpu::{Cpu, RIP, SEGMENTS},
+    fault::Did,
+    fpu,
+    word::Word,
+};
+
+/// What carries an instruction out.
+pub(crate) type Handler = fn(&mut Cpu, &Op) -> Did<Flow>;
+
+/// Where it goes on afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Flow {
+    /// With the next operation of the block.
+    Next,
+    /// At the target of a direct branch; rip is set.
+    Taken,
+    /// Behind the block; rip is set.
+    Fall,
+    /// At rip.
+    Jump,
+    /// At rip, after a look at what else there is to do: the mode, interrupts or translations may
+    /// be others.
+    Leave,
+}
+
+/// An instruction.
+#[derive(Debug)]
+pub(crate) struct Op {
+    /// What carries it out.
+    pub(crate) run: Handler,
+    /// An immediate operand, its sign extended to the operand's width; or a branch's target,
+    /// relative to where the block begins.
+    pub(crate) imm: u64,
+    /// Of the memory operand: the displacement, relative to the block's beginning if the base is
+    /// rip.
+    pub(crate) disp: u64,
+    /// Its base, as a place in [`Cpu::regs`].
+    pub(crate) base: u8,
+    /// Its index.
+    pub(crate) index: u8,
+    /// How far the index is shifted.
+    pub(crate) scale: u8,
+    /// The place of the segment's base.
+    pub(crate) segment: u8,
+    /// Whether base, index, displacement and segment are simply added up.
+    pub(crate) flat: bool,
+    /// Bits of an address that count.
+    pub(crate) address_bits: u8,
+    /// First operand, or the one that is a register.
+    pub(crate) dst: u8,
+    /// Second operand.
+    pub(crate) src: u8,
+    /// Bytes of the operands, where the handler is not of one width.
+    pub(crate) bytes: u8,
+    /// Where it begins, relative to the block.
+    pub(crate) at: u16,
+    /// Where the next one begins.
+    pub(crate) next: u16,
+    /// What of the instruction is not above.
+    pub(crate) more: Option<Box<More>>,
+}
+
+/// An instruction that is looked at again while it is carried out.
+#[derive(Debug)]
+pub(crate) struct More {
+    pub(crate) instruction: Instruction,
+    pub(crate) float: Option<fpu::Operation>,
+}
+
+impl Op {
+    /// The instruction itself, which operations of the slow kind carry with them.
+    pub(crate) fn instruction(&self) -> &Instruction {
+        &self.more.as_ref().expect("an operation that looks at its instruction has it").instruction
+    }
+}
+
+/// The bit of a register's number that says it is the second byte of the register: ah, ch, dh, bh.
+pub(crate) const HIGH: u8 = 32;
+
+/// What a register holds, of one width.
+#[inline(always)]
+pub(crate) fn read<T: Word>(cpu: &Cpu, register: u8) -> u64 {
+    let whole = cpu.regs[usize::from(register) & 31];
+    if T::BITS == 8 { whole >> ((register & HIGH) >> 2) & 0xff } else { whole & T::MASK }
+}
+
+/// Sets a register of one width; a value of 32 bits clears those above.
+#[inline(always)]
+pub(crate) fn write<T: Word>(cpu: &mut Cpu, register: u8, value: u64) {
+    let whole = &mut cpu.regs[usize::from(register) & 31];
+    *whole = match T::BITS {
+        8 => {
+            let shift = (register & HIGH) >> 2;
+            *whole & !(0xff << shift) | value << shift
+        }
+        16 => *whole & !0xffff | value,
+        _ => value,
+    };
+}
+
+/// The linear address of the memory operand.
+#[inline(always)]
+pub(crate) fn address<T: Word>(cpu: &mut Cpu, op: &Op, write: bool) -> Did<u64> {
+    let offset = offset(cpu, op);
+    if op.flat {
+        return Ok(offset.wrapping_add(cpu.regs[usize::from(op.segment) & 31]));
+    }
+    segmented(cpu, op, offset, T::BYTES, write)
+}
+
+/// The memory operand's offset in its segment, before it is cut to the address's width.
+#[inline(always)]
+pub(crate) fn offset(cpu: &Cpu, op: &Op) -> u64 {
+    let base = cpu.regs[usize::from(op.base) & 31];
+    let index = cpu.regs[usize::from(op.index) & 31] << op.scale;
+    base.wrapping_add(index).wrapping_add(op.disp)
+}
+
+/// Bits of addresses that count.
+#[inline]
+pub(crate) fn address_mask(op: &Op) -> u64 {
+    u64::MAX >> (64 - u32::from(op.address_bits))
+}
+
+#[cold]
+#[inline(never)]
+pub(crate) fn segmented(cpu: &mut Cpu, op: &Op, offset: u64, bytes: u64, write: bool) -> Did<u64> {
+    let offset = offset & address_mask(op);
+    let base = cpu.regs[usize::from(op.segment) & 31];
+    if cpu.mode.code == 64 {
+        return Ok(offset.wrapping_add(base));
+    }
+    cpu.check_segment(usize::from(op.segment) - SEGMENTS, offset, bytes, write)?;
+    Ok(base.wrapping_add(offset) & 0xffff_ffff)
+}
+
+/// Where the next instruction is.
+#[inline(always)]
+pub(crate) fn after(cpu: &Cpu, op: &Op) -> u64 {
+    cpu.linear(cpu.regs[RIP].wrapping_add(op.next.into()))
+}
+
+/// Goes on behind this instruction after a look around.
+#[inline]
+pub(crate) fn leave(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    cpu.regs[RIP] = after(cpu, op);
+    Ok(Flow::Leave)
+}
+
+/// Chooses the handler of a width in bytes.
+macro_rules! by_width {
+    ($bytes:expr, $($handler:ident)::+ $(, $operation:ty)*) => {
+        match $bytes {
+            1 => $($handler)::+::<$($operation,)* u8>,
+            2 => $($handler)::+::<$($operation,)* u16>,
+            4 => $($handler)::+::<$($operation,)* u32>,
+            _ => $($handler)::+::<$($operation,)* u64>,
+        }
+    };
+}
+pub(crate) use by_width;

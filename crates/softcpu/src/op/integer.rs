@@ -1,0 +1,105 @@
+//! Additions, comparisons, logic: two operands or one, in registers or memory.
+
+use super::{Flow, Op, address, read, write};
+use crate::{
+    alu::{Alu, Unary},
+    cpu::Cpu,
+    fault::Did,
+    word::Word,
+};
+
+/// Register and register.
+pub(crate) fn rr<O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    let (a, b) = (read::<T>(cpu, op.dst), read::<T>(cpu, op.src));
+    let (result, flags) = O::apply::<T>(a, b, &cpu.flags);
+    cpu.flags = flags;
+    if O::WRITES {
+        write::<T>(cpu, op.dst, result);
+    }
+    Ok(Flow::Next)
+}
+
+/// Register and immediate.
+pub(crate) fn ri<O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    let (result, flags) = O::apply::<T>(read::<T>(cpu, op.dst), op.imm, &cpu.flags);
+    cpu.flags = flags;
+    if O::WRITES {
+        write::<T>(cpu, op.dst, result);
+    }
+    Ok(Flow::Next)
+}
+
+/// Register and memory.
+pub(crate) fn rm<O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    let linear = address::<T>(cpu, op, false)?;
+    let b = cpu.load::<T>(linear)?;
+    let (result, flags) = O::apply::<T>(read::<T>(cpu, op.dst), b, &cpu.flags);
+    cpu.flags = flags;
+    if O::WRITES {
+        write::<T>(cpu, op.dst, result);
+    }
+    Ok(Flow::Next)
+}
+
+#[inline(always)]
+fn memory<O: Alu, T: Word>(cpu: &mut Cpu, op: &Op, b: u64) -> Did<Flow> {
+    let linear = address::<T>(cpu, op, O::WRITES)?;
+    let flags = cpu.flags;
+    cpu.flags = if O::WRITES {
+        cpu.modify::<T, _>(linear, |a| O::apply::<T>(a, b, &flags))?
+    } else {
+        O::apply::<T>(cpu.load::<T>(linear)?, b, &flags).1
+    };
+    Ok(Flow::Next)
+}
+
+/// Memory and register.
+pub(crate) fn mr<O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    let b = read::<T>(cpu, op.dst);
+    memory::<O, T>(cpu, op, b)
+}
+
+/// Memory and immediate.
+pub(crate) fn mi<O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    memory::<O, T>(cpu, op, op.imm)
+}
+
+/// Memory and register, in one step.
+pub(crate) fn mr_locked<O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    let (b, flags) = (read::<T>(cpu, op.dst), cpu.flags);
+    let linear = address::<T>(cpu, op, true)?;
+    cpu.flags = cpu.modify_locked::<T, _>(linear, |a| O::apply::<T>(a, b, &flags))?;
+    Ok(Flow::Next)
+}
+
+/// Memory and immediate, in one step.
+pub(crate) fn mi_locked<O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    let flags = cpu.flags;
+    let linear = address::<T>(cpu, op, true)?;
+    cpu.flags = cpu.modify_locked::<T, _>(linear, |a| O::apply::<T>(a, op.imm, &flags))?;
+    Ok(Flow::Next)
+}
+
+/// One register.
+pub(crate) fn r<O: Unary, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    let (result, flags) = O::apply::<T>(read::<T>(cpu, op.dst), &cpu.flags);
+    cpu.flags = flags;
+    write::<T>(cpu, op.dst, result);
+    Ok(Flow::Next)
+}
+
+/// One place in memory.
+pub(crate) fn m<O: Unary, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    let flags = cpu.flags;
+    let linear = address::<T>(cpu, op, true)?;
+    cpu.flags = cpu.modify::<T, _>(linear, |a| O::apply::<T>(a, &flags))?;
+    Ok(Flow::Next)
+}
+
+/// One place in memory, in one step.
+pub(crate) fn m_locked<O: Unary, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    let flags = cpu.flags;
+    let linear = address::<T>(cpu, op, true)?;
+    cpu.flags = cpu.modify_locked::<T, _>(linear, |a| O::apply::<T>(a, &flags))?;
+    Ok(Flow::Next)
+}

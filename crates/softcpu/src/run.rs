@@ -1,0 +1,433 @@
+//! The loop: block after block, and between blocks whatever else there is.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use hv::{HvError, memory::PAGE, state::Activity};
+
+use crate::{
+    cache::{Cache, Key, NONE},
+    cpu::{CS, Cpu, RIP, SEGMENTS},
+    decode::{self, INSTRUCTION_MAX},
+    deliver::Event,
+    device::{Post, Query},
+    fault::{Did, Exception, Stop, vector},
+    machine::{Seat, Seats},
+    mmu::{Access, Place},
+    op::{Flow, Op, system},
+};
+
+/// How many instructions go by before the clock is looked at: a tenth of a millisecond at most.
+const PATIENCE: i64 = 20_000;
+
+/// Why the loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// An answer is needed.
+    Read(Query),
+    /// Something is written.
+    Write(Post),
+    Kicked,
+    Stuck,
+    TripleFault,
+}
+
+/// A processor with what it has decoded.
+#[derive(Debug)]
+pub(crate) struct Processor {
+    pub(crate) cpu: Cpu,
+    cache: Cache,
+    seats: Arc<Seats>,
+    /// An interrupt waits for the guest to let it in.
+    held_back: bool,
+    /// What [`Machine::dirty_asked`](crate::machine::Machine::dirty_asked) was.
+    dirty_seen: u64,
+    /// Instructions until the clock is looked at.
+    patience: i64,
+}
+
+impl Processor {
+    pub(crate) fn new(cpu: Cpu) -> Processor {
+        let seats = Arc::clone(&cpu.machine.seats);
+        Processor { cpu, cache: Cache::new(), seats, held_back: true, dirty_seen: 0, patience: 0 }
+    }
+
+    /// Forgets what follows from a state that was replaced.
+    pub(crate) fn renew(&mut self) {
+        self.cache.clear();
+        self.held_back = true;
+        self.patience = 0;
+    }
+
+    /// Runs until there is something for the caller to do.
+    pub(crate) fn run(&mut self) -> Result<Ending, HvError> {
+        self.cpu.renew_clock();
+        let asked = self.cpu.machine.dirty_asked.load(Ordering::Acquire);
+        if asked != self.dirty_seen {
+            self.dirty_seen = asked;
+            self.cpu.tlb.protect_all();
+            self.cpu.other_tlb.protect_all();
+        }
+        loop {
+            if let Some(post) = self.cpu.next_post() {
+                return Ok(Ending::Write(post));
+            }
+            // An instruction that has been answered is brought to its end first.
+            if self.cpu.device.answers.is_empty()
+                && let Some(ending) = self.attend()
+            {
+                return Ok(ending);
+            }
+            if let Some(event) = self.cpu.waiting.take() {
+                if let Some(ending) = self.deliver(event)? {
+                    return Ok(ending);
+                }
+                continue;
+            }
+            if let Some(ending) = self.go()? {
+                return Ok(ending);
+            }
+        }
+    }
+
+    fn seat(&self) -> &Seat {
+        self.seats.get(self.cpu.index).expect("every processor has its seat")
+    }
+
+    /// Takes messages, lets timers run out, takes interrupts, sleeps.
+    fn attend(&mut self) -> Option<Ending> {
+        loop {
+            let called = self.seat().attention.load(Ordering::Acquire);
+            if called && self.take_mail() {
+                return Some(Ending::Kicked);
+            }
+            let timed = self.patience < 0 || self.cpu.activity != Activity::Running;
+            if timed {
+                self.patience = PATIENCE;
+                let machine = &self.cpu.machine;
+                if let Some(at) = machine.chips.next_deadline(self.cpu.index) {
+                    let now = machine.now();
+                    if at <= now {
+                        machine.chips.tick(now);
+                        self.held_back = true;
+                    }
+                }
+            }
+            let open = self.cpu.interrupts_on() && !self.cpu.shadow;
+            if called || timed || self.held_back && open {
+                self.take_pending();
+            }
+            if self.cpu.activity == Activity::Running || self.cpu.waiting.is_some() {
+                return None;
+            }
+            if self.sleep() {
+                return Some(Ending::Stuck);
+            }
+        }
+    }
+
+    /// Takes what was posted; whether somebody wants this processor back.
+    fn take_mail(&mut self) -> bool {
+        let mail = self.seat().take();
+        if mail.too_many() {
+            self.cache.clear();
+            self.cpu.tlb.protect_all();
+            self.cpu.other_tlb.protect_all();
+            // What could be written unseen may have been, and may be instructions of others.
+            for page in &mail.protect {
+                self.cpu.memory.dirty().mark(page * PAGE, 1);
+            }
+        } else {
+            for page in &mail.protect {
+                if self.protect(*page) {
+                    self.cpu.memory.dirty().mark(page * PAGE, 1);
+                }
+            }
+        }
+        for page in &mail.written {
+            self.cache.forget(*page);
+        }
+        mail.kicked
+    }
+
+    /// Lets a page not be written without notice; gives whether it could be.
+    fn protect(&mut self, page: usize) -> bool {
+        let offset = (page * PAGE) as u64;
+        // Both, whatever the first says.
+        self.cpu.tlb.protect(offset) | self.cpu.other_tlb.protect(offset)
+    }
+
+    /// Takes INIT, start-up, NMIs and interrupts, as far as they are let in.
+    fn take_pending(&mut self) {
+        let index = self.cpu.index;
+        let cpu = &mut self.cpu;
+        let machine = Arc::clone(&cpu.machine);
+        let pending = machine.chips.pending(index);
+        self.held_back = pending.interrupt || pending.nmi;
+        if pending.init && machine.chips.take_init(index) {
+            cpu.reset();
+            if index != 0 {
+                cpu.activity = Activity::WaitForStartup;
+            }
+            return;
+        }
+        if pending.startup
+            && let Some(page) = machine.chips.take_startup(index)
+            && cpu.activity == Activity::WaitForStartup
+        {
+            cpu.start_up(page);
+            return;
+        }
+        let awake = matches!(cpu.activity, Activity::Running | Activity::Halted);
+        if !awake || cpu.shadow || cpu.waiting.is_some() {
+            return;
+        }
+        if pending.nmi && !cpu.nmi_masked && machine.chips.take_nmi(index) {
+            cpu.nmi_masked = true;
+            cpu.activity = Activity::Running;
+            cpu.waiting = Some(Event::Hardware(vector::NMI));
+        } else if pending.interrupt
+            && cpu.interrupts_on()
+            && let Some(vector) = machine.chips.take_interrupt(index)
+        {
+            cpu.activity = Activity::Running;
+            cpu.waiting = Some(Event::Hardware(vector));
+        }
+    }
+
+    /// Sleeps until something may have changed; whether nothing can wake this machine any more.
+    fn sleep(&self) -> bool {
+        let cpu = &self.cpu;
+        let machine = &cpu.machine;
+        let mine = 1u64 << cpu.index.min(63);
+        let deaf = cpu.activity != Activity::Halted || !cpu.interrupts_on();
+        if deaf {
+            let asleep = machine.deaf.fetch_or(mine, Ordering::SeqCst) | mine;
+            let stuck = asleep.count_ones() == u32::from(machine.vcpus);
+            if stuck && !self.seat().attention.load(Ordering::SeqCst) {
+                machine.deaf.fetch_and(!mine, Ordering::SeqCst);
+                return true;
+            }
+        }
+        let left = machine
+            .chips
+            .next_deadline(cpu.index)
+            .map(|at| at.saturating_sub(machine.now()));
+        if left != Some(0) {
+            self.seat().sleep(left);
+        }
+        if deaf {
+            machine.deaf.fetch_and(!mine, Ordering::SeqCst);
+        }
+        false
+    }
+
+    /// Delivers an event at rip.
+    fn deliver(&mut self, event: Event) -> Result<Option<Ending>, HvError> {
+        match self.cpu.deliver(event) {
+            Ok(()) => {
+                self.cpu.shadow = false;
+                Ok(None)
+            }
+            Err(_) if self.cpu.stop == Stop::TripleFault => Ok(Some(Ending::TripleFault)),
+            Err(_) => Err(HvError::Invalid(format!(
+                "an exception's way leads through a device, at {:#x}",
+                self.cpu.regs[RIP]
+            ))),
+        }
+    }
+
+    /// Carries out instructions at rip.
+    fn go(&mut self) -> Result<Option<Ending>, HvError> {
+        let number = match self.find() {
+            Ok(number) => number,
+            Err(_) => return self.fault(),
+        };
+        let single = self.cpu.shadow
+            || system::single_step(&self.cpu)
+            || !self.cpu.device.answers.is_empty();
+        if single { self.one(number) } else { self.chain(number) }
+    }
+
+    /// Delivers the exception that is noted in the processor.
+    fn fault(&mut self) -> Result<Option<Ending>, HvError> {
+        match self.cpu.stop {
+            Stop::Exception(exception) => self.deliver(Event::Exception(exception)),
+            Stop::TripleFault => Ok(Some(Ending::TripleFault)),
+            Stop::Alone | Stop::Read => Err(HvError::Invalid(format!(
+                "instructions at {:#x} cannot be fetched",
+                self.cpu.regs[RIP]
+            ))),
+        }
+    }
+
+    /// Carries out blocks until something else is to be done.
+    fn chain(&mut self, mut number: u32) -> Result<Option<Ending>, HvError> {
+        let seats = Arc::clone(&self.seats);
+        let seat = seats.get(self.cpu.index).expect("every processor has its seat");
+        loop {
+            let block = self.cache.block(number);
+            let cpu = &mut self.cpu;
+            let length = block.ops.len();
+            cpu.instructions = cpu.instructions.wrapping_add(length as u64);
+            self.patience -= i64::try_from(length).unwrap_or(0);
+            let mut flow = Ok(Flow::Leave);
+            let mut last = None;
+            for op in &block.ops {
+                flow = (op.run)(cpu, op);
+                if flow != Ok(Flow::Next) {
+                    last = Some(op);
+                    break;
+                }
+            }
+            let way = match flow {
+                Ok(Flow::Taken) => 0,
+                Ok(Flow::Fall) => 1,
+                Ok(Flow::Jump) => 2,
+                Ok(Flow::Leave | Flow::Next) => return Ok(None),
+                Err(_) => return self.stopped(number, last.map_or(0, |op| op.at)),
+            };
+            if seat.attention.load(Ordering::Relaxed) || self.patience < 0 {
+                return Ok(None);
+            }
+            if way < 2 && block.links[way] != NONE {
+                number = block.links[way];
+                continue;
+            }
+            let generation = self.cache.generation;
+            let Ok(next) = self.find() else { return self.fault() };
+            // A cache that was cleared meanwhile has the new block alone.
+            if way < 2 && generation == self.cache.generation {
+                self.cache.link(number, way, next);
+            }
+            number = next;
+        }
+    }
+
+    /// An operation of a block stopped; `at` is where it is.
+    fn stopped(&mut self, number: u32, at: u16) -> Result<Option<Ending>, HvError> {
+        if self.cpu.stop == Stop::Alone {
+            return Ok(self.alone(number, at)?.1);
+        }
+        self.cpu.regs[RIP] = self.cpu.linear(self.cpu.regs[RIP].wrapping_add(at.into()));
+        self.fault()
+    }
+
+    /// Carries out the operation of a block that begins there, with leave to reach beyond memory;
+    /// gives whether it came to its end.
+    fn alone(&mut self, number: u32, at: u16) -> Result<(bool, Option<Ending>), HvError> {
+        let block = self.cache.block(number);
+        let Some(op) = block.ops.iter().find(|op| op.at == at) else { return Ok((false, None)) };
+        let cpu = &mut self.cpu;
+        cpu.alone = true;
+        cpu.device.begin();
+        let flow = (op.run)(cpu, op);
+        cpu.alone = false;
+        if flow == Ok(Flow::Next) {
+            cpu.regs[RIP] = crate::op::after(cpu, op);
+        }
+        if flow.is_ok() {
+            cpu.device.end();
+            return Ok((true, None));
+        }
+        cpu.device.posted.clear();
+        cpu.regs[RIP] = cpu.linear(cpu.regs[RIP].wrapping_add(at.into()));
+        if cpu.stop == Stop::Read
+            && let Some(query) = cpu.device.asked
+        {
+            return Ok((false, Some(Ending::Read(query))));
+        }
+        cpu.device.end();
+        Ok((false, self.fault()?))
+    }
+
+    /// Carries out one instruction, the first of a block.
+    fn one(&mut self, number: u32) -> Result<Option<Ending>, HvError> {
+        let stepping = system::single_step(&self.cpu);
+        self.cpu.shadow = false;
+        self.cpu.instructions = self.cpu.instructions.wrapping_add(1);
+        let at = self.cache.block(number).ops.first().map_or(0, |op: &Op| op.at);
+        let (done, ending) = self.alone(number, at)?;
+        if stepping && done && system::single_step(&self.cpu) {
+            let trap = Exception { vector: vector::DB, code: None, address: 1 << 14 };
+            return self.deliver(Event::Exception(trap));
+        }
+        Ok(ending)
+    }
+
+    /// The block at rip, decoded if it was not.
+    #[inline]
+    fn find(&mut self) -> Did<u32> {
+        let cpu = &mut self.cpu;
+        let linear = cpu.linear(cpu.regs[SEGMENTS + CS].wrapping_add(cpu.regs[RIP]));
+        let entry = cpu.tlb.entry(linear);
+        let offset = if entry.execute == linear & !(PAGE as u64 - 1) {
+            usize::try_from(entry.addend.wrapping_add(linear)).unwrap_or(usize::MAX)
+        } else {
+            match cpu.translate(linear, Access::Execute, cpu.cpl == 3)? {
+                Place::Ram(offset) => offset,
+                // The bus reads as ones there, and those are no instruction.
+                Place::Device(_) => return Err(cpu.undefined()),
+            }
+        };
+        let key = Key { offset, mode: cpu.mode.key() };
+        match self.cache.find(key) {
+            Some(number) => Ok(number),
+            None => self.decode(key, linear),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn decode(&mut self, key: Key, linear: u64) -> Did<u32> {
+        if self.cpu.mode.code != 64 {
+            let rip = self.cpu.regs[RIP];
+            self.cpu.check_target(rip)?;
+        }
+        self.watch(key.offset / PAGE);
+        let room = PAGE - key.offset % PAGE;
+        let mut bytes = [0; decode::BLOCK_MAX * INSTRUCTION_MAX + INSTRUCTION_MAX];
+        let first = room.min(decode::BLOCK_MAX * INSTRUCTION_MAX);
+        self.cpu.memory.copy_out(key.offset, &mut bytes[..first]);
+        let (rip, mode, model) = (self.cpu.regs[RIP], self.cpu.mode, self.cpu.model);
+        let decoded = decode::block(&bytes[..first], rip, mode, model);
+        if !decoded.ops.is_empty() {
+            return Ok(self.cache.insert(key, decoded.ops, None));
+        }
+        // Its first instruction goes on in the next page.
+        let next = self.cpu.linear((linear & !(PAGE as u64 - 1)).wrapping_add(PAGE as u64));
+        let user = self.cpu.cpl == 3;
+        let Place::Ram(second) = self.cpu.translate(next, Access::Execute, user)? else {
+            return Err(self.cpu.undefined());
+        };
+        self.watch(second / PAGE);
+        let end = (first + INSTRUCTION_MAX).min(bytes.len());
+        self.cpu.memory.copy_out(second, &mut bytes[first..end]);
+        let mut decoded = decode::block(&bytes[..end], rip, mode, model);
+        // Only the one that stands in both.
+        let ends_in_first = |op: &Op| usize::from(op.at) < first;
+        decoded.ops.retain(|op| ends_in_first(op));
+        if decoded.ops.is_empty() {
+            return Err(self.cpu.undefined());
+        }
+        let length = decoded.ops.last().map_or(0, |op| op.next);
+        decoded.ops.push(decode::fall(length.into()));
+        Ok(self.cache.insert(key, decoded.ops, Some(second / PAGE)))
+    }
+
+    /// A page has instructions from now on: whoever writes to it is noticed.
+    fn watch(&mut self, page: usize) {
+        let first = self.cpu.memory.dirty().watch(page);
+        if !first && self.cache.has_page(page) {
+            return;
+        }
+        let written = self.protect(page);
+        if !first && written {
+            // Another processor has instructions of it, and has not had word of these writes.
+            self.cpu.memory.dirty().mark(page * PAGE, 1);
+            self.cpu.memory.dirty().watch(page);
+        }
+        if first || written {
+            self.cpu.machine.protect(page, self.cpu.index);
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! A machine that runs: one thread for each processor, one for all devices.
+//!
+//! ```text
+//! Builder ──boot──────▶ Machine, paused ──resume──▶ runs ──▶ End
+//!    ▲     └─restore──▶      ▲   │snapshot            │
+//!  attach(device)            └───┴──────pause─────────┘
+//! ```
+//!
+//! Nothing moves while it is paused, no processor and no device, so what is saved then belongs
+//! together.
+
+mod builder;
+mod bus;
+mod census;
+mod console;
+mod control;
+mod events;
+mod lines;
+mod ports;
+mod processor;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+};
+
+use base::Deadline;
+use hv::{CpuState, GuestMemory, HvError, Shape, Vcpu, Vm};
+use virtio::{Device, Mmio};
+
+use self::{census::Census, control::Control, ports::Ports};
+use crate::snapshot::Manifest;
+
+pub use builder::{Announce, BuildError, Builder, Cargo};
+pub use console::Console;
+pub use control::{End, PauseError};
+
+/// What all threads of a machine share.
+#[derive(Debug)]
+struct Shared {
+    shape: Shape,
+    memory: GuestMemory,
+    vm: Arc<dyn Vm>,
+    /// Each is locked by its thread while it runs.
+    cpus: Vec<Mutex<Cpu>>,
+    census: Mutex<Census>,
+    ports: Ports,
+    bus: bus::Bus,
+    bells: events::Bells,
+    control: Arc<Control>,
+}
+
+/// A processor that can be shown.
+struct Cpu(Box<dyn Vcpu>);
+
+impl std::fmt::Debug for Cpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Cpu")
+    }
+}
+
+/// Why a machine's state could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// It runs, or it has ended.
+    #[error("the machine is not paused")]
+    NotPaused,
+    /// The backend could not say.
+    #[error("cannot read the state of the {what}")]
+    Backend {
+        /// Of what.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: HvError,
+    },
+}
+
+/// A machine. Dropping it stops it.
+#[derive(Debug)]
+pub struct Machine {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Machine {
+    /// Lets it run, or run on.
+    pub fn resume(&self) {
+        self.shared.control.resume();
+    }
+
+    /// Stops everything between two instructions; afterwards nothing in it moves.
+    ///
+    /// # Errors
+    /// [`PauseError`]: it has ended, or a processor or device did not stop in time; then it runs
+    /// on.
+    pub fn pause(&self, by: Deadline) -> Result<(), PauseError> {
+        self.shared.control.pause(by)
+    }
+
+    /// Ends it from outside.
+    pub fn stop(&self) {
+        self.shared.control.finish(End::Stopped);
+    }
+
+    /// Waits for its end; `None` if that has not come in time.
+    pub fn wait(&self, by: Deadline) -> Option<End> {
+        self.shared.control.wait(by)
+    }
+
+    /// Presses the power button: a guest that listens shuts itself down.
+    pub fn press_power_button(&self) {
+        self.shared.ports.board(|board| board.power.press());
+    }
+
+    /// Its memory.
+    pub fn memory(&self) -> &GuestMemory {
+        &self.shared.memory
+    }
+
+    /// Has the pages that processors wrote since the last time marked in the memory's bitmap.
+    ///
+    /// # Errors
+    /// [`SaveError`] if it is not paused, or the backend cannot.
+    pub fn log_dirty(&self) -> Result<(), SaveError> {
+        let log = || {
+            let failed = |source| SaveError::Backend { what: "written pages", source };
+            self.shared.vm.log_dirty().map_err(failed)
+        };
+        self.shared.control.while_paused(log).ok_or(SaveError::NotPaused)?
+    }
+
+    /// Everything but the memory, of a machine that is paused.
+    ///
+    /// # Errors
+    /// [`SaveError`].
+    pub fn manifest(&self) -> Result<Manifest, SaveError> {
+        let save = || self.shared.manifest();
+        self.shared.control.while_paused(save).ok_or(SaveError::NotPaused)?
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.stop();
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has said so, and ended the machine.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn devices(&self) -> &[Arc<Mmio<dyn Device>>] {
+        self.bus.devices()
+    }
+
+    fn manifest(&self) -> Result<Manifest, SaveError> {
+        let failed = |what| move |source| SaveError::Backend { what, source };
+        let state = |cpu: &Mutex<Cpu>| -> Result<CpuState, HvError> {
+            cpu.lock().unwrap_or_else(PoisonError::into_inner).0.state()
+        };
+        let cpus: Result<Vec<_>, _> = self.cpus.iter().map(state).collect();
+        Ok(Manifest {
+            shape: self.shape.clone(),
+            memory_bytes: self.memory.bytes() as u64,
+            clock: self.vm.clock().map_err(failed("clock"))?,
+            cpus: cpus.map_err(failed("processors"))?,
+            chips: self.vm.chips().map_err(failed("interrupt chips"))?,
+            board: self.ports.board(|board| board.clone()),
+            devices: self.devices().iter().map(|device| device.save()).collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
