@@ -1,0 +1,30 @@
+//! What every backend has to do: the suite of `hv`, with its own guest, on the software processor;
+//! and moves between it and the host's KVM, where there is one.
+#![allow(clippy::print_stderr, reason = "a test that cannot run says so")]
+
+use hv::{
+    kvm::Kvm,
+    suite::{CASES, moves_between},
+};
+use softcpu::Soft;
+
+#[test]
+fn the_suite_passes() {
+    for case in CASES {
+        eprintln!("{}", case.what);
+        (case.test)(&Soft);
+    }
+}
+
+#[test]
+fn a_guest_moves_between_kvm_and_the_software_processor() {
+    let kvm = match Kvm::open() {
+        Ok(kvm) => kvm,
+        Err(error) => {
+            eprintln!("NOT TESTED: KVM cannot be used here: {error}");
+            return;
+        }
+    };
+    moves_between(&Soft, &kvm);
+    moves_between(&kvm, &Soft);
+}
