@@ -46,3 +46,17 @@ fn a_model_that_the_host_cannot_be_is_refused_by_what_it_lacks() {
     let memory = GuestMemory::new(1 << 20).unwrap();
     assert!(kvm.create(memory, &Shape { vcpus: 0, model: Model::V1 }).is_err());
 }
+
+#[test]
+fn memory_above_the_hole_is_watched_too() {
+    let Some(kvm) = kvm() else { return };
+    let memory = GuestMemory::new((3 << 30) + (4 << 20)).unwrap();
+    let vm = kvm.create(memory.clone(), &Shape { vcpus: 1, model: Model::V1 }).unwrap();
+    vm.log_dirty().unwrap();
+    vm.log_dirty().unwrap();
+    assert_eq!(memory.dirty().take(), [0usize; 0]);
+    // What devices write is marked by the memory itself.
+    memory.store(hv::memory::HOLE_END + (4 << 20) - 1, 1u8).unwrap();
+    vm.log_dirty().unwrap();
+    assert_eq!(memory.dirty().take(), [(3 << 18) + (4 << 8) - 1]);
+}

@@ -4,7 +4,8 @@
 
 use hv::{
     kvm::Kvm,
-    suite::{CASES, moves_between},
+    probe::probe,
+    suite::{CASES, chips_alike, moves_between},
 };
 use softcpu::Soft;
 
@@ -27,4 +28,17 @@ fn a_guest_moves_between_kvm_and_the_software_processor() {
     };
     moves_between(&Soft, &kvm);
     moves_between(&kvm, &Soft);
+}
+
+/// The kernel's chips are the referee for ours.
+#[test]
+fn chips_do_what_kvms_do() {
+    let Ok(kvm) = Kvm::open() else {
+        eprintln!("NOT TESTED: KVM cannot be used here");
+        return;
+    };
+    let sound = probe().is_usable();
+    for seed in 0..4 {
+        chips_alike(&kvm, &Soft, seed, 20, sound);
+    }
 }
