@@ -25,7 +25,7 @@ use std::{io, sync::Arc};
 
 use kvm_ioctls::Cap;
 
-use crate::{Accel, GuestMemory, HvError, Hypervisor, Model, Shape, Vm};
+use crate::{Accel, GuestMemory, HvError, Hypervisor, Model, Shape, Vcpu, Vm};
 
 /// `/dev/kvm`, opened.
 #[derive(Debug)]
@@ -107,6 +107,23 @@ impl Kvm {
     pub fn lacks(&self, model: Model) -> Result<Vec<&'static str>, HvError> {
         Ok(self.cpuid()?.lacks(model))
     }
+
+    fn make(
+        &self,
+        memory: GuestMemory,
+        shape: &Shape,
+        cpuid: cpuid::Host,
+        chips: bool,
+    ) -> Result<vm::KvmVm, HvError> {
+        let xsave = self.fd().check_extension(Cap::Xsave) && self.fd().check_extension(Cap::Xcrs);
+        let fd = self.fd().create_vm().map_err(host("create a virtual machine"))?;
+        vm::KvmVm::new(fd, memory, shape, &vm::Host { cpuid, xsave, chips })
+    }
+
+    /// A processor and memory, and nothing else: no chips, which take most of the time.
+    pub(crate) fn bare(&self, memory: GuestMemory, model: Model) -> Result<Box<dyn Vcpu>, HvError> {
+        self.make(memory, &Shape { vcpus: 1, model }, self.cpuid()?, false)?.vcpu(0)
+    }
 }
 
 impl Hypervisor for Kvm {
@@ -128,9 +145,7 @@ impl Hypervisor for Kvm {
         if shape.vcpus == 0 || usize::from(shape.vcpus) > most {
             return Err(HvError::Invalid(format!("{} processors: it is 1 to {most}", shape.vcpus)));
         }
-        let xsave = self.fd().check_extension(Cap::Xsave) && self.fd().check_extension(Cap::Xcrs);
-        let fd = self.fd().create_vm().map_err(host("create a virtual machine"))?;
-        Ok(Arc::new(vm::KvmVm::new(fd, memory, shape, &vm::Host { cpuid: can, xsave })?))
+        Ok(Arc::new(self.make(memory, shape, can, true)?))
     }
 }
 

@@ -19,6 +19,7 @@ mod backend;
 pub mod kvm;
 pub mod memory;
 pub mod model;
+pub mod probe;
 pub mod state;
 pub mod suite;
 

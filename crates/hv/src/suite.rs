@@ -6,11 +6,15 @@
 //! poorest of nested hypervisors carries out. Backends call [`CASES`] from their own tests; each
 //! panics with what was wrong, as tests do.
 
+mod alike;
 mod cases;
 mod code;
 
 use std::{
     fmt,
+    fs::File,
+    io,
+    os::unix::fs::FileExt as _,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -20,8 +24,10 @@ use std::{
     time::Duration,
 };
 
+use rustix::fs::{MemfdFlags, memfd_create};
+
 use crate::{
-    CpuState, Exit, GuestMemory, HvError, Hypervisor, Model, Place, Shape, Vcpu, Vm, memory::PAGE,
+    CpuState, Exit, GuestMemory, Hypervisor, Model, Place, Shape, Vcpu, Vm, memory::PAGE,
     state::gpr,
 };
 
@@ -39,6 +45,9 @@ pub struct Case {
 
 /// All of them.
 pub const CASES: &[Case] = cases::ALL;
+
+pub use alike::chips_alike;
+pub use cases::moves_between;
 
 /// Where the guest stands.
 const GUEST: u64 = 0x10000;
@@ -207,13 +216,14 @@ fn wrote(place: Place, data: &[u8]) -> Did {
     Did::Wrote(place, data.len(), number(data))
 }
 
-fn copy(memory: &GuestMemory) -> Result<GuestMemory, HvError> {
-    let other = GuestMemory::new(MEMORY)
-        .map_err(|source| HvError::Host { step: "make another memory", source })?;
+/// The same bytes out of a file, as a snapshot is restored: pages are read when they are touched,
+/// and what is written stays the guest's own.
+fn copy(memory: &GuestMemory) -> io::Result<GuestMemory> {
+    let file = File::from(memfd_create("snapshot", MemfdFlags::CLOEXEC)?);
     let mut page = [0; PAGE];
     for at in (0..MEMORY).step_by(PAGE) {
         memory.read(at, &mut page).expect("it is memory");
-        other.write(at, &page).expect("it is memory");
+        file.write_all_at(&page, at)?;
     }
-    Ok(other)
+    GuestMemory::restore(file, 0, MEMORY)
 }

@@ -4,6 +4,7 @@
 use std::{
     io,
     sync::{Mutex, MutexGuard, Once, PoisonError},
+    thread::ThreadId,
 };
 
 use kvm_ioctls::VcpuFd;
@@ -47,12 +48,11 @@ impl Kicker {
     /// what was begun (a read that the caller has answered) and comes back at once.
     ///
     /// Source: KVM API, `immediate_exit`.
-    pub(super) fn enter(&self, fd: &mut VcpuFd) {
+    pub(super) fn enter(&self, fd: &mut VcpuFd, thread: Thread) {
         let mut state = self.state();
         let run = fd.get_kvm_run();
         run.immediate_exit = state.kicked.into();
-        // SAFETY: asks for a number.
-        let thread = unsafe { libc::gettid() };
+        let Thread { thread, .. } = thread;
         state.running = Some(Running { thread, exit: &raw mut run.immediate_exit });
     }
 
@@ -89,11 +89,25 @@ impl Kick for Kicker {
 /// What the signal does: end a call of the kernel's.
 extern "C" fn nothing(_signal: i32) {}
 
+/// A thread that can be kicked.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Thread {
+    id: ThreadId,
+    thread: libc::pid_t,
+}
+
+impl Thread {
+    /// Whether it is this one.
+    pub(super) fn is_current(&self) -> bool {
+        self.id == std::thread::current().id()
+    }
+}
+
 /// Makes this thread one that can be kicked: the signal has a handler, and is not blocked.
 ///
 /// # Errors
 /// Those of sigaction(2) and sigprocmask(2).
-pub(super) fn prepare_thread() -> io::Result<()> {
+pub(super) fn prepare_thread() -> io::Result<Thread> {
     static HANDLER: Once = Once::new();
     HANDLER.call_once(|| {
         // SAFETY: all zeros are a legal action: no flags, so that calls end with EINTR.
@@ -109,8 +123,11 @@ pub(super) fn prepare_thread() -> io::Result<()> {
     unsafe { libc::sigaddset(&raw mut set, signal()) };
     let (set, old) = (&raw const set, std::ptr::null_mut());
     // SAFETY: the set is read only; the old one is not asked for.
-    match unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, set, old) } {
-        0 => Ok(()),
-        error => Err(io::Error::from_raw_os_error(error)),
+    let error = unsafe { libc::pthread_sigmask(libc::SIG_UNBLOCK, set, old) };
+    if error != 0 {
+        return Err(io::Error::from_raw_os_error(error));
     }
+    // SAFETY: asks for a number.
+    let thread = unsafe { libc::gettid() };
+    Ok(Thread { id: std::thread::current().id(), thread })
 }

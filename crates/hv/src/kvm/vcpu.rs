@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::{
     area, exit, host,
-    kick::{self, Kicker},
+    kick::{self, Kicker, Thread},
     msrs::{self, APIC_BASE, EFER, TSC_DEADLINE},
     registers,
     vm::{Shared, io_step},
@@ -29,7 +29,7 @@ pub(super) struct KvmVcpu {
     msrs: Vec<u32>,
     kick: Arc<Kicker>,
     /// The thread that can be kicked.
-    thread: Option<std::thread::ThreadId>,
+    thread: Option<Thread>,
     /// The step of an access to a port that was given last, and how many it has.
     steps: Option<(u32, u32)>,
     /// The memory and the machine are there as long as it is.
@@ -71,13 +71,13 @@ impl KvmVcpu {
 
     /// Has the kernel run the guest until there is something; whether it was a kick.
     fn enter(&mut self) -> Result<bool, HvError> {
-        let thread = std::thread::current().id();
-        if self.thread != Some(thread) {
-            kick::prepare_thread().map_err(io_step("let kicks through"))?;
-            self.thread = Some(thread);
-        }
+        let thread = match self.thread.filter(Thread::is_current) {
+            Some(thread) => thread,
+            None => kick::prepare_thread().map_err(io_step("let kicks through"))?,
+        };
+        self.thread = Some(thread);
         loop {
-            self.kick.enter(&mut self.fd);
+            self.kick.enter(&mut self.fd, thread);
             let ran = self.fd.run().map(|_| ());
             let kicked = self.kick.leave();
             match ran.map_err(|error| Errno::from_raw_os_error(error.errno())) {

@@ -36,6 +36,8 @@ pub(super) struct Host {
     pub(super) cpuid: cpuid::Host,
     /// Whether floating point comes in an `xsave` area.
     pub(super) xsave: bool,
+    /// Whether there are to be interrupt chips.
+    pub(super) chips: bool,
 }
 
 #[derive(Debug)]
@@ -57,6 +59,14 @@ impl std::fmt::Debug for Shared {
     }
 }
 
+fn create_chips(fd: &VmFd) -> Result<(), HvError> {
+    fd.create_irq_chip().map_err(host("create the interrupt chips"))?;
+    chips::mask_pics(fd)?;
+    let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
+    fd.create_pit2(pit).map_err(host("create the timer chip"))?;
+    fd.set_gsi_routing(&chips::routes()?).map_err(host("route the interrupts"))
+}
+
 impl KvmVm {
     pub(super) fn new(
         fd: VmFd,
@@ -66,11 +76,9 @@ impl KvmVm {
     ) -> Result<KvmVm, HvError> {
         fd.set_identity_map_address(IDENTITY_MAP).map_err(host("place the identity map"))?;
         fd.set_tss_address(TASK_SEGMENT).map_err(host("place the task segment"))?;
-        fd.create_irq_chip().map_err(host("create the interrupt chips"))?;
-        chips::mask_pics(&fd)?;
-        let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
-        fd.create_pit2(pit).map_err(host("create the timer chip"))?;
-        fd.set_gsi_routing(&chips::routes()?).map_err(host("route the interrupts"))?;
+        if has.chips {
+            create_chips(&fd)?;
+        }
         let shared = Arc::new(Shared { fd, memory });
         shared.map(0)?;
         let vcpus = (0..shape.vcpus).map(|n| shared.create(n, shape, has).map(Some));

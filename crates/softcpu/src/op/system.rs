@@ -522,16 +522,9 @@ fn visible(cpu: &mut Cpu, selector: u16) -> Did<Option<crate::segment::Descripto
 }
 
 /// `lar` and `lsl`: into `dst`, by `src`.
-pub(crate) fn look_up<const LIMIT: bool, const MEMORY: bool>(
-    cpu: &mut Cpu,
-    op: &Op,
-) -> Did<Flow> {
+pub(crate) fn look_up<const LIMIT: bool, const MEMORY: bool>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     protected(cpu)?;
-    let selector = if MEMORY {
-        word::<true>(cpu, op)?
-    } else {
-        read::<u16>(cpu, op.src)
-    };
+    let selector = if MEMORY { word::<true>(cpu, op)? } else { read::<u16>(cpu, op.src) };
     let selector = u16::cut(selector);
     let long = cpu.control.long();
     let found = visible(cpu, selector)?.filter(|descriptor| {

@@ -113,6 +113,8 @@ fn moved(chips: &Chips, now: u64) -> Chips {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
     #[test]
     fn no_sequence_panics_and_a_move_in_the_middle_changes_nothing(
         before in prop::collection::vec(step(), 0..60),
