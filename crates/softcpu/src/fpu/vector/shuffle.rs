@@ -69,13 +69,15 @@ fn pshufb(x: Args) -> u128 {
 
 /// Both vectors one after another, shifted right by bytes.
 fn palignr(x: Args) -> u128 {
-    let by = usize::from(x.imm);
-    let byte = |at: usize| match at {
-        at if at < x.bytes => split8(x.b)[at],
-        at if at < 2 * x.bytes => split8(x.a)[at - x.bytes],
-        _ => 0,
-    };
-    join8(array::from_fn(|n| byte(n + by)))
+    let by = u32::from(x.imm);
+    if x.bytes == 8 {
+        return (x.a << 64 | x.b).checked_shr(8 * by).unwrap_or(0);
+    }
+    match by {
+        0 => x.b,
+        1..16 => x.b >> (8 * by) | x.a << (128 - 8 * by),
+        _ => x.a.checked_shr(8 * (by - 16)).unwrap_or(0),
+    }
 }
 
 /// Lanes of the source where the choice says so, else of the destination.
