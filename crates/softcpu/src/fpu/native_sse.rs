@@ -1,4 +1,4 @@
-//! SSE arithmetic on the host's own SSE.
+//! Floating-point arithmetic of SSE on the host's own SSE.
 //!
 //! Every function carries out its instruction with the guest's rounding, flush-to-zero and
 //! denormals-are-zeros and with all exceptions masked, and gives back which exceptions it raised.
@@ -30,12 +30,12 @@ fn words(mxcsr: u32) -> [u32; 2] {
     [mxcsr & OBEYED & !ignored | MASKED, 0]
 }
 
-fn vector(value: u128) -> __m128i {
+pub(super) fn vector(value: u128) -> __m128i {
     // SAFETY: 16 bytes of which every pattern is a value.
     unsafe { mem::transmute(value) }
 }
 
-fn value(vector: __m128i) -> u128 {
+pub(super) fn value(vector: __m128i) -> u128 {
     // SAFETY: 16 bytes of which every pattern is a value.
     unsafe { mem::transmute(vector) }
 }

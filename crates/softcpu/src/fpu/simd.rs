@@ -24,6 +24,53 @@ pub(super) struct Simd {
     aligned: bool,
 }
 
+/// An SSE instruction on integers and registers alone: most of them, and nothing can go wrong.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Registers {
+    f: Vector,
+    destination: u8,
+    source: Source,
+    imm: u8,
+}
+
+/// Its source.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    Xmm(u8),
+    Immediate(u8),
+}
+
+impl Registers {
+    pub(super) fn of(instruction: &Instruction) -> Option<Registers> {
+        let Simd {
+            action: Action::Vector(f),
+            destination: Place::Xmm(destination),
+            source,
+            imm,
+            ..
+        } = Simd::of(instruction)?
+        else {
+            return None;
+        };
+        let source = match source {
+            Place::Xmm(source) => Source::Xmm(source),
+            Place::Immediate(value) => Source::Immediate(value),
+            Place::Mmx(_) | Place::General(_) | Place::Memory(_) | Place::None => return None,
+        };
+        Some(Registers { f, destination, source, imm })
+    }
+
+    pub(super) fn run(self, fpu: &mut Fpu) {
+        let a = fpu.xmm[usize::from(self.destination) % 16];
+        let b = match self.source {
+            Source::Xmm(source) => fpu.xmm[usize::from(source) % 16],
+            Source::Immediate(value) => value.into(),
+        };
+        let value = (self.f)(Args { a, b, imm: self.imm, bytes: 16 });
+        fpu.xmm[usize::from(self.destination) % 16] = value;
+    }
+}
+
 /// Where an operand is.
 #[derive(Clone, Copy, Debug)]
 enum Place {

@@ -1,4 +1,4 @@
-//! Shuffles and blends.
+//! Shuffles, blends, and shifts by whole bytes.
 #![expect(clippy::wildcard_enum_match_arm, reason = "thousands of other instructions")]
 
 use std::array;
@@ -29,6 +29,8 @@ pub(super) fn of(mnemonic: Mnemonic) -> Option<Vector> {
             join64([a[usize::from(x.imm & 1)], b[usize::from(x.imm >> 1 & 1)]])
         },
         M::Palignr => palignr,
+        M::Pslldq => |x| x.a.checked_shl(bits(x)).unwrap_or(0),
+        M::Psrldq => |x| x.a.checked_shr(bits(x)).unwrap_or(0),
         M::Pblendw => |x| blended(x, 2, |n| x.imm >> n & 1 == 1),
         M::Blendps => |x| blended(x, 4, |n| x.imm >> n & 1 == 1),
         M::Blendpd => |x| blended(x, 8, |n| x.imm >> n & 1 == 1),
@@ -65,6 +67,11 @@ fn pshufb(x: Args) -> u128 {
         0x80.. => 0,
         lane => a[usize::from(lane) % x.bytes],
     }))
+}
+
+/// How many bits the source's number of bytes are: an immediate.
+fn bits(x: Args) -> u32 {
+    8 * u32::from(x.b.to_le_bytes()[0])
 }
 
 /// Both vectors one after another, shifted right by bytes.
