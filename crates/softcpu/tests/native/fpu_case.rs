@@ -184,6 +184,10 @@ fn floating_point(random: &mut Random) -> FpuState {
     if random.one_in(4) {
         fpu.mxcsr |= random.bits() as u32 & 0x3f;
     }
+    if random.one_in(3) {
+        // As most programs have it.
+        fpu.mxcsr = 0x1fa0;
+    }
     fpu.xmm = [[0; 16]; 16].map(|_: [u8; 16]| random.vector());
     if random.one_in(4) {
         fpu.xmm[random.below(16) as usize] = fpu.xmm[random.below(16) as usize];
