@@ -13,6 +13,8 @@ mod host;
 mod model;
 #[path = "native/random.rs"]
 mod random;
+#[path = "native/regressions.rs"]
+mod regressions;
 
 use encodings::Family;
 use fpu_case::check_random;
@@ -49,6 +51,20 @@ fn mmx_and_sse2_do_what_the_host_does() {
 #[test]
 fn ssse3_and_sse4_do_what_the_host_does() {
     check(Family::Later);
+}
+
+#[test]
+fn what_was_found_before_stays_right() {
+    let host = Host::new();
+    if !need::ptrace(host.is_ok()) {
+        return;
+    }
+    let mut host = host.expect("a child to trace");
+    for found in regressions::FOUND {
+        if let Err(difference) = fpu_case::check(&mut host, &found.case()) {
+            panic!("{}: {difference}", found.why);
+        }
+    }
 }
 
 #[test]

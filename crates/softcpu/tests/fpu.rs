@@ -3,10 +3,13 @@
 
 #[path = "native/model.rs"]
 mod model;
+#[path = "native/random.rs"]
+mod random;
 
 use hv::state::FpuState;
 use iced_x86::{Decoder, DecoderOptions};
 use model::{CODE, DATA, Model, memory_operand};
+use random::Random;
 use softcpu::fpu::{Environment, Fpu, Stop, execute};
 
 const INVALID: u16 = 1 << 0;
@@ -318,5 +321,38 @@ fn what_is_not_of_this_part_is_undefined() {
     // nop; movsd (of strings); crc32; vaddps
     for code in [&[0x90][..], &[0xa5], &[0xf2, 0x0f, 0x38, 0xf0, 0xc0], &[0xc5, 0xf8, 0x58, 0xc0]] {
         assert_eq!(machine.run(code), Err(Stop::Undefined));
+    }
+}
+
+/// Codes of any shape in any mode, states of any bits, memory that ends early.
+#[test]
+fn no_instruction_and_no_state_is_too_strange() {
+    let mut random = Random::new(7);
+    let modes = [Environment::Real, Environment::Protected, Environment::Long];
+    for _ in 0..8_000 {
+        let mut machine = Machine::new(random.pick(&modes));
+        machine.memory.truncate(0x240);
+        machine.gpr = machine.gpr.map(|_| DATA + random.below(0x280));
+        machine.memory.fill_with(|| random.bits().to_le_bytes()[0]);
+        let mut state = marked();
+        state.control = random.bits().to_le_bytes()[0].into();
+        state.status = u16::from_le_bytes(*random.bits().to_le_bytes().first_chunk().unwrap());
+        state.tags = random.bits().to_le_bytes()[0];
+        state.mxcsr = u32::from_le_bytes(*random.bits().to_le_bytes().first_chunk().unwrap());
+        state.st = state.st.map(|_| random.extended());
+        state.xmm = state.xmm.map(|_| random.vector());
+        machine.fpu = Fpu::new(&state);
+        let prefix = random.pick(&[0x66, 0xf2, 0xf3, 0x67, 0x48, 0x41, 0x90]);
+        let mut code = vec![prefix, 0x0f];
+        match random.below(4) {
+            0 => code = vec![prefix, 0xd8 | random.bits().to_le_bytes()[0] & 7],
+            1 => code.push(random.pick(&[0x38, 0x3a])),
+            _ => {}
+        }
+        code.extend(random.bits().to_le_bytes());
+        let _ = machine.run(&code);
+        let after = machine.fpu.state();
+        assert_eq!(after.mxcsr & !0xffff, 0);
+        assert_eq!(Fpu::new(&after).state(), after, "a state that is reached is one that is taken");
     }
 }

@@ -39,6 +39,24 @@ pub(crate) struct Case {
     pub(crate) memory: (u64, Vec<u8>),
 }
 
+impl Case {
+    /// An instruction with empty registers, and zeros in memory at rsi and rdi.
+    pub(crate) fn blank(code: &[u8], offset: u64) -> Case {
+        let mut gpr = [0; 16];
+        gpr[6] = DATA + offset;
+        gpr[7] = DATA + offset;
+        let memory = (offset, vec![0; FRESH]);
+        Case { code: code.to_vec(), gpr, flags: 0x202, fpu: FpuState::default(), memory }
+    }
+}
+
+/// Compares one case.
+pub(crate) fn check(host: &mut Host, case: &Case) -> Result<(), String> {
+    let mut mirror = host.data().to_vec();
+    let instruction = encodings::decode(64, &case.code).expect("a case decodes");
+    compare(host, &mut mirror, case, &instruction)
+}
+
 /// Draws cases of a family, each of its encodings in turn, and compares.
 pub(crate) fn check_random(host: &mut Host, family: Family, seed: u64, cases: usize) {
     let mut encodings = encodings::all();
@@ -165,6 +183,10 @@ fn floating_point(random: &mut Random) -> FpuState {
     fpu.mxcsr = masks | random.bits() as u32 & 0xe040;
     if random.one_in(4) {
         fpu.mxcsr |= random.bits() as u32 & 0x3f;
+    }
+    if random.one_in(3) {
+        // As most programs have it.
+        fpu.mxcsr = 0x1fa0;
     }
     fpu.xmm = [[0; 16]; 16].map(|_: [u8; 16]| random.vector());
     if random.one_in(4) {
