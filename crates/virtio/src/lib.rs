@@ -16,6 +16,8 @@ pub mod balloon;
 pub mod blk;
 pub mod console;
 pub mod device;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod mmio;
 pub mod queue;
 pub mod rate;
