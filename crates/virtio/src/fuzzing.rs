@@ -206,3 +206,40 @@ fn use_disk(rig: &mut Rig<Blk>, write: bool) {
     ask(13, 0, Buffer::Read(&range));
     ask(4, 0, Buffer::Read(&[]));
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Steps as a guest out of its mind takes them, mostly of descriptors that lead somewhere.
+    fn script() -> impl Strategy<Value = Vec<u8>> {
+        let descriptor = (0u16..5, 0u16..16, 0u64..MEMORY, 0u32..9000, 0u16..8, 0u16..17).prop_map(
+            |(queue, index, guest, bytes, flags, next)| {
+                let at = queue * 0x2000 + index * 16;
+                let mut step = vec![0, 0, 0, 16];
+                step[1..3].copy_from_slice(&at.to_le_bytes());
+                step.extend(guest.to_le_bytes());
+                step.extend(bytes.to_le_bytes());
+                step.extend(flags.to_le_bytes());
+                step.extend(next.to_le_bytes());
+                step
+            },
+        );
+        let offer = (0u8..5, 0u8..17).prop_map(|(queue, head)| vec![1, queue, head, 0, 5, queue]);
+        let any = proptest::collection::vec(any::<u8>(), 1..40);
+        let step = prop_oneof![4 => descriptor, 3 => offer, 2 => any];
+        proptest::collection::vec(step, 0..40).prop_map(|steps| steps.concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+        #[test]
+        fn devices_stand_any_script(script in script()) {
+            for run in [blk, console, rng, balloon] {
+                run(&script);
+            }
+        }
+    }
+}
