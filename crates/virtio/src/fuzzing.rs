@@ -187,7 +187,7 @@ fn use_disk(rig: &mut Rig<Blk>, write: bool) {
         let used = rig.request(0, &[Buffer::Read(&header), buffer, Buffer::Write(1)]);
         used.expect("a disk answers").bytes
     };
-    for sector in (0..64).chain([1000, 1 << 20, 1 << 40]) {
+    for sector in (0..64).step_by(3).chain([1000, 1 << 20, 1 << 40]) {
         ask(0, sector, Buffer::Write(512));
     }
     if !write {
