@@ -104,6 +104,7 @@ pub struct Blk {
     write_back: bool,
     counters: Counters,
     error: Option<io::Error>,
+    settled: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -111,6 +112,8 @@ struct State {
     sectors: u64,
     read_only: bool,
     counters: Counters,
+    /// All that the guest wrote was in the image's file.
+    settled: bool,
 }
 
 impl Blk {
@@ -133,6 +136,7 @@ impl Blk {
             write_back: false,
             counters: Counters::default(),
             error: None,
+            settled: false,
         })
     }
 
@@ -286,9 +290,14 @@ impl Device for Blk {
         self.write_back = false;
     }
 
+    fn settle(&mut self) {
+        self.settled = self.image.flush().map_err(|error| self.error = Some(error)).is_ok();
+    }
+
     fn save(&self) -> Value {
         let (sectors, read_only) = (self.capacity(), self.read_only);
-        device::save(VERSION, &State { sectors, read_only, counters: self.counters })
+        let (counters, settled) = (self.counters, self.settled);
+        device::save(VERSION, &State { sectors, read_only, counters, settled })
     }
 
     fn restore(&mut self, saved: Value) -> Result<(), RestoreError> {
@@ -296,6 +305,10 @@ impl Device for Blk {
         if (state.sectors, state.read_only) != (self.capacity(), self.read_only) {
             let what = format!("a disk of {} sectors", state.sectors);
             return Err(RestoreError::Another(what));
+        }
+        if !state.settled {
+            let what = "a disk whose file could not be written when it was saved";
+            return Err(RestoreError::Another(what.to_owned()));
         }
         self.counters = state.counters;
         Ok(())

@@ -209,6 +209,19 @@ fn the_table_of_counts_moves_when_it_is_full() {
 }
 
 #[test]
+fn a_disk_that_is_saved_is_whole_in_its_file() {
+    let file = small(64, 3, None);
+    let mut image = disk(&file, None);
+    image.write(5, &[3; 512]);
+    let saved = image.rig.mmio.save();
+    let left = scratch();
+    left.write_all_at(&bytes_of(&file), 0).unwrap();
+    let other = disk(&left, None);
+    other.rig.mmio.restore(saved).unwrap();
+    assert_eq!(disk(&left, None).read(5, 1), [3; 512]);
+}
+
+#[test]
 fn an_image_that_is_read_only_is_not_touched() {
     let file = small(64, 3, None);
     disk(&file, None).write(0, &[1; 512]);
