@@ -18,6 +18,7 @@ pub mod console;
 pub mod device;
 pub mod fs;
 pub mod mmio;
+pub mod net;
 pub mod queue;
 pub mod rate;
 pub mod rng;
