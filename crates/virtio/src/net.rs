@@ -13,6 +13,8 @@
 //! One pair of queues. Source: virtio 1.2, 5.1.
 
 mod filter;
+#[doc(hidden)]
+pub mod fuzzing;
 pub(crate) mod header;
 #[cfg(test)]
 mod tests;
