@@ -25,7 +25,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 23] = [
+pub const TARGETS: [Target; 31] = [
     Target { name: "tar", run: image::tar },
     Target { name: "layer", run: image::layer },
     Target { name: "erofs", run: image::erofs },
@@ -38,6 +38,9 @@ pub const TARGETS: [Target; 23] = [
     Target { name: "vsock-packet", run: virtio::vsock::fuzzing::packets },
     Target { name: "net-header", run: virtio::net::fuzzing::headers },
     Target { name: "fuse-request", run: guest::fuse },
+    Target { name: "vsock", run: virtio::vsock::fuzzing::device },
+    Target { name: "net", run: virtio::net::fuzzing::device },
+    Target { name: "fs", run: guest::fs },
     Target { name: "dns", run: dns::fuzzing::datagram },
     Target { name: "journal", run: text::journal },
     Target { name: "record", run: text::record },
@@ -49,6 +52,11 @@ pub const TARGETS: [Target; 23] = [
     Target { name: "command-line", run: cli::command_line },
     Target { name: "run-flags", run: cli::run_flags },
     Target { name: "format", run: cli::format },
+    Target { name: "blk", run: virtio::fuzzing::blk },
+    Target { name: "console", run: virtio::fuzzing::console },
+    Target { name: "rng", run: virtio::fuzzing::rng },
+    Target { name: "balloon", run: virtio::fuzzing::balloon },
+    Target { name: "qcow2", run: virtio::fuzzing::qcow2 },
 ];
 
 /// The target of this name.

@@ -17,6 +17,8 @@ pub mod blk;
 pub mod console;
 pub mod device;
 pub mod fs;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod mmio;
 pub mod net;
 pub mod queue;

@@ -45,3 +45,14 @@ fn is_costly(request: &[u8]) -> bool {
     };
     args.bytes(at).and_then(|_| args.u64()).is_ok_and(|bytes| bytes > BYTES_MAX)
 }
+
+/// A script of a hostile driver's, over a directory that it cannot change: see
+/// [`crate::fuzzing::device`].
+pub fn device(root: OwnedFd, script: &[u8]) {
+    let limits = Limits { inodes: 50, descriptors: 10, handles: 10 };
+    let valid = Duration::ZERO;
+    let export = Export { root, only: None, read_only: true, valid, limits, watch: false };
+    let Ok(server) = Server::new(export) else { return };
+    let Ok(device) = super::Fs::new("volume", Box::new(server)) else { return };
+    crate::fuzzing::device(device, script);
+}

@@ -1,6 +1,9 @@
 //! What a fuzzer calls.
 
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, socketpair};
+
 use super::{
+    Net, Options,
     filter::{Command, Filter},
     header::{HEADER_BYTES, Header},
 };
@@ -26,4 +29,16 @@ pub fn headers(bytes: &[u8]) {
         filter.wants(own, command);
         rest = after;
     }
+}
+
+/// A script of a hostile driver's: see [`crate::fuzzing::device`]. Frames wait for it.
+pub fn device(script: &[u8]) {
+    let made = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::NONBLOCK, None);
+    let Ok((near, far)) = made else { return };
+    let Ok(device) = Net::over(near, false, Options::default()) else { return };
+    for bytes in [80, 3000, 9000] {
+        // A socket that takes no more leaves fewer.
+        let _ = rustix::net::send(&far, &vec![2; bytes], SendFlags::DONTWAIT);
+    }
+    crate::fuzzing::device(device, script);
 }

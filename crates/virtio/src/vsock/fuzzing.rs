@@ -50,3 +50,16 @@ pub fn packets(bytes: &[u8]) {
         }
     }
 }
+
+/// A script of a hostile driver's: see [`crate::fuzzing::device`].
+pub fn device(script: &[u8]) {
+    let config = Config { cid: GUEST_CID_MIN, listener: None, path: None };
+    let Ok(device) = super::Vsock::new(config) else { return };
+    device.host().listen(1, Box::new(drop));
+    if let Ok((near, far)) = std::os::unix::net::UnixStream::pair() {
+        // Whether it is taken is up to the guest.
+        let _ = device.host().connect(5, far.into());
+        let _ = rustix::net::send(&near, &[7; 5000], rustix::net::SendFlags::DONTWAIT);
+        crate::fuzzing::device(device, script);
+    }
+}
