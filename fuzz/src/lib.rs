@@ -8,6 +8,7 @@
 //! Only this crate knows that there is a fuzzer.
 
 mod cli;
+mod guest;
 mod image;
 mod text;
 
@@ -24,7 +25,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 26] = [
+pub const TARGETS: [Target; 32] = [
     Target { name: "tar", run: image::tar },
     Target { name: "layer", run: image::layer },
     Target { name: "erofs", run: image::erofs },
@@ -34,6 +35,12 @@ pub const TARGETS: [Target; 26] = [
     Target { name: "seccomp", run: text::seccomp },
     Target { name: "frame", run: text::frame },
     Target { name: "ethernet", run: usernet::fuzzing::frame },
+    Target { name: "vsock-packet", run: virtio::vsock::fuzzing::packets },
+    Target { name: "net-header", run: virtio::net::fuzzing::headers },
+    Target { name: "fuse-request", run: guest::fuse },
+    Target { name: "vsock", run: virtio::vsock::fuzzing::device },
+    Target { name: "net", run: virtio::net::fuzzing::device },
+    Target { name: "fs", run: guest::fs },
     Target { name: "dns", run: dns::fuzzing::datagram },
     Target { name: "journal", run: text::journal },
     Target { name: "record", run: text::record },

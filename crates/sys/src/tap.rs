@@ -6,7 +6,7 @@
 use std::{
     fs::File,
     io,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
 };
 
 /// Where they are made.
@@ -14,9 +14,12 @@ pub const DEVICE: &str = "/dev/net/tun";
 
 const TUNSETIFF: libc::c_ulong = 0x4004_54CA;
 const TUNSETOFFLOAD: libc::c_ulong = 0x4004_54D0;
+const TUNSETVNETHDRSZ: libc::c_ulong = 0x4004_54D8;
 const TUNSETVNETLE: libc::c_ulong = 0x4004_54DC;
 const TUN_F_CSUM: libc::c_ulong = 0x01;
 const TUN_F_TSO4: libc::c_ulong = 0x02;
+const TUN_F_TSO6: libc::c_ulong = 0x04;
+const TUN_F_TSO_ECN: libc::c_ulong = 0x08;
 
 /// `struct ifreq` with its flags.
 #[repr(C)]
@@ -49,6 +52,46 @@ pub fn open(name: &str) -> io::Result<OwnedFd> {
     // SAFETY: the argument is a number.
     check(unsafe { libc::ioctl(device.as_raw_fd(), TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4) })?;
     Ok(device.into())
+}
+
+/// What whoever reads the frames of a tap device does by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offload {
+    /// Fills in checksums. Without it, nothing of the rest counts.
+    pub checksums: bool,
+    /// Takes TCP segments over IPv4 as large as a packet.
+    pub tcp4: bool,
+    /// The same over IPv6.
+    pub tcp6: bool,
+    /// The same of segments that say that there was congestion.
+    pub congestion: bool,
+}
+
+/// Says what the reader of a tap device's frames does by itself; the kernel does the rest before
+/// it hands them over.
+///
+/// # Errors
+/// `EINVAL` or `ENOTTY` if it is no tap device.
+pub fn set_offload(tap: BorrowedFd<'_>, offload: Offload) -> io::Result<()> {
+    let bit = |set, bit| if set && offload.checksums { bit } else { 0 };
+    let any_tcp = offload.tcp4 || offload.tcp6;
+    let bits = bit(true, TUN_F_CSUM)
+        | bit(offload.tcp4, TUN_F_TSO4)
+        | bit(offload.tcp6, TUN_F_TSO6)
+        | bit(offload.congestion && any_tcp, TUN_F_TSO_ECN);
+    // SAFETY: the argument is a number.
+    check(unsafe { libc::ioctl(tap.as_raw_fd(), TUNSETOFFLOAD, bits) })
+}
+
+/// Has the headers of a tap device's frames take so many bytes: 10, or the 12 of
+/// `struct virtio_net_hdr_v1`, the last two of which the kernel does not look at.
+///
+/// # Errors
+/// `EINVAL` if it is less than 10; `EINVAL` or `ENOTTY` if it is no tap device.
+pub fn set_header_bytes(tap: BorrowedFd<'_>, bytes: usize) -> io::Result<()> {
+    let bytes = libc::c_int::try_from(bytes).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the kernel reads an int, which `bytes` is.
+    check(unsafe { libc::ioctl(tap.as_raw_fd(), TUNSETVNETHDRSZ, &raw const bytes) })
 }
 
 fn check(answer: libc::c_int) -> io::Result<()> {

@@ -9,6 +9,8 @@
 //! Source: virtio 1.2, 5.11; Linux, `include/uapi/linux/fuse.h`.
 
 mod device;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handles;
 mod inodes;
 mod serve;

@@ -20,6 +20,7 @@ pub mod fs;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod mmio;
+pub mod net;
 pub mod queue;
 pub mod rate;
 pub mod rng;

@@ -297,15 +297,23 @@ impl Queue {
     /// Tells the driver that a chain was used and how many bytes were written to it. It is
     /// interrupted only when [`Queue::wants_interrupt`] is asked and says so.
     pub fn push(&mut self, head: Head, written: u32) {
+        self.push_all([(head, written)]);
+    }
+
+    /// The same for several chains, which the driver sees at once or not at all: what it finds in
+    /// the first speaks of the others.
+    pub fn push_all(&mut self, used: impl IntoIterator<Item = (Head, u32)>) {
         if self.broken.is_some() {
             return;
         }
-        let next = self.layout.next_used;
-        let entry = self.used + 4 + USED * self.slot(next);
-        self.set(entry, u32::from(head.index()));
-        self.set(entry + 4, written);
-        self.layout.next_used = next.wrapping_add(1);
-        // The entry, and what is in the buffers, is there before the index says so.
+        for (head, written) in used {
+            let next = self.layout.next_used;
+            let entry = self.used + 4 + USED * self.slot(next);
+            self.set(entry, u32::from(head.index()));
+            self.set(entry + 4, written);
+            self.layout.next_used = next.wrapping_add(1);
+        }
+        // The entries, and what is in the buffers, are there before the index says so.
         fence(Ordering::Release);
         self.set(self.used + 2, self.layout.next_used);
     }

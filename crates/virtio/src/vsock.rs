@@ -18,6 +18,8 @@
 
 mod connection;
 mod device;
+#[doc(hidden)]
+pub mod fuzzing;
 mod host;
 mod mux;
 mod packet;

@@ -302,7 +302,8 @@ impl Inodes {
         let Ok(at) = find(parent, name).and_then(look) else { return };
         let Some(&node) = self.by_key.get(&Key::of(&at)) else { return };
         let directory = u32::from(at.stx_mode) & 0o170_000 == 0o040_000;
-        if (at.stx_nlink <= 1 || directory)
+        let known_by_it = self.inodes.get(&node).is_some_and(|inode| *inode.name == *name);
+        if (at.stx_nlink <= 1 || directory || known_by_it)
             && self.get(node).is_ok()
             && let Some(inode) = self.inodes.get_mut(&node)
         {

@@ -231,6 +231,7 @@ mod libc_flags {
     pub(super) const WRONLY: u32 = 1;
     pub(super) const RDWR: u32 = 2;
     pub(super) const TRUNC: u32 = 0o1000;
+    pub(super) const APPEND: u32 = 0o2000;
 }
 
 pub(super) fn request(op: u32, node: u64, uid: u32, gid: u32, args: &[u8]) -> Vec<u8> {
@@ -569,6 +570,25 @@ fn few_descriptors_serve_many_inodes() {
     assert_eq!(client.ask(27, ROOT, args().u64(0)), Err(Errno::MFILE));
     assert_eq!(client.create(ROOT, "not made", 0o644), Err(Errno::MFILE));
     assert!(!client.at("not made").exists());
+}
+
+#[test]
+fn what_is_appended_goes_to_the_end_and_what_is_mapped_to_its_place() {
+    let mut client = Client::new();
+    let (node, handle) = client.create(ROOT, "log", 0o644).unwrap();
+    client.write(handle, 0, b"one").unwrap();
+    let appending = client.open(node, libc_flags::RDWR | libc_flags::APPEND).unwrap();
+    // The host has written more than the guest knows of.
+    fs::write(client.at("log"), "one two").unwrap();
+    let mut write = |offset: u64, flags: u32, bytes: &[u8]| {
+        let size = bytes.len().try_into().unwrap();
+        let asked = args().u64(appending).u64(offset).u32(size).u32(flags).u64(0);
+        let asked = asked.u32(libc_flags::RDWR | libc_flags::APPEND).u32(0).bytes(bytes);
+        client.ask(16, node, asked).unwrap();
+    };
+    write(3, 0, b" three");
+    write(0, 1, b"O");
+    assert_eq!(fs::read(client.at("log")).unwrap(), b"One two three");
 }
 
 #[test]

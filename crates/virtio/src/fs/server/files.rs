@@ -12,7 +12,7 @@ use rustix::{
         CWD, FallocateFlags, Mode, OFlags, SeekFrom, chmodat, copy_file_range, fallocate,
         fdatasync, fsync, syncfs,
     },
-    io::{Errno, dup},
+    io::{Errno, IoSlice, ReadWriteFlags, dup, pwritev2},
 };
 
 use super::{IO_BYTES_MAX, Server, is_file, reopen};
@@ -27,6 +27,9 @@ use crate::fs::{
 const OPEN_KILL: u32 = 1;
 const WRITE_KILL: u32 = 1 << 2;
 
+/// Flag of `WRITE`: the page cache writes, not a program. Source: fuse.h, `FUSE_WRITE_CACHE`.
+const WRITE_CACHE: u32 = 1;
+
 /// Flag of `FSYNC`: the contents alone. Source: fuse.h, `FUSE_FSYNC_FDATASYNC`.
 const DATA_ONLY: u32 = 1;
 
@@ -35,16 +38,16 @@ const COPY_BYTES_MAX: usize = 64 << 20;
 
 /// The flags with which a file is opened on the host: of those that the guest gives, the ones that
 /// mean something there. Its kernel has looked at permissions, links and locks; direct I/O is of
-/// its page cache, and our buffers are not aligned.
+/// its page cache, and our buffers are not aligned; that it appends, each write says.
 pub(super) fn open_flags(flags: u32) -> Result<OFlags, Errno> {
     let flags = OFlags::from_bits_retain(flags);
-    let kept = OFlags::APPEND | OFlags::TRUNC | OFlags::SYNC | OFlags::DSYNC;
+    let kept = OFlags::TRUNC | OFlags::SYNC | OFlags::DSYNC;
     let access = flags & OFlags::RWMODE;
     if access == OFlags::RWMODE {
         return Err(Errno::INVAL);
     }
     // Nothing that is opened for reading alone is emptied by it.
-    let kept = if access == OFlags::RDONLY { kept - OFlags::TRUNC - OFlags::APPEND } else { kept };
+    let kept = if access == OFlags::RDONLY { kept - OFlags::TRUNC } else { kept };
     Ok(access | flags & kept)
 }
 
@@ -117,7 +120,8 @@ impl Server {
     pub(super) fn write(&mut self, mut args: Args<'_>) -> Result<(), Errno> {
         let (handle, offset, size) = (args.u64()?, args.u64()?, args.u32()?);
         let (flags, _lock_owner) = (args.u32()?, args.u64()?);
-        args.u64()?;
+        let open = OFlags::from_bits_retain(args.u32()?);
+        args.u32()?;
         let size = usize::try_from(size).map_err(|_| Errno::INVAL)?;
         if size > IO_BYTES_MAX {
             return Err(Errno::INVAL);
@@ -128,15 +132,19 @@ impl Server {
         if flags & WRITE_KILL != 0 {
             drop_privileges(&*file)?;
         }
+        // What is appended goes to where the end is on the host; what a mapping has changed goes
+        // to its place, by whichever handle the guest's kernel has taken for it.
+        let append = open.contains(OFlags::APPEND) && flags & WRITE_CACHE == 0;
+        let how = if append { ReadWriteFlags::APPEND } else { ReadWriteFlags::empty() };
         let mut done = 0;
         while done < bytes.len() {
             let at = offset.checked_add(done as u64).ok_or(Errno::FBIG)?;
-            match file.write_at(&bytes[done..], at) {
+            match pwritev2(&*file, &[IoSlice::new(&bytes[done..])], at, how) {
                 Ok(0) => break,
                 Ok(count) => done += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(Errno::INTR) => {}
                 Err(_) if done > 0 => break,
-                Err(error) => return Err(errno(&error)),
+                Err(error) => return Err(error),
             }
         }
         self.reply.size(done)
@@ -232,7 +240,7 @@ mod tests {
             | OFlags::TRUNC
             | OFlags::NOFOLLOW
             | OFlags::DSYNC;
-        let host = OFlags::RDWR | OFlags::APPEND | OFlags::TRUNC | OFlags::DSYNC;
+        let host = OFlags::RDWR | OFlags::TRUNC | OFlags::DSYNC;
         assert_eq!(open_flags(guest.bits()), Ok(host));
         assert_eq!(open_flags(OFlags::TRUNC.bits()), Ok(OFlags::RDONLY));
         assert_eq!(open_flags(3), Err(Errno::INVAL));
