@@ -69,6 +69,11 @@ pub enum Event {
         /// What it is.
         what: String,
     },
+    /// A kernel is being compiled.
+    Building {
+        /// What the compiler does.
+        line: String,
+    },
 }
 
 /// Is told what happens.

@@ -94,7 +94,7 @@ fn a_kernel_is_kept_with_its_executable_and_the_modules_it_needs() {
     assert!(added.missing.contains(&"virtio_net".to_owned()));
     assert!(!added.missing.contains(&"virtio_blk".to_owned()), "{:?}", added.missing);
     // What was read back is what was written.
-    assert_eq!(around.store.kernels().unwrap(), [kernel.clone()]);
+    assert_eq!(around.store.kernels().unwrap(), std::slice::from_ref(&kernel));
     around.store.verify(&kernel).unwrap();
     assert_eq!(around.left_over(), [] as [&str; 0]);
 }
