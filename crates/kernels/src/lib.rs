@@ -8,6 +8,8 @@ mod build;
 mod compressed;
 mod debian;
 mod fetch;
+#[doc(hidden)]
+pub mod fuzzing;
 mod image;
 mod modules;
 mod names;
