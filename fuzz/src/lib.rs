@@ -25,7 +25,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 32] = [
+pub const TARGETS: [Target; 36] = [
     Target { name: "tar", run: image::tar },
     Target { name: "layer", run: image::layer },
     Target { name: "erofs", run: image::erofs },
@@ -46,6 +46,10 @@ pub const TARGETS: [Target; 32] = [
     Target { name: "record", run: text::record },
     Target { name: "docker-create", run: text::docker_create },
     Target { name: "websocket", run: text::websocket },
+    Target { name: "openpgp", run: kernels::fuzzing::openpgp },
+    Target { name: "debian-index", run: kernels::fuzzing::index },
+    Target { name: "debian-package", run: kernels::fuzzing::package },
+    Target { name: "kernel", run: kernels::fuzzing::kernel },
     Target { name: "challenge", run: text::challenge },
     Target { name: "registry-request", run: registry_server::fuzzing::request },
     Target { name: "registry-manifest", run: registry_server::fuzzing::manifest },

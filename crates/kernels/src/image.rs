@@ -59,6 +59,11 @@ impl Image {
     /// # Errors
     /// [`ImageError`].
     pub fn parse(bytes: &[u8]) -> Result<Image, ImageError> {
+        Image::within(bytes, KERNEL_BYTES_MAX)
+    }
+
+    /// The same, with an executable in it of at most so many bytes.
+    pub(crate) fn within(bytes: &[u8], most: u64) -> Result<Image, ImageError> {
         if is_executable(bytes) {
             let release = banner(bytes).ok_or(ImageError::NoRelease)?;
             return Ok(Image { release, vmlinux: None });
@@ -68,7 +73,7 @@ impl Image {
         let vmlinux = match Form::of(payload) {
             None => None,
             Some(_) => {
-                let unpacked = compressed::unpacked(payload, KERNEL_BYTES_MAX);
+                let unpacked = compressed::unpacked(payload, most);
                 let unpacked = unpacked.map_err(ImageError::Unpack)?;
                 // Not every form has a checksum, but the length stands behind all of them.
                 let length = payload.len().checked_sub(4).and_then(|at| long(payload, at));

@@ -4,9 +4,12 @@
 //! from Debian's archive, whose index is signed; from files of the user's; or from Debian's source,
 //! compiled with the configuration in `minimal.config`.
 
+mod build;
 mod compressed;
 mod debian;
 mod fetch;
+#[doc(hidden)]
+pub mod fuzzing;
 mod image;
 mod modules;
 mod names;
@@ -15,6 +18,7 @@ mod pull;
 mod settings;
 mod store;
 
+pub use build::{Build, BuildError, CONFIG, SourceError, Tool, build};
 pub use debian::{ReleaseError, StanzaError};
 pub use fetch::FetchError;
 pub use image::{Image, ImageError, KERNEL_BYTES_MAX};

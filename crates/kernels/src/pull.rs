@@ -69,6 +69,11 @@ pub enum Event {
         /// What it is.
         what: String,
     },
+    /// A kernel is being compiled.
+    Building {
+        /// What the compiler does.
+        line: String,
+    },
 }
 
 /// Is told what happens.
@@ -184,9 +189,11 @@ pub async fn pull(
             if *of == package.name && *version == package.version)
     };
     let here = store.kernels()?.into_iter().find(|kernel| known(&kernel.manifest.source));
-    if let Some(kernel) = here.filter(|kernel| {
-        name.is_none_or(|name| kernel.manifest.name == name) && store.verify(kernel).is_ok()
-    }) {
+    if let Some(kernel) = here.filter(|kernel| store.verify(kernel).is_ok()) {
+        let kernel = match name {
+            Some(name) => store.rename(&kernel, name)?,
+            None => kernel,
+        };
         return Ok(Added { kernel, new: false, missing: Vec::new() });
     }
     let staging = store.stage()?;
@@ -284,19 +291,28 @@ async fn packages(
     let (path, listed) = release.one_of(&paths).map_err(refused)?;
     let what = format!("{} {}", mirror.suite, path.rsplit('/').next().unwrap_or(path));
     large(&what, listed, LIST_BYTES_MAX)?;
-    let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
-    let path = match release.by_hash {
-        true => format!("{directory}/by-hash/SHA256/{}", listed.digest.hex()),
-        false => path.to_owned(),
-    };
-    let url = format!("{}/dists/{}/{path}", mirror.url, mirror.suite);
     let mut bytes = Vec::new();
     let mut told = progress(&what, tell);
-    let keep = |part: &[u8]| {
-        bytes.extend_from_slice(part);
-        Ok(())
-    };
-    fetcher.listed(&url, listed, keep, &mut told).await?;
+    let plain = format!("{}/dists/{}/{path}", mirror.url, mirror.suite);
+    let directory = plain.rsplit_once('/').map_or("", |(directory, _)| directory);
+    let by_hash = format!("{directory}/by-hash/SHA256/{}", listed.digest.hex());
+    let urls = [release.by_hash.then_some(&by_hash), Some(&plain)];
+    let mut urls = urls.into_iter().flatten().peekable();
+    while let Some(url) = urls.next() {
+        bytes.clear();
+        let keep = |part: &[u8]| {
+            bytes.extend_from_slice(part);
+            Ok(())
+        };
+        match fetcher.listed(url, listed, keep, &mut told).await {
+            // Not every mirror has what the index promises.
+            Err(FetchError::Status { status: 404, .. }) if urls.peek().is_some() => {}
+            fetched => {
+                fetched?;
+                break;
+            }
+        }
+    }
     drop(told);
     tell(Event::Fetched { what });
     let unpacked = crate::compressed::reader(BufReader::new(std::io::Cursor::new(bytes)));

@@ -25,6 +25,7 @@ mod images;
 mod import;
 mod info;
 mod inspect;
+mod kernel;
 mod kill;
 mod load;
 mod login;
@@ -70,6 +71,9 @@ pub(crate) enum Command {
     Container(container::ContainerCommand),
     /// Run the daemon in the foreground
     Daemon(daemon::Args),
+    /// Manage the kernels of virtual machines
+    #[command(subcommand, arg_required_else_help = true)]
+    Kernel(kernel::KernelCommand),
     /// Serve a registry of images
     #[command(subcommand, arg_required_else_help = true)]
     Registry(registry::RegistryCommand),
@@ -254,6 +258,7 @@ pub(crate) fn run(command: Command, endpoint: &Endpoint) -> Result<u8, CliError>
         Command::Client(command) => ask(command, endpoint),
         Command::Container(command) => ask(command.into(), endpoint),
         Command::Daemon(args) => daemon::run(args, endpoint),
+        Command::Kernel(command) => command.run(endpoint),
         Command::Registry(command) => command.run(endpoint),
         Command::Completion(args) => args.run(),
         Command::Man(args) => args.run(),

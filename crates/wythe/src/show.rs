@@ -3,6 +3,7 @@
 
 pub(crate) mod history;
 pub(crate) mod image;
+pub(crate) mod kernel;
 pub(crate) mod network;
 pub(crate) mod row;
 pub(crate) mod stats;

@@ -103,7 +103,7 @@ impl<'a> Reader<'a> {
         let first = self.u8()?;
         Ok(Some(match first {
             0..192 => usize::from(first),
-            192..224 => (usize::from(first) - 192 << 8) + usize::from(self.u8()?) + 192,
+            192..224 => ((usize::from(first) - 192) << 8) + usize::from(self.u8()?) + 192,
             224..255 => return Ok(None),
             255 => self.u32()? as usize,
         }))
@@ -114,7 +114,7 @@ impl<'a> Reader<'a> {
         let first = self.u8()?;
         Ok(match first {
             0..192 => usize::from(first),
-            192..255 => (usize::from(first) - 192 << 8) + usize::from(self.u8()?) + 192,
+            192..255 => ((usize::from(first) - 192) << 8) + usize::from(self.u8()?) + 192,
             255 => self.u32()? as usize,
         })
     }

@@ -225,6 +225,12 @@ fn a_kernel_is_fetched_verified_and_kept_once() {
     let (again, _) = here.pull(&[&served]).unwrap();
     assert!(!again.new);
     assert_eq!(again.kernel, added.kernel);
+    // Nor is anything fetched for another name.
+    let settings = here.settings(&[&served]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let renamed = runtime.block_on(pull(&here.store, &settings, Some("mine"), NOW, &mut |_| {}));
+    assert_eq!(renamed.unwrap().kernel.manifest.name, "mine");
+    assert_eq!(here.store.kernels().unwrap().len(), 1);
     let asked = served.asked.lock().unwrap().clone();
     assert_eq!(asked.iter().filter(|path| *path == "pool/image.deb").count(), 1, "{asked:?}");
 }
@@ -248,6 +254,8 @@ fn files_are_asked_for_by_their_digests_where_the_archive_has_them_so() {
     let path = format!("dists/bookworm/main/binary-amd64/by-hash/SHA256/{}", sha256(&list));
     files.insert(path, Answer::Whole(list));
     assert!(here().pull(&[&serve(files)]).unwrap().0.new);
+    // A mirror without them is asked by name.
+    assert!(here().pull(&[&serve(archive.files())]).unwrap().0.new);
 }
 
 #[test]
@@ -376,15 +384,10 @@ fn debians_own_kernel_is_fetched() {
     let store = Store::new(directory.path());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let now = base::clock::Timestamp::now().seconds();
-    let mut tell = |event: Event| {
-        if !matches!(event, Event::Fetching { .. }) {
-            eprintln!("{event:?}");
-        }
-    };
+    let mut tell = |_| {};
     let settings = Settings::default();
     let pulled = pull(&store, &settings, None, now, &mut tell);
     let added = runtime.block_on(pulled).unwrap();
-    eprintln!("{:#?}", added.kernel.manifest);
     assert!(added.kernel.boot_file().ends_with("vmlinux"));
     assert!(added.missing.is_empty(), "{:?}", added.missing);
 }

@@ -120,6 +120,22 @@ impl Store {
         Ok((Kernel { digest, directory, manifest }, new))
     }
 
+    /// Gives a kernel another name.
+    ///
+    /// # Errors
+    /// [`StoreError::Name`], [`StoreError::Io`].
+    pub fn rename(&self, kernel: &Kernel, name: &str) -> Result<Kernel, StoreError> {
+        names::check(name)?;
+        let mut kernel = kernel.clone();
+        name.clone_into(&mut kernel.manifest.name);
+        let _lock = self.lock()?;
+        self.release_name(&kernel.manifest)?;
+        let text = kernel.manifest.text();
+        staging::write_whole(&kernel.directory, MANIFEST, text.as_bytes())
+            .map_err(|source| self.io("write to", source))?;
+        Ok(kernel)
+    }
+
     /// Whoever else has the new kernel's name is called by its digest from then on.
     fn release_name(&self, manifest: &Manifest) -> Result<(), StoreError> {
         let digest = manifest.digest();

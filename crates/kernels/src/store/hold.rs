@@ -1,6 +1,6 @@
 //! Kernels that are in use, and kernels whose content was looked at.
 //!
-//! Whoever starts a machine holds a shared lock on the kernel's manifest until the machine has
+//! Whoever starts a machine holds a shared lock on the kernel's directory until the machine has
 //! ended, in whichever process that is; whoever removes the kernel wants the lock for himself.
 
 use std::{
@@ -10,10 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{
-    Damage, Kernel, StoreError,
-    manifest::{FileEntry, MANIFEST},
-};
+use super::{Damage, Kernel, StoreError, manifest::FileEntry};
 
 /// Keeps a kernel from being removed for as long as it or a clone of it lives.
 #[derive(Clone, Debug)]
@@ -25,10 +22,10 @@ impl Kernel {
     /// # Errors
     /// [`StoreError::NotFound`] if it was removed meanwhile.
     pub fn hold(&self) -> Result<Held, StoreError> {
-        let path = self.directory.join(MANIFEST);
+        let path = &self.directory;
         let gone = || StoreError::NotFound(self.manifest.name.clone());
         let failed = |source| StoreError::Io { doing: "lock", path: path.clone(), source };
-        let file = File::open(&path).map_err(|_| gone())?;
+        let file = File::open(path).map_err(|_| gone())?;
         // Whoever has it alone is about to remove it.
         match file.try_lock_shared() {
             Ok(()) => {}
@@ -43,15 +40,13 @@ impl Kernel {
 }
 
 /// Locks a kernel's directory against everybody.
-pub(super) fn alone(directory: &Path, name: &str) -> Result<Option<File>, StoreError> {
-    // Without a manifest nobody can hold it.
-    let Ok(file) = File::open(directory.join(MANIFEST)) else { return Ok(None) };
+pub(super) fn alone(directory: &Path, name: &str) -> Result<File, StoreError> {
+    let failed = |source| StoreError::Io { doing: "lock", path: directory.to_owned(), source };
+    let file = File::open(directory).map_err(failed)?;
     match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
+        Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StoreError::InUse(name.to_owned())),
-        Err(TryLockError::Error(source)) => {
-            Err(StoreError::Io { doing: "lock", path: directory.to_owned(), source })
-        }
+        Err(TryLockError::Error(source)) => Err(failed(source)),
     }
 }
 

@@ -94,7 +94,7 @@ fn a_kernel_is_kept_with_its_executable_and_the_modules_it_needs() {
     assert!(added.missing.contains(&"virtio_net".to_owned()));
     assert!(!added.missing.contains(&"virtio_blk".to_owned()), "{:?}", added.missing);
     // What was read back is what was written.
-    assert_eq!(around.store.kernels().unwrap(), [kernel.clone()]);
+    assert_eq!(around.store.kernels().unwrap(), std::slice::from_ref(&kernel));
     around.store.verify(&kernel).unwrap();
     assert_eq!(around.left_over(), [] as [&str; 0]);
 }
@@ -194,8 +194,12 @@ fn a_kernel_in_use_is_not_removed() {
     let again = held.clone();
     drop(held);
     assert!(matches!(around.store.remove("one"), Err(StoreError::InUse(_))));
+    // Another name makes no difference.
+    around.store.rename(&kernel, "two").unwrap();
+    around.import("6.1.0", Some("three"));
+    assert!(matches!(around.store.remove("three"), Err(StoreError::InUse(_))));
     drop(again);
-    assert_eq!(around.store.remove("one").unwrap(), kernel.digest);
+    assert_eq!(around.store.remove("three").unwrap(), kernel.digest);
     assert!(matches!(kernel.hold(), Err(StoreError::NotFound(_))));
     assert!(matches!(around.store.remove("one"), Err(StoreError::NotFound(_))));
 }
