@@ -168,6 +168,11 @@ impl Files {
         RootFs::Overlay { lower, upper: directory.join("upper"), work: directory.join("work") }
     }
 
+    /// The same for a driver that wants layers as files: changes go to a disk image.
+    pub(crate) fn layers(&self, id: &ContainerId, images: Vec<PathBuf>) -> RootFs {
+        RootFs::Layers { images, disk: self.directory(id).join("disk.ext4") }
+    }
+
     /// Where the files are that are put over a container's own.
     pub(crate) fn own(&self, id: &ContainerId) -> PathBuf {
         self.run.join(id.as_str())

@@ -84,6 +84,8 @@ pub(crate) struct Start {
     pub(crate) network: NetworkView,
     /// Layers, top first.
     pub(crate) lower: Vec<PathBuf>,
+    /// The same as files, top first, for a driver that wants them so.
+    pub(crate) images: Option<Vec<PathBuf>>,
     /// Its volumes: target inside, and the path to bind.
     pub(crate) volumes: Places,
     /// Other containers whose namespaces are joined: name as configured, id, process.
@@ -102,7 +104,10 @@ pub(crate) fn gather(
 ) -> Result<Facts, EngineError> {
     let Start { id, name, image_id, config, lower, joined, .. } = start;
     let mut facts = host.facts();
-    facts.root = Some(files.root(id, lower.clone()));
+    facts.root = Some(match &start.images {
+        Some(images) => files.layers(id, images.clone()),
+        None => files.root(id, lower.clone()),
+    });
     facts.joined = joined.iter().map(|(name, (_, pid))| (name.clone(), *pid)).collect();
     facts.volumes = start.volumes.iter().cloned().collect();
     let logger = Logger { id, name, image_id, config };
@@ -336,6 +341,7 @@ mod tests {
             id: ContainerId::from_random([1; 32]),
             config,
             network: NetworkView::default(),
+            images: None,
             lower: vec!["/layer".into()],
             volumes: Places::new(),
             joined: BTreeMap::new(),

@@ -57,6 +57,12 @@ pub(crate) trait Images: Debug + Send + Sync {
         layers: &[Digest],
     ) -> Result<Vec<PathBuf>, EngineError>;
 
+    /// Where layers that are available to somebody are as files, top first.
+    ///
+    /// # Errors
+    /// If this host keeps them as directories.
+    fn files(&self, layers: &[Digest]) -> Result<Vec<PathBuf>, EngineError>;
+
     /// Gives them back, if it has any.
     fn unmount(&self, container: &ContainerId);
 

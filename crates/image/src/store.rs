@@ -210,6 +210,23 @@ impl Store {
         self.mounts.mount(owner, layers, &|layer| self.layer_path(layer))
     }
 
+    /// Where the same layers are as EROFS files, for who mounts them himself: top first, without
+    /// repetitions. Nothing where this host keeps layers as directories. They stay as long as the
+    /// owner has them by [`Store::mount`].
+    pub fn layer_files(&self, layers: &[Digest]) -> Option<Vec<PathBuf>> {
+        if matches!(self.form(), content::Form::Directory(_)) {
+            return None;
+        }
+        let mut files: Vec<PathBuf> = Vec::new();
+        for layer in layers.iter().rev() {
+            let file = self.layer_path(layer);
+            if !files.contains(&file) {
+                files.push(file);
+            }
+        }
+        Some(files)
+    }
+
     /// Lets go of what [`Store::mount`] made available to an owner. Containers that still use it
     /// are not disturbed: overlayfs holds the layers itself.
     pub fn unmount(&self, owner: &str) {

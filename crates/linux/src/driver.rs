@@ -158,6 +158,7 @@ impl Driver for LinuxDriver {
             files: true,
             many_containers: true,
             user_map: self.shared.isolation == Isolation::Container,
+            layers: false,
         }
     }
 

@@ -41,7 +41,8 @@ pub(crate) enum Order {
 pub(crate) struct Boot {
     pub(crate) memory_bytes: u64,
     pub(crate) cpus: u8,
-    pub(crate) accel: Accel,
+    /// None for what is best here.
+    pub(crate) accel: Option<Accel>,
     /// Whether the kernel reads ACPI's tables; else it is told everything on its command line.
     pub(crate) acpi: bool,
     pub(crate) command_line: String,

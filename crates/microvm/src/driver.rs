@@ -46,8 +46,8 @@ pub struct VmConfig {
     pub start: Arc<StartVmm>,
     /// Finds its kernel.
     pub kernel: Arc<FindKernel>,
-    /// What carries out its instructions.
-    pub accel: Accel,
+    /// What carries out its instructions; none for what is best on this host.
+    pub accel: Option<Accel>,
 }
 
 impl fmt::Debug for VmConfig {
@@ -95,13 +95,15 @@ impl Driver for VmDriver {
             files: true,
             many_containers: false,
             user_map: false,
+            layers: true,
         }
     }
 
     fn probe(&self) -> Pending<'_, Vec<Finding>> {
         let accel = match self.shared.config.accel {
-            Accel::Kvm => "the host's processor, through KVM",
-            Accel::Soft => "the software processor",
+            Some(Accel::Kvm) => "the host's processor, through KVM",
+            Some(Accel::Soft) => "the software processor",
+            None => "the host's processor where its KVM is usable, else by the software processor",
         };
         let finding = Finding {
             subject: "machines".to_owned(),

@@ -15,6 +15,7 @@
 
 #![cfg(target_arch = "x86_64")]
 
+mod changes;
 mod control;
 mod driver;
 pub mod initramfs;

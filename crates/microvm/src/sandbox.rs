@@ -28,7 +28,7 @@ use workload::{
 };
 
 use crate::{
-    CALL_PORT,
+    CALL_PORT, changes,
     control::{Boot, Order},
     driver::{Kernel, Shared},
     initramfs,
@@ -153,6 +153,9 @@ impl VmSandbox {
     /// Hands over disks and shares.
     async fn furnish(&self, link: &Link, container: &Container) -> Result<(), DriverError> {
         for disk in &container.disks {
+            if !disk.read_only {
+                changes::make(&disk.image)?;
+            }
             let access = if disk.read_only { OFlags::RDONLY } else { OFlags::RDWR };
             let image = open(&disk.image, access | OFlags::CLOEXEC, Mode::empty());
             let image = image.map_err(|error| {

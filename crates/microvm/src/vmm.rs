@@ -35,8 +35,8 @@ const PAUSE_WITHIN: Duration = Duration::from_secs(5);
 /// Between two looks whether the machine has ended, should nobody say so.
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 
-/// Makes what carries out the guest's instructions.
-pub type MakeHypervisor = dyn Fn(Accel) -> Result<Arc<dyn Hypervisor>, HvError>;
+/// Makes what carries out the guest's instructions; the best there is, if none is named.
+pub type MakeHypervisor = dyn Fn(Option<Accel>) -> Result<Arc<dyn Hypervisor>, HvError>;
 
 /// Takes orders over this socket until the driver has gone; the machine ends with it.
 ///

@@ -60,7 +60,8 @@ pub enum RootFs {
     Layers {
         /// EROFS images, **top first**.
         images: Vec<PathBuf>,
-        /// Where changes go: a disk image with a file system of its own.
+        /// Where changes go: a disk image with a file system of its own, which the driver makes where
+        /// it is missing.
         disk: PathBuf,
     },
 }

@@ -181,6 +181,9 @@ pub struct Capabilities {
     pub many_containers: bool,
     /// Whether ids inside can differ from ids outside.
     pub user_map: bool,
+    /// Whether it wants roots as files ([`crate::RootFs::Layers`]) instead of mounted.
+    #[serde(default)]
+    pub layers: bool,
 }
 
 /// One thing that was looked at on the host.

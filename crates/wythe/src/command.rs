@@ -55,6 +55,7 @@ mod top;
 mod unbuilt;
 mod update;
 mod version;
+mod vm;
 mod volume;
 mod wait;
 
@@ -74,6 +75,9 @@ pub(crate) enum Command {
     /// Manage the kernels of virtual machines
     #[command(subcommand, arg_required_else_help = true)]
     Kernel(kernel::KernelCommand),
+    /// Manage virtual machines
+    #[command(subcommand, arg_required_else_help = true)]
+    Vm(vm::VmCommand),
     /// Serve a registry of images
     #[command(subcommand, arg_required_else_help = true)]
     Registry(registry::RegistryCommand),
@@ -259,6 +263,7 @@ pub(crate) fn run(command: Command, endpoint: &Endpoint) -> Result<u8, CliError>
         Command::Container(command) => ask(command.into(), endpoint),
         Command::Daemon(args) => daemon::run(args, endpoint),
         Command::Kernel(command) => command.run(endpoint),
+        Command::Vm(command) => command.run(endpoint),
         Command::Registry(command) => command.run(endpoint),
         Command::Completion(args) => args.run(),
         Command::Man(args) => args.run(),

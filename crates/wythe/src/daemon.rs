@@ -29,6 +29,7 @@ mod listener;
 mod lock;
 mod log;
 mod loopback;
+pub(crate) mod machines;
 mod namespace;
 mod ready;
 mod rootless;

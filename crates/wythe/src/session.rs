@@ -13,7 +13,7 @@ mod control;
 mod demux;
 mod detach;
 mod pump;
-mod terminal;
+pub(crate) mod terminal;
 
 use std::{
     io,

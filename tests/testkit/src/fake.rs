@@ -164,6 +164,7 @@ impl Driver for Fake {
             files: false,
             many_containers: true,
             user_map: true,
+            layers: false,
         }
     }
 

@@ -93,6 +93,7 @@ impl Actor {
                 let driver = self.driver();
                 let isolation = config.isolation;
                 let network = self.namespace.take();
+                let layers = self.record.layers.clone();
                 let start = self.start();
                 self.begin(fallback, async move {
                     let start = match start {
@@ -103,7 +104,7 @@ impl Actor {
                         return got(resource, Err(EngineError::NoDriver(isolation)));
                     };
                     let materials = Materials { network };
-                    make_sandbox(shared, driver, start, materials).await
+                    make_sandbox(shared, driver, start, &layers, materials).await
                 });
             }
         }
@@ -118,6 +119,7 @@ impl Actor {
             config: self.record.config.clone(),
             network: self.network.clone(),
             lower: self.lower.clone(),
+            images: None,
             volumes: self.volumes.clone(),
             joined: joined(&self.shared, &self.record.config)?,
         })
@@ -281,12 +283,15 @@ async fn freeze(
 async fn make_sandbox(
     shared: Arc<Shared>,
     driver: Arc<dyn Driver>,
-    start: Start,
+    mut start: Start,
+    layers: &[base::Digest],
     materials: Materials,
 ) -> Done {
     let resource = Resource::Sandbox;
     let by = Deadline::after(CREATE_WAIT);
+    let layers = driver.capabilities().layers.then(|| layers.to_vec());
     let prepare = move || {
+        start.images = layers.map(|layers| shared.images.files(&layers)).transpose()?;
         let facts = gather::gather(shared.host, &shared.files, &start, shared.networks.resolver())?;
         let spec = spec::sandbox(&start.id, &start.config, &facts)?;
         Ok((facts, spec))

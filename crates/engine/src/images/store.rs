@@ -89,6 +89,13 @@ impl Images for StoreImages {
         mounted.map_err(|error| wrong(error.kind(), &error))
     }
 
+    fn files(&self, layers: &[Digest]) -> Result<Vec<PathBuf>, EngineError> {
+        self.store.layer_files(layers).ok_or_else(|| EngineError::Unsupported {
+            what: "layers as files".to_owned(),
+            why: "this host keeps them as directories: its kernel has no EROFS".to_owned(),
+        })
+    }
+
     fn unmount(&self, container: &ContainerId) {
         self.store.unmount(container.as_str());
     }

@@ -12,8 +12,8 @@ use crate::{Create, EngineError, ImageView};
 /// [`EngineError::Unsupported`].
 pub(crate) fn check(create: &Create, image: &ImageView) -> Result<(), EngineError> {
     let runs_processes = match create.isolation {
-        Isolation::Container | Isolation::Host => true,
-        Isolation::Vm | Isolation::Wasm => false,
+        Isolation::Container | Isolation::Host | Isolation::Vm => true,
+        Isolation::Wasm => false,
     };
     if !runs_processes || image.os == "linux" {
         return Ok(());

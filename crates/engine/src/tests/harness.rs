@@ -167,6 +167,10 @@ impl Images for FakeImages {
         Ok(vec!["/layer".into()])
     }
 
+    fn files(&self, _layers: &[Digest]) -> Result<Vec<PathBuf>, EngineError> {
+        Ok(vec!["/layer.erofs".into()])
+    }
+
     fn unmount(&self, container: &ContainerId) {
         self.mounted.lock().unwrap().remove(container);
     }

@@ -3,7 +3,7 @@
 //! The daemon looks, as it sees the host as containers get it. Where there is none and none comes
 //! up, that is the finding, beside what can be seen without one.
 
-use std::{fmt::Write as _, fs::File, io};
+use std::fmt::Write as _;
 
 use engine::{Diagnosis, Outcome};
 use serde::Serialize;
@@ -44,7 +44,7 @@ impl Args {
             Ok(diagnosis) => diagnosis,
             Err(error) => without_daemon(&error),
         };
-        diagnosis.findings.push(kvm());
+        diagnosis.findings.push(super::vm::finding());
         let healthy = healthy(&diagnosis);
         if self.format == "json" {
             let shown = Shown { healthy, diagnosis: &diagnosis };
@@ -76,18 +76,6 @@ fn without_daemon(error: &CliError) -> Diagnosis {
     let mut findings = vec![daemon];
     findings.extend(linux::findings());
     Diagnosis { findings, leftovers: Vec::new() }
-}
-
-/// Whether there is a KVM to try. That it is there proves nothing: on nested hosts it may be slower
-/// than emulation or fail on ordinary instructions.
-fn kvm() -> Finding {
-    let opened = File::options().read(true).write(true).open("/dev/kvm");
-    let detail = match &opened {
-        Ok(_) => "it opens; this build has no vm driver yet that would use it".to_owned(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => "there is none".to_owned(),
-        Err(error) => format!("/dev/kvm: {error}"),
-    };
-    Finding { subject: "KVM".to_owned(), works: opened.is_ok(), detail, mend: None }
 }
 
 /// What is missing and would be mended is wrong; what is just not there is not.

@@ -16,7 +16,7 @@ use shim::{ForkServer, ShimConfig, ShimDriver};
 use tracing::warn;
 use workload::{Driver, DriverError, Isolation};
 
-use super::{init, instance};
+use super::{init, instance, machines};
 use crate::{
     error::{CliError, chain},
     output,
@@ -39,10 +39,11 @@ pub(super) async fn open(roots: &Roots, joined: bool) -> Result<Drivers, CliErro
     if let Err(error) = init::place(&init) {
         warn!(%error, "--init will be refused: its program cannot be put in place");
     }
+    let kernels = roots.data.join("kernels");
     let config = ShimConfig {
         run_dir: shim_directory(roots),
         build: build.clone(),
-        start: start_fork_server(shim_directory(roots), build, init.clone()),
+        start: start_fork_server(shim_directory(roots), build, init.clone(), kernels.clone()),
     };
     let mut drivers: Vec<Arc<ShimDriver>> = Vec::new();
     let mut locals = Vec::new();
@@ -61,6 +62,10 @@ pub(super) async fn open(roots: &Roots, joined: bool) -> Result<Drivers, CliErro
         }
         drivers.push(Arc::new(driver));
     }
+    let machines = ShimDriver::new(Arc::new(machines::driver(&kernels)), config);
+    drivers.push(Arc::new(machines.map_err(|error| {
+        CliError::Usage(format!("no driver for isolation vm: {}", chain(&error)))
+    })?));
     Ok(Drivers { drivers, locals })
 }
 
@@ -106,7 +111,12 @@ fn build() -> String {
 
 /// Starts this program again as the fork server, and so as every shim, from where no container can
 /// change it.
-fn start_fork_server(run_dir: PathBuf, build: String, init: PathBuf) -> Arc<shim::StartForkServer> {
+fn start_fork_server(
+    run_dir: PathBuf,
+    build: String,
+    init: PathBuf,
+    kernels: PathBuf,
+) -> Arc<shim::StartForkServer> {
     Arc::new(move |listener: OwnedFd| {
         let status = Protected::new()?
             .command()
@@ -115,6 +125,7 @@ fn start_fork_server(run_dir: PathBuf, build: String, init: PathBuf) -> Arc<shim
             .arg(&run_dir)
             .arg(&build)
             .arg(&init)
+            .arg(&kernels)
             .current_dir("/")
             .stdin(Stdio::from(listener))
             .stdout(Stdio::null())
@@ -126,13 +137,13 @@ fn start_fork_server(run_dir: PathBuf, build: String, init: PathBuf) -> Arc<shim
     })
 }
 
-/// `wythe shim DIRECTORY BUILD INIT`: the fork server, and in the end each shim.
+/// `wythe shim DIRECTORY BUILD INIT KERNELS`: the fork server, and in the end each shim.
 pub(crate) fn shim(args: &[OsString]) -> ExitCode {
-    let [run_dir, build, init] = args else {
+    let [run_dir, build, init, kernels] = args else {
         output::complain("wythe: shim is started by the daemon");
         return ExitCode::from(125);
     };
-    let init = PathBuf::from(init);
+    let (init, kernels) = (PathBuf::from(init), PathBuf::from(kernels));
     // The sockets' directory is in the run root.
     let group = instance::group(Path::new(run_dir).parent().unwrap_or(Path::new("/")));
     // Made in the server, before there are shims; each has it from birth.
@@ -151,6 +162,7 @@ pub(crate) fn shim(args: &[OsString]) -> ExitCode {
         build: build.to_string_lossy().into_owned(),
         prepare: Arc::new(prepare),
         driver: Arc::new(move |isolation| match prepared.get() {
+            _ if isolation == Isolation::Vm => Ok(Arc::new(machines::driver(&kernels))),
             Some(prepared) => Ok(Arc::new(prepared.driver(isolation)?)),
             None => make(isolation, &init, &group).map(|driver| driver as Arc<dyn Driver>),
         }),

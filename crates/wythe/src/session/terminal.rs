@@ -48,13 +48,13 @@ impl Drop for Silent {
 
 /// Raw mode of the terminal at standard input, for as long as this lives.
 #[derive(Debug)]
-pub(super) struct Raw {
+pub(crate) struct Raw {
     before: Termios,
 }
 
 impl Raw {
     /// Enters raw mode.
-    pub(super) fn enter() -> Result<Raw, CliError> {
+    pub(crate) fn enter() -> Result<Raw, CliError> {
         let failed = |error| CliError::io("set the terminal to raw mode", error);
         let before = tcgetattr(rustix::stdio::stdin()).map_err(failed)?;
         let mut raw = before.clone();

@@ -1,0 +1,99 @@
+//! The vm driver as this program has it: its own file as a machine's process, kernels from the
+//! store.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+    process::{ExitCode, Stdio},
+    sync::Arc,
+};
+
+use hv::{Accel, HvError, Hypervisor, kvm::Kvm, probe};
+use kernels::{Kernel as Kept, Store, StoreError, WANTED};
+use linux::Protected;
+use microvm::{Kernel, VmConfig, VmDriver};
+use softcpu::Soft;
+use workload::DriverError;
+
+use crate::{error::chain, output};
+
+/// The word by which the program is a machine's process.
+pub(crate) const VMM: &str = "vmm";
+
+/// What a machine's command line begins with. A machine is quiet unless its kernel has to say
+/// something; its first process needs nothing from it.
+const ARGUMENTS: &str = "console=ttyS0 quiet loglevel=4 reboot=k panic=-1";
+
+/// The vm driver over the kernels of this store.
+pub(super) fn driver(kernels: &Path) -> VmDriver {
+    let store = Store::new(kernels);
+    VmDriver::new(VmConfig {
+        start: Arc::new(|socket: OwnedFd| {
+            let mut command = Protected::new()?.command();
+            command.arg0("wythe").arg(VMM).current_dir("/");
+            command.stdin(Stdio::from(socket)).stdout(Stdio::null()).stderr(Stdio::null());
+            command.spawn()
+        }),
+        kernel: Arc::new(move || kernel(&store)),
+        accel: None,
+    })
+}
+
+fn kernel(store: &Store) -> Result<Kernel, DriverError> {
+    let unreadable = |error: &StoreError| DriverError::Invalid {
+        what: "the kernels of this host".to_owned(),
+        why: chain(error),
+    };
+    let kept = store.default().map_err(|error| unreadable(&error))?;
+    let kept = kept.ok_or_else(|| DriverError::Unsupported {
+        what: "machines".to_owned(),
+        why: "there is no kernel: wythe kernel pull fetches one".to_owned(),
+    })?;
+    opened(&kept).map_err(|error| {
+        DriverError::step(format!("read the kernel {}", kept.manifest.name), &error)
+    })
+}
+
+fn opened(kept: &Kept) -> std::io::Result<Kernel> {
+    let modules = kept
+        .modules(WANTED)
+        .into_iter()
+        .map(|module| Ok((format!("{}.ko", module.name), fs::read(kept.module_file(module))?)));
+    Ok(Kernel {
+        image: File::open(kept.boot_file())?,
+        modules: modules.collect::<std::io::Result<_>>()?,
+        acpi: true,
+        arguments: ARGUMENTS.to_owned(),
+    })
+}
+
+/// `wythe vmm`: a machine's process, started by the driver.
+pub(crate) fn vmm(args: &[OsString]) -> ExitCode {
+    if !args.is_empty() {
+        output::complain("wythe: vmm is started by the daemon");
+        return ExitCode::from(125);
+    }
+    // It ends with the shim that holds it.
+    let run = || {
+        sys::process::die_with_parent(true)?;
+        let socket = std::io::stdin().as_fd().try_clone_to_owned()?;
+        microvm::vmm::run(socket, &hypervisor)
+    };
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(&format!("wythe: {}", chain(&error)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn hypervisor(accel: Option<Accel>) -> Result<Arc<dyn Hypervisor>, HvError> {
+    let kvm = match accel {
+        Some(accel) => accel == Accel::Kvm,
+        None => probe::probe().is_usable(),
+    };
+    Ok(if kvm { Arc::new(Kvm::open()?) } else { Arc::new(Soft) })
+}
