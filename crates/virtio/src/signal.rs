@@ -112,3 +112,30 @@ impl Signal {
         self.change(|pending| *pending = Pending { status, ..saved });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Log(Mutex<Vec<bool>>);
+
+    impl Line for Log {
+        fn set(&self, raised: bool) {
+            self.0.lock().unwrap().push(raised);
+        }
+    }
+
+    #[test]
+    fn what_the_driver_has_not_seen_raises_the_line_anew() {
+        let log = Arc::new(Log::default());
+        let signal = Signal::new(log.clone());
+        signal.used();
+        signal.used();
+        signal.config();
+        signal.acknowledge(USED);
+        signal.acknowledge(USED);
+        signal.acknowledge(CONFIG);
+        assert_eq!(*log.0.lock().unwrap(), [true, false, true, false]);
+    }
+}

@@ -15,11 +15,15 @@ use std::{
 use hv::Model;
 use serde_json::Value;
 use virtio::{
+    Line as _,
     QueueError,
     device::{Kind, Queues, RestoreError, Source, Wake},
 };
 
-use self::fake::{Fake, Seen, Step};
+use self::{
+    fake::{Fake, Seen, Step},
+    lines::Share,
+};
 use super::*;
 use crate::{boot, layout, snapshot::Snapshot};
 
@@ -386,4 +390,17 @@ fn memory_that_was_never_touched_takes_no_room_in_a_snapshot() {
     let file = std::fs::metadata(dir.path().join("memory")).unwrap();
     assert_eq!(file.len(), 4 * MIB);
     assert!(file.blocks() * 512 < MIB / 4, "{} blocks", file.blocks());
+}
+
+#[test]
+fn a_shared_line_rises_for_each_device_and_falls_with_the_last() {
+    let (builder, seen) = builder(vec![vec![]]);
+    let share = || Share { lines: builder.lines.clone(), line: 5 };
+    let (one, other) = (share(), share());
+    one.set(true);
+    other.set(true);
+    one.set(false);
+    other.set(false);
+    let lines = [(5, true), (5, false), (5, true), (5, false)];
+    assert_eq!(*seen.lines.lock().unwrap(), lines);
 }
