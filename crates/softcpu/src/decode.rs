@@ -82,6 +82,7 @@ fn plain(at: usize, next: usize) -> Op {
         segment: zero,
         flat: true,
         address_bits: 64,
+        stack: false,
         dst: zero,
         src: 0,
         bytes: 0,
@@ -105,6 +106,11 @@ fn operation(
         return (op, true);
     }
     memory(&mut op, instruction, start, mode);
+    op.stack = if instruction.op_count() > 0 && instruction.memory_segment() != Register::None {
+        instruction.memory_segment() == Register::SS
+    } else {
+        instruction.stack_pointer_increment() != 0
+    };
     if let Some(float) = crate::fpu::Operation::of(instruction) {
         op.run = float::run;
         op.src = float::kind(instruction);
@@ -120,9 +126,10 @@ fn operation(
 
 /// The place of a general register.
 pub(crate) fn place(register: Register) -> u8 {
-    let number = u8::try_from(register.number()).unwrap_or_default();
+    // The numbers of registers of eight bits are not those of the registers that they are in.
+    let number = u8::try_from(register.full_register().number()).unwrap_or_default();
     match register {
-        Register::AH | Register::CH | Register::DH | Register::BH => HIGH | number - 4,
+        Register::AH | Register::CH | Register::DH | Register::BH => HIGH | number,
         _ => number,
     }
 }

@@ -41,10 +41,6 @@ pub(crate) mod vector {
     pub(crate) const DB: u8 = 1;
     /// Non-maskable interrupt.
     pub(crate) const NMI: u8 = 2;
-    /// Breakpoint.
-    pub(crate) const BP: u8 = 3;
-    /// Overflow.
-    pub(crate) const OF: u8 = 4;
     /// Bounds.
     pub(crate) const BR: u8 = 5;
     /// Invalid opcode.
@@ -78,6 +74,21 @@ impl Exception {
     /// One with an error code.
     pub(crate) const fn coded(vector: u8, code: u32) -> Exception {
         Exception { vector, code: Some(code), address: 0 }
+    }
+
+    /// An address that is none; of the stack's it is [`Exception::of_stack`].
+    pub(crate) const fn non_canonical(address: u64) -> Exception {
+        Exception { vector: vector::GP, code: Some(0), address }
+    }
+
+    /// The same exception of an instruction that reaches the stack.
+    pub(crate) const fn of_stack(self) -> Exception {
+        match self {
+            Exception { vector: vector::GP, code: Some(0), address } if address != 0 => {
+                Exception { vector: vector::SS, code: Some(0), address }
+            }
+            other => other,
+        }
     }
 
     /// A page fault.

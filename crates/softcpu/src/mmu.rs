@@ -7,7 +7,7 @@ use hv::{GuestMemory, memory::PAGE};
 use crate::{
     control::{self, Control},
     cpu::Cpu,
-    fault::{Did, Exception, Stop, vector},
+    fault::{Did, Exception, Stop},
     tlb::Fill,
 };
 
@@ -74,7 +74,7 @@ impl Cpu {
         let page = linear & !(PAGE as u64 - 1);
         let leaf = if self.control.paging() {
             if self.control.long() && !canonical(linear) {
-                return Err(self.raise(Exception::coded(vector::GP, 0)));
+                return Err(self.raise(Exception::non_canonical(linear)));
             }
             match walk(&self.memory, &self.control, linear, access, user) {
                 Ok(leaf) => leaf,

@@ -65,6 +65,8 @@ pub(crate) struct Op {
     pub(crate) flat: bool,
     /// Bits of an address that count.
     pub(crate) address_bits: u8,
+    /// Whether the memory that it reaches is the stack's, whose faults are others.
+    pub(crate) stack: bool,
     /// First operand, or the one that is a register.
     pub(crate) dst: u8,
     /// Second operand.
@@ -84,13 +86,6 @@ pub(crate) struct Op {
 pub(crate) struct More {
     pub(crate) instruction: Instruction,
     pub(crate) float: Option<fpu::Operation>,
-}
-
-impl Op {
-    /// The instruction itself, which operations of the slow kind carry with them.
-    pub(crate) fn instruction(&self) -> &Instruction {
-        &self.more.as_ref().expect("an operation that looks at its instruction has it").instruction
-    }
 }
 
 /// The bit of a register's number that says it is the second byte of the register: ah, ch, dh, bh.

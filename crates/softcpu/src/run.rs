@@ -53,7 +53,6 @@ impl Processor {
 
     /// Forgets what follows from a state that was replaced.
     pub(crate) fn renew(&mut self) {
-        self.cache.clear();
         self.held_back = true;
         self.patience = 0;
     }
@@ -284,7 +283,10 @@ impl Processor {
                 Ok(Flow::Fall) => 1,
                 Ok(Flow::Jump) => 2,
                 Ok(Flow::Leave | Flow::Next) => return Ok(None),
-                Err(_) => return self.stopped(number, last.map_or(0, |op| op.at)),
+                Err(_) => {
+                    let (at, stack) = last.map_or((0, false), |op| (op.at, op.stack));
+                    return self.stopped(number, at, stack);
+                }
             };
             if seat.attention.load(Ordering::Relaxed) || self.patience < 0 {
                 return Ok(None);
@@ -303,13 +305,21 @@ impl Processor {
         }
     }
 
-    /// An operation of a block stopped; `at` is where it is.
-    fn stopped(&mut self, number: u32, at: u16) -> Result<Option<Ending>, HvError> {
+    /// An operation of a block stopped; `at` is where it is, `stack` whether it reaches the stack.
+    fn stopped(&mut self, number: u32, at: u16, stack: bool) -> Result<Option<Ending>, HvError> {
         if self.cpu.stop == Stop::Alone {
             return Ok(self.alone(number, at)?.1);
         }
         self.cpu.regs[RIP] = self.cpu.linear(self.cpu.regs[RIP].wrapping_add(at.into()));
+        self.name_stack(stack);
         self.fault()
+    }
+
+    /// Gives a fault of the stack its own vector.
+    fn name_stack(&mut self, stack: bool) {
+        if stack && let Stop::Exception(exception) = self.cpu.stop {
+            self.cpu.stop = Stop::Exception(exception.of_stack());
+        }
     }
 
     /// Carries out the operation of a block that begins there, with leave to reach beyond memory;
@@ -337,6 +347,8 @@ impl Processor {
             return Ok((false, Some(Ending::Read(query))));
         }
         cpu.device.end();
+        let stack = op.stack;
+        self.name_stack(stack);
         Ok((false, self.fault()?))
     }
 
