@@ -15,8 +15,7 @@ use std::{
 use hv::Model;
 use serde_json::Value;
 use virtio::{
-    Line as _,
-    QueueError,
+    Line as _, QueueError,
     device::{Kind, Queues, RestoreError, Source, Wake},
 };
 
