@@ -132,11 +132,11 @@ impl Cpu {
         self.translate(last, Access::Read, user)?;
         let mut value = 0;
         for n in 0..T::BYTES {
-            let byte = match self.translate(self.linear(linear.wrapping_add(n)), Access::Read, user)?
-            {
-                Place::Ram(at) => self.memory.get::<u8>(at).wide(),
-                Place::Device(at) => self.device_read(at, 1)?,
-            };
+            let byte =
+                match self.translate(self.linear(linear.wrapping_add(n)), Access::Read, user)? {
+                    Place::Ram(at) => self.memory.get::<u8>(at).wide(),
+                    Place::Device(at) => self.device_read(at, 1)?,
+                };
             value |= byte << (8 * n);
         }
         Ok(value)

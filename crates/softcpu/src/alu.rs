@@ -27,7 +27,10 @@ fn adding<T: Word>(a: u64, b: u64, carry: u64) -> (u64, Flags) {
 fn subtracting<T: Word>(a: u64, b: u64, borrow: u64) -> (u64, Flags) {
     let difference = a.wrapping_sub(b).wrapping_sub(borrow);
     let out = (!a & b) | ((!a | b) & difference);
-    (difference & T::MASK, Flags { result: T::signed(difference), carry: placed::<T>(out), turned: 0 })
+    (
+        difference & T::MASK,
+        Flags { result: T::signed(difference), carry: placed::<T>(out), turned: 0 },
+    )
 }
 
 /// The carries out of each bit of a width, as [`Flags::carry`] has them.
@@ -196,7 +199,12 @@ pub(crate) fn halves(whole: u128) -> [u64; 2] {
 }
 
 /// `shld`: `a` moves up by a count that is not zero, `b`'s upper bits come in below.
-pub(crate) fn shift_left_double<T: Word>(a: u64, b: u64, count: u32, _flags: &Flags) -> (u64, Flags) {
+pub(crate) fn shift_left_double<T: Word>(
+    a: u64,
+    b: u64,
+    count: u32,
+    _flags: &Flags,
+) -> (u64, Flags) {
     // For 16 bits a count above 16 is undefined; the bits of the first operand come again.
     let whole = if T::BITS == 16 {
         u128::from(a) << 32 | u128::from(b) << 16 | u128::from(a)
@@ -210,7 +218,12 @@ pub(crate) fn shift_left_double<T: Word>(a: u64, b: u64, count: u32, _flags: &Fl
 }
 
 /// `shrd`: `a` moves down, `b`'s lower bits come in above.
-pub(crate) fn shift_right_double<T: Word>(a: u64, b: u64, count: u32, _flags: &Flags) -> (u64, Flags) {
+pub(crate) fn shift_right_double<T: Word>(
+    a: u64,
+    b: u64,
+    count: u32,
+    _flags: &Flags,
+) -> (u64, Flags) {
     let whole = if T::BITS == 16 {
         u128::from(a) << 32 | u128::from(b) << 16 | u128::from(a)
     } else {
@@ -295,7 +308,10 @@ mod tests {
     fn sums_leave_the_flags_of_the_width() {
         let none = Flags::default();
         let (sum, flags) = Add::apply::<u8>(0x7f, 1, &none);
-        assert_eq!((sum, flags.cf(), flags.of(), flags.sf(), flags.af()), (0x80, false, true, true, true));
+        assert_eq!(
+            (sum, flags.cf(), flags.of(), flags.sf(), flags.af()),
+            (0x80, false, true, true, true)
+        );
         let (sum, flags) = Add::apply::<u32>(0xffff_ffff, 1, &none);
         assert_eq!((sum, flags.cf(), flags.of(), flags.zf()), (0, true, false, true));
         let (rest, flags) = Sub::apply::<u16>(0x8000, 1, &none);

@@ -142,9 +142,13 @@ impl Cache {
             }
             self.ops -= ops.len();
             let other = page_of(key.offset);
-            if other != page && let Some(list) = self.pages.get_mut(&other) {
+            if other != page
+                && let Some(list) = self.pages.get_mut(&other)
+            {
                 list.retain(|n| *n != number);
-            } else if !block.linkable && let Some(list) = self.pages.get_mut(&(page + 1)) {
+            } else if !block.linkable
+                && let Some(list) = self.pages.get_mut(&(page + 1))
+            {
                 list.retain(|n| *n != number);
             }
             self.all.remove(&key);

@@ -197,12 +197,8 @@ impl Cpu {
     /// Begins where a start-up message says.
     pub(crate) fn start_up(&mut self, page: u8) {
         let selector = u16::from(page) << 8;
-        self.segments[CS] = Segment {
-            selector,
-            base: u64::from(selector) << 4,
-            limit: 0xffff,
-            access: 0x9b,
-        };
+        self.segments[CS] =
+            Segment { selector, base: u64::from(selector) << 4, limit: 0xffff, access: 0x9b };
         self.regs[RIP] = 0;
         self.renew_mode();
         self.activity = Activity::Running;

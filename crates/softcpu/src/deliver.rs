@@ -191,10 +191,7 @@ impl Cpu {
         };
         let long = descriptor.access() & access::LONG != 0;
         let sixty_four = long && descriptor.access() & access::BIG == 0;
-        if !descriptor.code()
-            || descriptor.dpl() > self.cpl
-            || self.control.long() && !sixty_four
-        {
+        if !descriptor.code() || descriptor.dpl() > self.cpl || self.control.long() && !sixty_four {
             return Err(self.protection(code));
         }
         if !descriptor.present() {

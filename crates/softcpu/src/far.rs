@@ -333,9 +333,8 @@ impl Cpu {
         let selector = self.msrs.star >> 48 & 0xffff;
         let kept = RF | flags::VM;
         self.set_rflags(self.regs[R11] & 0x003c_7fd7 & !kept);
-        let (code, access) =
-            if wide { (selector + 16, CODE_64) } else { (selector, CODE_32) };
-        self.segments[SS] = flat(selector + 8 | 3, DATA | DPL_3);
+        let (code, access) = if wide { (selector + 16, CODE_64) } else { (selector, CODE_32) };
+        self.segments[SS] = flat((selector + 8) | 3, DATA | DPL_3);
         self.set_code(flat(code, access | DPL_3), 3);
         self.regs[RIP] = if wide { target } else { target & 0xffff_ffff };
         Ok(())
@@ -367,8 +366,7 @@ impl Cpu {
         if wide && !(canonical(rip) && canonical(rsp)) {
             return Err(self.protection(0));
         }
-        let (code, access) =
-            if wide { (selector + 32, CODE_64) } else { (selector + 16, CODE_32) };
+        let (code, access) = if wide { (selector + 32, CODE_64) } else { (selector + 16, CODE_32) };
         self.segments[SS] = flat((code + 8) | 3, DATA | DPL_3);
         self.set_code(flat(code, access | DPL_3), 3);
         let mask = if wide { u64::MAX } else { 0xffff_ffff };

@@ -156,7 +156,8 @@ mod tests {
     fn every_set_of_flags_is_kept() {
         for n in 0..64u64 {
             let all = [CF, PF, AF, ZF, SF, OF];
-            let bits = all.iter().enumerate().map(|(k, bit)| if n >> k & 1 != 0 { *bit } else { 0 });
+            let bits =
+                all.iter().enumerate().map(|(k, bit)| if n >> k & 1 != 0 { *bit } else { 0 });
             let bits = bits.sum::<u64>();
             let flags = Flags::from_bits(bits);
             assert_eq!(flags.bits(), bits);

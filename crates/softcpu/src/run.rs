@@ -207,10 +207,8 @@ impl Processor {
                 return true;
             }
         }
-        let left = machine
-            .chips
-            .next_deadline(cpu.index)
-            .map(|at| at.saturating_sub(machine.now()));
+        let left =
+            machine.chips.next_deadline(cpu.index).map(|at| at.saturating_sub(machine.now()));
         if left != Some(0) {
             self.seat().sleep(left);
         }

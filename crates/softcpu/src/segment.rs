@@ -139,8 +139,7 @@ impl Cpu {
                 && rpl(selector) == self.cpl
                 && descriptor.dpl() == self.cpl
         } else {
-            let readable =
-                !descriptor.code() || descriptor.access() & access::READ_WRITE != 0;
+            let readable = !descriptor.code() || descriptor.access() & access::READ_WRITE != 0;
             let least = self.cpl.max(rpl(selector));
             descriptor.ordinary()
                 && readable
@@ -220,12 +219,7 @@ impl Cpu {
 
 /// What a null selector loads.
 pub(crate) fn null(selector: u16, dpl: u8) -> Segment {
-    Segment {
-        selector,
-        base: 0,
-        limit: 0,
-        access: access::UNUSABLE | u32::from(dpl) << 5,
-    }
+    Segment { selector, base: 0, limit: 0, access: access::UNUSABLE | u32::from(dpl) << 5 }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::{
     device::Device,
     fault::{Exception, vector},
     fpu::Fpu,
-    msr::{APIC_BASE, TSC_DEADLINE, Msrs},
+    msr::{APIC_BASE, Msrs, TSC_DEADLINE},
 };
 
 impl Cpu {

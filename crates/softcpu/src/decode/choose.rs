@@ -1,4 +1,8 @@
 //! Which handler an instruction gets, by its mnemonic and the kinds of its operands.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the decoder knows more instructions and operands than a processor has"
+)]
 
 use iced_x86::{Code, Instruction, Mnemonic as M, OpKind, Register};
 
@@ -561,11 +565,8 @@ impl Choice<'_> {
         if self.i.is_jmp_far() || self.i.is_call_far() {
             let wide = self.i.op_kind(0) == OpKind::FarBranch32;
             self.op.bytes = if wide { 4 } else { 2 };
-            self.op.imm = if wide {
-                self.i.far_branch32().into()
-            } else {
-                self.i.far_branch16().into()
-            };
+            self.op.imm =
+                if wide { self.i.far_branch32().into() } else { self.i.far_branch16().into() };
             self.op.disp = self.i.far_branch_selector().into();
             return self.looking(if call { slow::call_far_i } else { slow::jump_far_i });
         }

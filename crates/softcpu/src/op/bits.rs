@@ -1,13 +1,7 @@
 //! Single bits, searches for them, and their number.
 
 use super::{Flow, Op, address, offset, read, segmented, write};
-use crate::{
-    alu,
-    cpu::Cpu,
-    fault::Did,
-    flags::Flags,
-    word::Word,
-};
+use crate::{alu, cpu::Cpu, fault::Did, flags::Flags, word::Word};
 
 /// What becomes of a bit that was looked at: nothing, or it is set, cleared or turned.
 pub(crate) const TEST: u8 = 0;

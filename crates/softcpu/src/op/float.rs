@@ -123,7 +123,13 @@ impl Operands for Around<'_> {
         while at < into.len() {
             let linear = self.cpu.linear(start.wrapping_add(at as u64));
             let left = into.len() - at;
-            let bytes = if left >= 8 { 8 } else if left >= 4 { 4 } else { left.min(2) };
+            let bytes = if left >= 8 {
+                8
+            } else if left >= 4 {
+                4
+            } else {
+                left.min(2)
+            };
             let value = match bytes {
                 8 => self.cpu.load::<u64>(linear)?,
                 4 => self.cpu.load::<u32>(linear)?,
@@ -153,7 +159,13 @@ impl Operands for Around<'_> {
         while at < bytes.len() {
             let linear = self.cpu.linear(start.wrapping_add(at as u64));
             let left = bytes.len() - at;
-            let length = if left >= 8 { 8 } else if left >= 4 { 4 } else { left.min(2) };
+            let length = if left >= 8 {
+                8
+            } else if left >= 4 {
+                4
+            } else {
+                left.min(2)
+            };
             let mut value = [0; 8];
             value[..length].copy_from_slice(&bytes[at..at + length]);
             let value = u64::from_le_bytes(value);

@@ -94,8 +94,7 @@ fn advance<T: Word>(cpu: &mut Cpu, op: &Op, register: usize, elements: u64) {
 #[inline(always)]
 fn place<T: Word>(cpu: &mut Cpu, op: &Op, register: usize, write: bool) -> Did<u64> {
     let offset = cpu.regs[register] & address_mask(op);
-    let segment =
-        if register == gpr::RDI { SEGMENTS + ES } else { usize::from(op.segment) & 31 };
+    let segment = if register == gpr::RDI { SEGMENTS + ES } else { usize::from(op.segment) & 31 };
     // The base of es is zero where segments are flat.
     let base = cpu.regs[segment];
     if cpu.mode.code == 64 {

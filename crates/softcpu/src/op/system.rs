@@ -510,10 +510,8 @@ fn visible(cpu: &mut Cpu, selector: u16) -> Did<Option<crate::segment::Descripto
     let descriptor = match cpu.descriptor(selector, vector::GP) {
         Ok(descriptor) => descriptor,
         Err(stopped) => {
-            return match cpu.stop {
-                Stop::Exception(Exception { vector: vector::GP, .. }) => Ok(None),
-                _ => Err(stopped),
-            };
+            let hidden = matches!(cpu.stop, Stop::Exception(Exception { vector: vector::GP, .. }));
+            return if hidden { Ok(None) } else { Err(stopped) };
         }
     };
     let least = cpu.cpl.max(rpl(selector));
@@ -522,16 +520,9 @@ fn visible(cpu: &mut Cpu, selector: u16) -> Did<Option<crate::segment::Descripto
 }
 
 /// `lar` and `lsl`: into `dst`, by `src`.
-pub(crate) fn look_up<const LIMIT: bool, const MEMORY: bool>(
-    cpu: &mut Cpu,
-    op: &Op,
-) -> Did<Flow> {
+pub(crate) fn look_up<const LIMIT: bool, const MEMORY: bool>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     protected(cpu)?;
-    let selector = if MEMORY {
-        word::<true>(cpu, op)?
-    } else {
-        read::<u16>(cpu, op.src)
-    };
+    let selector = if MEMORY { word::<true>(cpu, op)? } else { read::<u16>(cpu, op.src) };
     let selector = u16::cut(selector);
     let long = cpu.control.long();
     let found = visible(cpu, selector)?.filter(|descriptor| {
