@@ -103,6 +103,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         })?,
     };
     machine.resume();
+    let ready = start.elapsed();
     let limit = Deadline::after(Duration::from_secs(args.seconds));
     let end = machine.wait(limit);
     if let (None, Some(dir)) = (&end, &args.snapshot) {
@@ -110,6 +111,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         machine.snapshot(dir)?;
     }
     drop(machine);
-    eprintln!("\n{end:?} after {:.3?}", start.elapsed());
+    eprintln!("\n{end:?} after {:.3?}, of which {ready:.3?} before it ran", start.elapsed());
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! A machine on the software CPU with a guest of 37 bytes: it counts, echoes what it is sent, and
 //! switches off when that is a `q`.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not marked as tests")]
 
 use std::{
     io::{Read as _, Write as _},

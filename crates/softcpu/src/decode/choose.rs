@@ -1,4 +1,8 @@
 //! Which handler an instruction gets, by its mnemonic and the kinds of its operands.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the decoder knows more instructions and operands than a processor has"
+)]
 
 use iced_x86::{Code, Instruction, Mnemonic as M, OpKind, Register};
 

@@ -95,7 +95,7 @@ pub struct Builder {
     vm: Arc<dyn Vm>,
     cpus: Vec<Cpu>,
     control: Arc<Control>,
-    lines: Arc<Lines>,
+    pub(super) lines: Arc<Lines>,
     devices: Vec<Arc<Mmio<dyn Device>>>,
     console: Console,
 }
