@@ -24,7 +24,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 20] = [
+pub const TARGETS: [Target; 21] = [
     Target { name: "tar", run: image::tar },
     Target { name: "layer", run: image::layer },
     Target { name: "erofs", run: image::erofs },
@@ -45,6 +45,7 @@ pub const TARGETS: [Target; 20] = [
     Target { name: "command-line", run: cli::command_line },
     Target { name: "run-flags", run: cli::run_flags },
     Target { name: "format", run: cli::format },
+    Target { name: "chips", run: softcpu::chips::fuzzing::accesses },
 ];
 
 /// The target of this name.

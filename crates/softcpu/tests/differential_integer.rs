@@ -77,7 +77,8 @@ fn integers_do_what_the_host_does() {
         if let Err(difference) = compare(&mut host, &mut soft, &case, &instruction) {
             let known = failures.iter().filter(|(of, _)| *of == instruction.mnemonic()).count();
             if known < 2 {
-                let text = format!("case {number} of seed {seed}: {difference}  before: {case:x?}\n");
+                let text =
+                    format!("case {number} of seed {seed}: {difference}  before: {case:x?}\n");
                 failures.push((instruction.mnemonic(), text));
             }
             soft.set_data(0, &host.data().to_vec());
@@ -119,9 +120,9 @@ fn wanted(instruction: &Instruction) -> bool {
             | FlowControl::IndirectCall
             | FlowControl::Return
     );
-    let far = (0..instruction.op_count()).any(|n| {
-        matches!(instruction.op_kind(n), OpKind::FarBranch16 | OpKind::FarBranch32)
-    }) || instruction.is_jmp_far_indirect()
+    let far = (0..instruction.op_count())
+        .any(|n| matches!(instruction.op_kind(n), OpKind::FarBranch16 | OpKind::FarBranch32))
+        || instruction.is_jmp_far_indirect()
         || instruction.is_call_far_indirect();
     let odd = matches!(
         instruction.mnemonic(),
@@ -162,7 +163,13 @@ fn wanted(instruction: &Instruction) -> bool {
             // Of 0F 0D, what is no prefetch is undefined on some.
             | M::Reservednop
     );
-    known && !segment && !vector && flow && !far && !odd && !instruction.is_invalid()
+    known
+        && !segment
+        && !vector
+        && flow
+        && !far
+        && !odd
+        && !instruction.is_invalid()
         && instruction.memory_segment() != Register::FS
         && instruction.memory_segment() != Register::GS
 }
