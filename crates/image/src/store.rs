@@ -214,7 +214,7 @@ impl Store {
     /// repetitions. Nothing where this host keeps layers as directories. They stay as long as the
     /// owner has them by [`Store::mount`].
     pub fn layer_files(&self, layers: &[Digest]) -> Option<Vec<PathBuf>> {
-        if matches!(self.form(), content::Form::Directory(_)) {
+        if matches!(self.form(), crate::mounts::Form::Directory(_)) {
             return None;
         }
         let mut files: Vec<PathBuf> = Vec::new();

@@ -15,6 +15,8 @@
 //! and a processor that has nothing to do here does not take it ([`Chips::next_deadline`] is one
 //! load).
 
+#[doc(hidden)]
+pub mod fuzzing;
 mod ioapic;
 mod lapic;
 mod message;

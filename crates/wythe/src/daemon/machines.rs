@@ -4,7 +4,10 @@
 use std::{
     ffi::OsString,
     fs::{self, File},
-    os::fd::{AsFd as _, OwnedFd},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::process::CommandExt as _,
+    },
     path::Path,
     process::{ExitCode, Stdio},
     sync::Arc,

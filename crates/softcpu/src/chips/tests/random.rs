@@ -140,6 +140,12 @@ proptest! {
         }
     }
 
+    /// What the fuzzer does, without its patience.
+    #[test]
+    fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..2400)) {
+        crate::chips::fuzzing::accesses(&bytes);
+    }
+
     /// Vectors are sent by messages and IPIs in any order and taken in any order; each is taken
     /// exactly as often as it was sent while it was not waiting.
     #[test]
