@@ -1,5 +1,5 @@
 //! A machine for tests: programs written with an assembler, in 64-bit mode with the first GiB
-//! mapped one to one, or in whichever state a test makes.
+//! and the one before 4 GiB mapped one to one, or in whichever state a test makes.
 #![allow(dead_code, reason = "each test uses its part")]
 
 use std::sync::Arc;
@@ -58,8 +58,10 @@ pub(crate) fn long_mode(memory: &GuestMemory, mut state: CpuState) -> CpuState {
     let store = |at: u64, value: u64| memory.store(at, value).expect("memory");
     store(TABLES, (TABLES + 0x1000) | PRESENT);
     store(TABLES + 0x1000, (TABLES + 0x2000) | PRESENT);
+    store(TABLES + 0x1018, (TABLES + 0x3000) | PRESENT);
     for n in 0..512 {
         store(TABLES + 0x2000 + 8 * n, n << 21 | 0x80 | PRESENT);
+        store(TABLES + 0x3000 + 8 * n, 3 << 30 | n << 21 | 0x80 | PRESENT);
     }
     store(GDT + 0x10, 0x00af_9b00_0000_ffff);
     store(GDT + 0x18, 0x00cf_9300_0000_ffff);
