@@ -1,4 +1,8 @@
 //! From an instruction's bytes to the operation that carries it out.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the decoder knows more instructions and operands than a processor has"
+)]
 
 mod choose;
 mod features;
@@ -14,7 +18,7 @@ use hv::Model;
 use crate::{
     control::Mode,
     cpu::{RIP, SEGMENTS, ZERO},
-    op::{HIGH, More, Op, float, system},
+    op::{HIGH, Handler, More, Op, float, system},
 };
 
 /// Most instructions of a block.
@@ -37,10 +41,12 @@ const OPTIONS: u32 = DecoderOptions::NO_MPFX_0FBC | DecoderOptions::NO_MPFX_0FBD
 
 /// Decodes a block that begins at an address: up to a branch, an instruction that has to look
 /// around afterwards, or the end of the bytes. Of no whole instruction there is no operation.
-pub(crate) fn block(bytes: &[u8], start: u64, mode: Mode, model: Model) -> Decoded {
+pub(crate) fn block(bytes: &[u8], start: u64, mode: Mode, model: Model, most: usize) -> Decoded {
     let mut decoder = Decoder::with_ip(mode.code.into(), bytes, start, OPTIONS);
     let mut instruction = Instruction::default();
     let mut decoded = Decoded { ops: Vec::new(), bytes: 0 };
+    let mut quiet: Vec<Quiet> = Vec::new();
+    let mut before = Instruction::default();
     while decoder.can_decode() {
         decoder.decode_out(&mut instruction);
         if decoder.last_error() == DecoderError::NoMoreBytes {
@@ -48,15 +54,28 @@ pub(crate) fn block(bytes: &[u8], start: u64, mode: Mode, model: Model) -> Decod
         }
         let at = decoded.bytes;
         decoded.bytes = decoder.position();
-        let (op, ends) = operation(&instruction, start, at, decoded.bytes, mode, model);
-        decoded.ops.push(op);
-        if ends {
+        let (op, ends, silent) = operation(&instruction, start, at, decoded.bytes, mode, model);
+        if mode.code == 64
+            && instruction.is_jcc_short_or_near()
+            && let Some(last) = decoded.ops.last_mut()
+            && let Some(run) = choose::fused(&before, &instruction)
+        {
+            (last.run, last.disp, last.next) = (run, op.imm, op.next);
+            silence(&mut decoded.ops, &quiet);
             return decoded;
         }
-        if decoded.ops.len() >= BLOCK_MAX {
+        decoded.ops.push(op);
+        quiet.push(Quiet::of(&instruction, silent));
+        if ends {
+            silence(&mut decoded.ops, &quiet);
+            return decoded;
+        }
+        before = instruction;
+        if decoded.ops.len() >= most {
             break;
         }
     }
+    silence(&mut decoded.ops, &quiet);
     if !decoded.ops.is_empty() {
         decoded.ops.push(fall(decoded.bytes));
     }
@@ -92,7 +111,60 @@ fn plain(at: usize, next: usize) -> Op {
     }
 }
 
-/// One instruction, and whether the block ends with it.
+/// What an instruction has to do with the arithmetic flags.
+struct Quiet {
+    reads: u32,
+    writes: u32,
+    /// Whether it can stop, and the flags be seen there.
+    stops: bool,
+    silent: Option<Handler>,
+}
+
+impl Quiet {
+    fn of(instruction: &Instruction, silent: Option<Handler>) -> Quiet {
+        // Of an instruction with a silent handler everything is known; others may do anything.
+        Quiet {
+            reads: instruction.rflags_read(),
+            writes: instruction.rflags_modified(),
+            stops: silent.is_none() && !harmless(instruction),
+            silent,
+        }
+    }
+}
+
+/// Whether an instruction can neither fault nor be left: moves among registers, comparisons.
+fn harmless(instruction: &Instruction) -> bool {
+    use iced_x86::Mnemonic as M;
+    let registers = (0..instruction.op_count()).all(|n| {
+        let register = instruction.op_register(n);
+        instruction.op_kind(n) != OpKind::Register || register.is_gpr()
+    });
+    let memory = (0..instruction.op_count()).any(|n| instruction.op_kind(n) == OpKind::Memory);
+    let lea = instruction.mnemonic() == M::Lea;
+    lea || registers
+        && !memory
+        && matches!(
+            instruction.mnemonic(),
+            M::Mov | M::Movzx | M::Movsx | M::Movsxd | M::Cmp | M::Test | M::Bswap | M::Nop
+        )
+}
+
+/// Gives operations whose flags are written again before anybody can see them the handlers that
+/// leave the flags alone.
+fn silence(ops: &mut [Op], quiet: &[Quiet]) {
+    let mut wanted = u32::MAX;
+    for (op, quiet) in ops.iter_mut().zip(quiet).rev() {
+        if quiet.writes & wanted == 0
+            && quiet.writes != 0
+            && let Some(silent) = quiet.silent
+        {
+            op.run = silent;
+        }
+        wanted = if quiet.stops { u32::MAX } else { wanted & !quiet.writes | quiet.reads };
+    }
+}
+
+/// One instruction, whether the block ends with it, and what does it without the flags.
 fn operation(
     instruction: &Instruction,
     start: u64,
@@ -100,10 +172,10 @@ fn operation(
     next: usize,
     mode: Mode,
     model: Model,
-) -> (Op, bool) {
+) -> (Op, bool, Option<Handler>) {
     let mut op = plain(at, next);
     if instruction.code() == Code::INVALID || !offered(instruction, model) {
-        return (op, true);
+        return (op, true, None);
     }
     memory(&mut op, instruction, start, mode);
     op.stack = if instruction.op_count() > 0 && instruction.memory_segment() != Register::None {
@@ -115,13 +187,13 @@ fn operation(
         op.run = float::run;
         op.src = float::kind(instruction);
         op.more = Some(Box::new(More { instruction: *instruction, float: Some(float) }));
-        return (op, false);
+        return (op, false, None);
     }
     let Some(chosen) = choose::operation(op, instruction, start, mode) else {
-        return (plain(at, next), true);
+        return (plain(at, next), true, None);
     };
     let ends = instruction.flow_control() != FlowControl::Next || chosen.looks_around;
-    (chosen.op, ends)
+    (chosen.op, ends, chosen.silent)
 }
 
 /// The place of a general register.

@@ -334,7 +334,7 @@ impl Cpu {
         let kept = RF | flags::VM;
         self.set_rflags(self.regs[R11] & 0x003c_7fd7 & !kept);
         let (code, access) = if wide { (selector + 16, CODE_64) } else { (selector, CODE_32) };
-        self.segments[SS] = flat(selector + 8 | 3, DATA | DPL_3);
+        self.segments[SS] = flat((selector + 8) | 3, DATA | DPL_3);
         self.set_code(flat(code, access | DPL_3), 3);
         self.regs[RIP] = if wide { target } else { target & 0xffff_ffff };
         Ok(())

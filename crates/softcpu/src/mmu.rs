@@ -184,7 +184,8 @@ fn walk_wide(
         let reserved = BEYOND
             | below
             | if control.no_execute() && !pointer { 0 } else { NX }
-            | if level == 3 || pointer { PS } else { 0 };
+            // No level above that of 2 MiB has pages.
+            | if level >= 2 { PS } else { 0 };
         if entry & reserved != 0 {
             return Err(code | RESERVED | PRESENT);
         }

@@ -122,6 +122,31 @@ pub(crate) fn address<T: Word>(cpu: &mut Cpu, op: &Op, write: bool) -> Did<u64> 
     segmented(cpu, op, offset, T::BYTES, write)
 }
 
+/// How a handler finds the linear address of its memory operand.
+pub(crate) trait At {
+    fn address<T: Word>(cpu: &mut Cpu, op: &Op, write: bool) -> Did<u64>;
+}
+
+/// A register and a displacement in a flat segment, as most operands are.
+pub(crate) struct Plain;
+
+impl At for Plain {
+    #[inline(always)]
+    fn address<T: Word>(cpu: &mut Cpu, op: &Op, _write: bool) -> Did<u64> {
+        Ok(cpu.regs[usize::from(op.base) & 31].wrapping_add(op.disp))
+    }
+}
+
+/// Any.
+pub(crate) struct Any;
+
+impl At for Any {
+    #[inline(always)]
+    fn address<T: Word>(cpu: &mut Cpu, op: &Op, write: bool) -> Did<u64> {
+        address::<T>(cpu, op, write)
+    }
+}
+
 /// The memory operand's offset in its segment, before it is cut to the address's width.
 #[inline(always)]
 pub(crate) fn offset(cpu: &Cpu, op: &Op) -> u64 {

@@ -19,6 +19,9 @@ use crate::{
 /// How many instructions go by before the clock is looked at: a tenth of a millisecond at most.
 const PATIENCE: i64 = 20_000;
 
+/// The bit of a key's mode that says that the block is of one instruction, carried out by itself.
+const SINGLE: u8 = 0x80;
+
 /// Why the loop ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
@@ -235,13 +238,13 @@ impl Processor {
 
     /// Carries out instructions at rip.
     fn go(&mut self) -> Result<Option<Ending>, HvError> {
-        let number = match self.find() {
-            Ok(number) => number,
-            Err(_) => return self.fault(),
-        };
         let single = self.cpu.shadow
             || system::single_step(&self.cpu)
             || !self.cpu.device.answers.is_empty();
+        let number = match self.find(if single { SINGLE } else { 0 }) {
+            Ok(number) => number,
+            Err(_) => return self.fault(),
+        };
         if single { self.one(number) } else { self.chain(number) }
     }
 
@@ -276,15 +279,18 @@ impl Processor {
                     break;
                 }
             }
-            let way = match flow {
-                Ok(Flow::Taken) => 0,
-                Ok(Flow::Fall) => 1,
-                Ok(Flow::Jump) => 2,
-                Ok(Flow::Leave | Flow::Next) => return Ok(None),
-                Err(_) => {
-                    let (at, stack) = last.map_or((0, false), |op| (op.at, op.stack));
-                    return self.stopped(number, at, stack);
-                }
+            // Comparisons, not a table of jumps, which a processor cannot foresee as well.
+            let way = if flow == Ok(Flow::Taken) {
+                0
+            } else if flow == Ok(Flow::Fall) {
+                1
+            } else if flow == Ok(Flow::Jump) {
+                2
+            } else if flow.is_ok() {
+                return Ok(None);
+            } else {
+                let (at, stack) = last.map_or((0, false), |op| (op.at, op.stack));
+                return self.stopped(number, at, stack);
             };
             if seat.attention.load(Ordering::Relaxed) || self.patience < 0 {
                 return Ok(None);
@@ -294,7 +300,7 @@ impl Processor {
                 continue;
             }
             let generation = self.cache.generation;
-            let Ok(next) = self.find() else { return self.fault() };
+            let Ok(next) = self.find(0) else { return self.fault() };
             // A cache that was cleared meanwhile has the new block alone.
             if way < 2 && generation == self.cache.generation {
                 self.cache.link(number, way, next);
@@ -366,7 +372,7 @@ impl Processor {
 
     /// The block at rip, decoded if it was not.
     #[inline]
-    fn find(&mut self) -> Did<u32> {
+    fn find(&mut self, single: u8) -> Did<u32> {
         let cpu = &mut self.cpu;
         let linear = cpu.linear(cpu.regs[SEGMENTS + CS].wrapping_add(cpu.regs[RIP]));
         let entry = cpu.tlb.entry(linear);
@@ -379,7 +385,7 @@ impl Processor {
                 Place::Device(_) => return Err(cpu.undefined()),
             }
         };
-        let key = Key { offset, mode: cpu.mode.key() };
+        let key = Key { offset, mode: cpu.mode.key() | single };
         match self.cache.find(key) {
             Some(number) => Ok(number),
             None => self.decode(key, linear),
@@ -399,7 +405,8 @@ impl Processor {
         let first = room.min(decode::BLOCK_MAX * INSTRUCTION_MAX);
         self.cpu.memory.copy_out(key.offset, &mut bytes[..first]);
         let (rip, mode, model) = (self.cpu.regs[RIP], self.cpu.mode, self.cpu.model);
-        let decoded = decode::block(&bytes[..first], rip, mode, model);
+        let most = if key.mode & SINGLE != 0 { 1 } else { decode::BLOCK_MAX };
+        let decoded = decode::block(&bytes[..first], rip, mode, model, most);
         if !decoded.ops.is_empty() {
             return Ok(self.cache.insert(key, decoded.ops, None));
         }
@@ -412,10 +419,8 @@ impl Processor {
         self.watch(second / PAGE);
         let end = (first + INSTRUCTION_MAX).min(bytes.len());
         self.cpu.memory.copy_out(second, &mut bytes[first..end]);
-        let mut decoded = decode::block(&bytes[..end], rip, mode, model);
-        // Only the one that stands in both.
-        let ends_in_first = |op: &Op| usize::from(op.at) < first;
-        decoded.ops.retain(|op| ends_in_first(op));
+        let mut decoded = decode::block(&bytes[..end], rip, mode, model, 1);
+        decoded.ops.truncate(1);
         if decoded.ops.is_empty() {
             return Err(self.cpu.undefined());
         }

@@ -145,9 +145,7 @@ impl Tlb {
 
 #[inline(always)]
 fn index(linear: u64) -> usize {
-    #[expect(clippy::cast_possible_truncation, reason = "only the lowest bits count")]
-    let page = (linear >> PAGE_BITS) as usize;
-    page % ENTRIES
+    (linear >> PAGE_BITS) as usize % ENTRIES
 }
 
 #[cfg(test)]

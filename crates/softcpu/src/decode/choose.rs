@@ -1,17 +1,22 @@
 //! Which handler an instruction gets, by its mnemonic and the kinds of its operands.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the decoder knows more instructions and operands than a processor has"
+)]
 
 use iced_x86::{Code, Instruction, Mnemonic as M, OpKind, Register};
 
 use super::place;
 use crate::{
     alu::{
-        Adc, Add, And, Cmp, Dec, Inc, Neg, Not, Or, Rcl, Rcr, Rol, Ror, Sar, Sbb, Shl, Shr, Sub,
-        Test, Xor,
+        Adc, Add, Alu, And, Cmp, Dec, Inc, Neg, Not, Or, Rcl, Rcr, Rol, Ror, Sar, Sbb, Shl, Shr,
+        Sub, Test, Xor,
     },
     control::Mode,
+    cpu::ZERO,
     op::{
-        Handler, Op, atomic, bits, branch, by_width, integer, moves, multiply, shifts, slow, stack,
-        strings, system,
+        Any, Handler, Op, Plain, atomic, bits, branch, by_width, integer, moves, multiply, shifts,
+        slow, stack, strings, system,
     },
 };
 
@@ -20,6 +25,8 @@ pub(super) struct Chosen {
     pub(super) op: Op,
     /// Whether it always leaves the block.
     pub(super) looks_around: bool,
+    /// What does the same without the flags.
+    pub(super) silent: Option<Handler>,
 }
 
 /// Kinds of operands.
@@ -76,13 +83,15 @@ struct Choice<'a> {
     /// Kinds of the first two.
     kinds: (Kind, Kind),
     looks_around: bool,
+    silent: Option<Handler>,
 }
 
 /// Finishes an operation whose memory operand and place are there; nothing, if there is no such
 /// instruction.
 pub(super) fn operation(op: Op, i: &Instruction, start: u64, mode: Mode) -> Option<Chosen> {
     let kinds = (kind(i, 0), kind(i, 1));
-    let mut choice = Choice { op, i, mode, start, bytes: size(i, 0), kinds, looks_around: false };
+    let mut choice =
+        Choice { op, i, mode, start, bytes: size(i, 0), kinds, looks_around: false, silent: None };
     choice.op.bytes = u8::try_from(choice.bytes).unwrap_or(0);
     choice.operands();
     choice.op.run = choice
@@ -96,7 +105,7 @@ pub(super) fn operation(op: Op, i: &Instruction, start: u64, mode: Mode) -> Opti
         .or_else(|| choice.flags_and_decimal())
         .or_else(|| choice.segments())
         .or_else(|| choice.system())?;
-    Some(Chosen { op: choice.op, looks_around: choice.looks_around })
+    Some(Chosen { op: choice.op, looks_around: choice.looks_around, silent: choice.silent })
 }
 
 macro_rules! by_condition {
@@ -120,6 +129,11 @@ macro_rules! by_condition {
             _ => $($handler)::+::<15 $(, $operation)*>,
         }
     };
+}
+
+/// A handler, if the operation writes its result anywhere.
+fn writes<O: Alu>(handler: Handler) -> Option<Handler> {
+    O::WRITES.then_some(handler)
 }
 
 /// Handlers of all widths for handlers whose parameters are values.
@@ -155,6 +169,12 @@ impl Choice<'_> {
         }
     }
 
+    /// Whether the memory operand is a register and a displacement in a flat segment.
+    fn plain(&self) -> bool {
+        let zero = |place: u8| usize::from(place) == ZERO;
+        self.op.flat && zero(self.op.index) && zero(self.op.segment)
+    }
+
     fn long(&self) -> bool {
         self.mode.code == 64
     }
@@ -167,23 +187,37 @@ impl Choice<'_> {
 
     fn arithmetic(&mut self) -> Option<Handler> {
         let (bytes, locked) = (self.bytes, self.i.has_lock_prefix());
+        let plain = self.plain();
         macro_rules! two {
             ($operation:ty) => {
                 match (self.kinds, locked) {
                     ((Kind::Register, Kind::Register), _) => {
+                        self.silent =
+                            writes::<$operation>(by_width!(bytes, integer::rr_silent, $operation));
                         by_width!(bytes, integer::rr, $operation)
                     }
                     ((Kind::Register, Kind::Immediate), _) => {
+                        self.silent =
+                            writes::<$operation>(by_width!(bytes, integer::ri_silent, $operation));
                         by_width!(bytes, integer::ri, $operation)
                     }
+                    ((Kind::Register, Kind::Memory), _) if plain => {
+                        by_width!(bytes, integer::rm, Plain, $operation)
+                    }
                     ((Kind::Register, Kind::Memory), _) => {
-                        by_width!(bytes, integer::rm, $operation)
+                        by_width!(bytes, integer::rm, Any, $operation)
+                    }
+                    ((Kind::Memory, Kind::Register), false) if plain => {
+                        by_width!(bytes, integer::mr, Plain, $operation)
                     }
                     ((Kind::Memory, Kind::Register), false) => {
-                        by_width!(bytes, integer::mr, $operation)
+                        by_width!(bytes, integer::mr, Any, $operation)
+                    }
+                    ((Kind::Memory, Kind::Immediate), false) if plain => {
+                        by_width!(bytes, integer::mi, Plain, $operation)
                     }
                     ((Kind::Memory, Kind::Immediate), false) => {
-                        by_width!(bytes, integer::mi, $operation)
+                        by_width!(bytes, integer::mi, Any, $operation)
                     }
                     ((Kind::Memory, Kind::Register), true) => {
                         by_width!(bytes, integer::mr_locked, $operation)
@@ -198,7 +232,10 @@ impl Choice<'_> {
         macro_rules! one {
             ($operation:ty) => {
                 match (self.kinds.0, locked) {
-                    (Kind::Register, _) => by_width!(bytes, integer::r, $operation),
+                    (Kind::Register, _) => {
+                        self.silent = Some(by_width!(bytes, integer::r_silent, $operation));
+                        by_width!(bytes, integer::r, $operation)
+                    }
                     (_, false) => by_width!(bytes, integer::m, $operation),
                     (_, true) => by_width!(bytes, integer::m_locked, $operation),
                 }
@@ -244,10 +281,13 @@ impl Choice<'_> {
     fn moves(&mut self) -> Option<Handler> {
         let (bytes, kinds, locked) = (self.bytes, self.kinds, self.i.has_lock_prefix());
         let from = size(self.i, 1);
-        let memory = kinds.1 == Kind::Memory;
+        let (memory, plain) = (kinds.1 == Kind::Memory, self.plain());
         macro_rules! widening {
             ($register:ident, $memory:ident) => {
                 match (memory, from, bytes) {
+                    (true, 1, 4) if plain => moves::$memory::<Plain, u8, u32>,
+                    (true, 2, 4) if plain => moves::$memory::<Plain, u16, u32>,
+                    (true, 4, 8) if plain => moves::$memory::<Plain, u32, u64>,
                     (false, 1, 2) => moves::$register::<u8, u16>,
                     (false, 1, 4) => moves::$register::<u8, u32>,
                     (false, 1, _) => moves::$register::<u8, u64>,
@@ -257,15 +297,15 @@ impl Choice<'_> {
                     (false, _, 2) => moves::$register::<u16, u16>,
                     (false, _, 4) => moves::$register::<u32, u32>,
                     (false, _, _) => moves::$register::<u32, u64>,
-                    (true, 1, 2) => moves::$memory::<u8, u16>,
-                    (true, 1, 4) => moves::$memory::<u8, u32>,
-                    (true, 1, _) => moves::$memory::<u8, u64>,
-                    (true, 2, 2) => moves::$memory::<u16, u16>,
-                    (true, 2, 4) => moves::$memory::<u16, u32>,
-                    (true, 2, _) => moves::$memory::<u16, u64>,
-                    (true, _, 2) => moves::$memory::<u16, u16>,
-                    (true, _, 4) => moves::$memory::<u32, u32>,
-                    (true, _, _) => moves::$memory::<u32, u64>,
+                    (true, 1, 2) => moves::$memory::<Any, u8, u16>,
+                    (true, 1, 4) => moves::$memory::<Any, u8, u32>,
+                    (true, 1, _) => moves::$memory::<Any, u8, u64>,
+                    (true, 2, 2) => moves::$memory::<Any, u16, u16>,
+                    (true, 2, 4) => moves::$memory::<Any, u16, u32>,
+                    (true, 2, _) => moves::$memory::<Any, u16, u64>,
+                    (true, _, 2) => moves::$memory::<Any, u16, u16>,
+                    (true, _, 4) => moves::$memory::<Any, u32, u32>,
+                    (true, _, _) => moves::$memory::<Any, u32, u64>,
                 }
             };
         }
@@ -331,7 +371,7 @@ impl Choice<'_> {
     }
 
     fn mov(&mut self) -> Option<Handler> {
-        let bytes = self.bytes;
+        let (bytes, plain) = (self.bytes, self.plain());
         let special = |register: Register| {
             register.is_segment_register() || register.is_cr() || register.is_dr()
         };
@@ -384,9 +424,12 @@ impl Choice<'_> {
         Some(match self.kinds {
             (Kind::Register, Kind::Register) => by_width!(bytes, moves::rr),
             (Kind::Register, Kind::Immediate) => by_width!(bytes, moves::ri),
-            (Kind::Register, Kind::Memory) => by_width!(bytes, moves::rm),
-            (Kind::Memory, Kind::Register) => by_width!(bytes, moves::mr),
-            (Kind::Memory, Kind::Immediate) => by_width!(bytes, moves::mi),
+            (Kind::Register, Kind::Memory) if plain => by_width!(bytes, moves::rm, Plain),
+            (Kind::Register, Kind::Memory) => by_width!(bytes, moves::rm, Any),
+            (Kind::Memory, Kind::Register) if plain => by_width!(bytes, moves::mr, Plain),
+            (Kind::Memory, Kind::Register) => by_width!(bytes, moves::mr, Any),
+            (Kind::Memory, Kind::Immediate) if plain => by_width!(bytes, moves::mi, Plain),
+            (Kind::Memory, Kind::Immediate) => by_width!(bytes, moves::mi, Any),
             _ => return None,
         })
     }
@@ -400,7 +443,13 @@ impl Choice<'_> {
         macro_rules! shift {
             ($operation:ty) => {
                 match (memory, by_cl) {
-                    (false, false) => by_width!(bytes, shifts::ri, $operation),
+                    (false, false) => {
+                        // One by nothing leaves the flags as they were.
+                        let some = self.op.imm & if bytes == 8 { 63 } else { 31 } != 0;
+                        let silent = by_width!(bytes, shifts::ri_silent, $operation);
+                        self.silent = some.then_some(silent);
+                        by_width!(bytes, shifts::ri, $operation)
+                    }
                     (false, true) => by_width!(bytes, shifts::rc, $operation),
                     (true, false) => by_width!(bytes, shifts::mi, $operation),
                     (true, true) => by_width!(bytes, shifts::mc, $operation),
@@ -866,6 +915,29 @@ impl Choice<'_> {
             _ => return None,
         })
     }
+}
+
+/// What does a comparison and the conditional branch behind it in one, if there is such a handler.
+pub(super) fn fused(first: &Instruction, branch: &Instruction) -> Option<Handler> {
+    let number = (branch.condition_code() as u8).checked_sub(1)?;
+    macro_rules! two {
+        ($handler:ident, $operation:ty) => {
+            match size(first, 0) {
+                1 => by_condition!(number, integer::$handler, $operation, u8),
+                4 => by_condition!(number, integer::$handler, $operation, u32),
+                8 => by_condition!(number, integer::$handler, $operation, u64),
+                _ => return None,
+            }
+        };
+    }
+    Some(match (first.mnemonic(), kind(first, 0), kind(first, 1)) {
+        (M::Cmp, Kind::Register, Kind::Register) => two!(rr_branch, Cmp),
+        (M::Cmp, Kind::Register, Kind::Immediate) => two!(ri_branch, Cmp),
+        (M::Test, Kind::Register, Kind::Register) => two!(rr_branch, Test),
+        (M::Test, Kind::Register, Kind::Immediate) => two!(ri_branch, Test),
+        (M::Dec, Kind::Register, _) if matches!(number, 4 | 5) => two!(r_branch, Dec),
+        _ => return None,
+    })
 }
 
 fn is_setcc(code: Code) -> bool {

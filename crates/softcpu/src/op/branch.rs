@@ -41,9 +41,9 @@ pub(crate) fn jump_narrow(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 
 /// Goes to the target if the condition holds.
 #[inline(always)]
-pub(crate) fn branch(cpu: &mut Cpu, op: &Op, taken: bool) -> Did<Flow> {
+pub(crate) fn branch_to(cpu: &mut Cpu, op: &Op, target: u64, taken: bool) -> Did<Flow> {
     if taken {
-        cpu.regs[RIP] = target(cpu, op);
+        cpu.regs[RIP] = cpu.regs[RIP].wrapping_add(target);
         Ok(Flow::Taken)
     } else {
         cpu.regs[RIP] = cpu.regs[RIP].wrapping_add(op.next.into());
@@ -53,7 +53,7 @@ pub(crate) fn branch(cpu: &mut Cpu, op: &Op, taken: bool) -> Did<Flow> {
 
 pub(crate) fn conditional<const N: u8>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     let taken = cpu.flags.condition::<N>();
-    branch(cpu, op, taken)
+    branch_to(cpu, op, op.imm, taken)
 }
 
 pub(crate) fn conditional_narrow<const N: u8>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {

@@ -1,6 +1,6 @@
 //! Additions, comparisons, logic: two operands or one, in registers or memory.
 
-use super::{Flow, Op, address, read, write};
+use super::{At, Flow, Op, address, branch::branch_to, read, write};
 use crate::{
     alu::{Alu, Unary},
     cpu::Cpu,
@@ -9,6 +9,7 @@ use crate::{
 };
 
 /// Register and register.
+#[inline(always)]
 pub(crate) fn rr<O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     let (a, b) = (read::<T>(cpu, op.dst), read::<T>(cpu, op.src));
     let (result, flags) = O::apply::<T>(a, b, &cpu.flags);
@@ -20,6 +21,7 @@ pub(crate) fn rr<O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 }
 
 /// Register and immediate.
+#[inline(always)]
 pub(crate) fn ri<O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     let (result, flags) = O::apply::<T>(read::<T>(cpu, op.dst), op.imm, &cpu.flags);
     cpu.flags = flags;
@@ -29,9 +31,52 @@ pub(crate) fn ri<O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     Ok(Flow::Next)
 }
 
+/// Register and register, where nobody asks for the flags.
+pub(crate) fn rr_silent<O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    let (a, b) = (read::<T>(cpu, op.dst), read::<T>(cpu, op.src));
+    let (result, _) = O::apply::<T>(a, b, &cpu.flags);
+    write::<T>(cpu, op.dst, result);
+    Ok(Flow::Next)
+}
+
+/// Register and immediate, where nobody asks for the flags.
+pub(crate) fn ri_silent<O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    let (result, _) = O::apply::<T>(read::<T>(cpu, op.dst), op.imm, &cpu.flags);
+    write::<T>(cpu, op.dst, result);
+    Ok(Flow::Next)
+}
+
+/// One register, where nobody asks for the flags.
+pub(crate) fn r_silent<O: Unary, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    let (result, _) = O::apply::<T>(read::<T>(cpu, op.dst), &cpu.flags);
+    write::<T>(cpu, op.dst, result);
+    Ok(Flow::Next)
+}
+
+/// Register and register, and the branch behind it.
+pub(crate) fn rr_branch<const N: u8, O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    rr::<O, T>(cpu, op)?;
+    let taken = cpu.flags.condition::<N>();
+    branch_to(cpu, op, op.disp, taken)
+}
+
+/// Register and immediate, and the branch behind it.
+pub(crate) fn ri_branch<const N: u8, O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    ri::<O, T>(cpu, op)?;
+    let taken = cpu.flags.condition::<N>();
+    branch_to(cpu, op, op.disp, taken)
+}
+
+/// One register, and the branch behind it.
+pub(crate) fn r_branch<const N: u8, O: Unary, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    r::<O, T>(cpu, op)?;
+    let taken = cpu.flags.condition::<N>();
+    branch_to(cpu, op, op.disp, taken)
+}
+
 /// Register and memory.
-pub(crate) fn rm<O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    let linear = address::<T>(cpu, op, false)?;
+pub(crate) fn rm<A: At, O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    let linear = A::address::<T>(cpu, op, false)?;
     let b = cpu.load::<T>(linear)?;
     let (result, flags) = O::apply::<T>(read::<T>(cpu, op.dst), b, &cpu.flags);
     cpu.flags = flags;
@@ -42,8 +87,8 @@ pub(crate) fn rm<O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 }
 
 #[inline(always)]
-fn memory<O: Alu, T: Word>(cpu: &mut Cpu, op: &Op, b: u64) -> Did<Flow> {
-    let linear = address::<T>(cpu, op, O::WRITES)?;
+fn memory<A: At, O: Alu, T: Word>(cpu: &mut Cpu, op: &Op, b: u64) -> Did<Flow> {
+    let linear = A::address::<T>(cpu, op, O::WRITES)?;
     let flags = cpu.flags;
     cpu.flags = if O::WRITES {
         cpu.modify::<T, _>(linear, |a| O::apply::<T>(a, b, &flags))?
@@ -54,14 +99,14 @@ fn memory<O: Alu, T: Word>(cpu: &mut Cpu, op: &Op, b: u64) -> Did<Flow> {
 }
 
 /// Memory and register.
-pub(crate) fn mr<O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+pub(crate) fn mr<A: At, O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     let b = read::<T>(cpu, op.dst);
-    memory::<O, T>(cpu, op, b)
+    memory::<A, O, T>(cpu, op, b)
 }
 
 /// Memory and immediate.
-pub(crate) fn mi<O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    memory::<O, T>(cpu, op, op.imm)
+pub(crate) fn mi<A: At, O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    memory::<A, O, T>(cpu, op, op.imm)
 }
 
 /// Memory and register, in one step.
@@ -81,6 +126,7 @@ pub(crate) fn mi_locked<O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 }
 
 /// One register.
+#[inline(always)]
 pub(crate) fn r<O: Unary, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     let (result, flags) = O::apply::<T>(read::<T>(cpu, op.dst), &cpu.flags);
     cpu.flags = flags;

@@ -1,6 +1,6 @@
 //! Moves, with and without a condition or a change of width, and `lea`.
 
-use super::{Flow, Op, address, address_mask, offset, read, write};
+use super::{At, Flow, Op, address, address_mask, offset, read, write};
 use crate::{cpu::Cpu, fault::Did, word::Word};
 
 pub(crate) fn nop(_cpu: &mut Cpu, _op: &Op) -> Did<Flow> {
@@ -18,21 +18,21 @@ pub(crate) fn ri<T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     Ok(Flow::Next)
 }
 
-pub(crate) fn rm<T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    let linear = address::<T>(cpu, op, false)?;
+pub(crate) fn rm<A: At, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    let linear = A::address::<T>(cpu, op, false)?;
     let value = cpu.load::<T>(linear)?;
     write::<T>(cpu, op.dst, value);
     Ok(Flow::Next)
 }
 
-pub(crate) fn mr<T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    let linear = address::<T>(cpu, op, true)?;
+pub(crate) fn mr<A: At, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    let linear = A::address::<T>(cpu, op, true)?;
     cpu.store::<T>(linear, read::<T>(cpu, op.dst))?;
     Ok(Flow::Next)
 }
 
-pub(crate) fn mi<T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    let linear = address::<T>(cpu, op, true)?;
+pub(crate) fn mi<A: At, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    let linear = A::address::<T>(cpu, op, true)?;
     cpu.store::<T>(linear, op.imm)?;
     Ok(Flow::Next)
 }
@@ -50,8 +50,8 @@ pub(crate) fn zero_rr<F: Word, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     Ok(Flow::Next)
 }
 
-pub(crate) fn zero_rm<F: Word, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    let linear = address::<F>(cpu, op, false)?;
+pub(crate) fn zero_rm<A: At, F: Word, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    let linear = A::address::<F>(cpu, op, false)?;
     let value = cpu.load::<F>(linear)?;
     write::<T>(cpu, op.dst, value);
     Ok(Flow::Next)
@@ -64,8 +64,8 @@ pub(crate) fn sign_rr<F: Word, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     Ok(Flow::Next)
 }
 
-pub(crate) fn sign_rm<F: Word, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    let linear = address::<F>(cpu, op, false)?;
+pub(crate) fn sign_rm<A: At, F: Word, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    let linear = A::address::<F>(cpu, op, false)?;
     let value = F::signed(cpu.load::<F>(linear)?) & T::MASK;
     write::<T>(cpu, op.dst, value);
     Ok(Flow::Next)

@@ -40,6 +40,14 @@ pub(crate) fn ri<O: Shift, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     register::<O, T>(cpu, op, op.imm)
 }
 
+/// A register by an immediate, where nobody asks for the flags.
+pub(crate) fn ri_silent<O: Shift, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    let (a, by) = (read::<T>(cpu, op.dst), alu::count::<T>(op.imm));
+    let result = if by == 0 { a } else { O::apply::<T>(a, by, &cpu.flags).0 };
+    write::<T>(cpu, op.dst, result);
+    Ok(Flow::Next)
+}
+
 /// A register by cl.
 pub(crate) fn rc<O: Shift, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     let by = read::<u8>(cpu, RCX);

@@ -510,10 +510,8 @@ fn visible(cpu: &mut Cpu, selector: u16) -> Did<Option<crate::segment::Descripto
     let descriptor = match cpu.descriptor(selector, vector::GP) {
         Ok(descriptor) => descriptor,
         Err(stopped) => {
-            return match cpu.stop {
-                Stop::Exception(Exception { vector: vector::GP, .. }) => Ok(None),
-                _ => Err(stopped),
-            };
+            let hidden = matches!(cpu.stop, Stop::Exception(Exception { vector: vector::GP, .. }));
+            return if hidden { Ok(None) } else { Err(stopped) };
         }
     };
     let least = cpu.cpl.max(rpl(selector));
