@@ -24,7 +24,7 @@ use serde_json::Value;
 
 use crate::{
     device::{Again, Device, Kind, Queues, RestoreError, Source},
-    queue::{Layout, Queue, QueueError},
+    queue::{Layout, Queue, QueueError, SIZE_MAX, TURN},
     signal::{Line, Pending, Signal},
 };
 use registers::{Change, Offer, Register, Registers};
@@ -163,9 +163,26 @@ impl<D: Device + ?Sized> Mmio<D> {
                     self.set_up(&mut inner.queues, index, registers)?;
                 }
                 inner.device.activate(registers.features());
+                drop(inner);
+                return self.catch_up();
             }
             Change::QueueReady(index) => self.set_up(&mut inner.queues, index, registers)?,
             Change::QueueGone(index) => inner.queues.set(index, None),
+        }
+        Ok(())
+    }
+
+    /// Gives each queue its first turns. Drivers ring before they say that they are ready (Linux
+    /// does for a balloon's statistics), and a doorbell that rang then was not heard.
+    fn catch_up(&self) -> Result<(), QueueError> {
+        let mut waiting: Vec<u16> = (0..).take(self.offer.queues.len()).collect();
+        // A full queue needs so many turns; one that is filled meanwhile has rung.
+        for _ in 0..=SIZE_MAX / TURN {
+            let mut again = Vec::new();
+            for queue in waiting {
+                again.extend(self.process(queue)?.0);
+            }
+            waiting = again;
         }
         Ok(())
     }

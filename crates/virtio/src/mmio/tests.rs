@@ -142,6 +142,20 @@ fn chains_come_back_and_the_line_follows() {
 }
 
 #[test]
+fn what_was_sent_before_the_driver_was_ready_is_not_forgotten() {
+    let mut rig = Rig::bare(Echo::default());
+    rig.rings[1].send(&[Buffer::Read(b"early"), Buffer::Write(5)]);
+    assert_eq!(rig.mmio.process(1), Ok(Again::default()), "the doorbell is not heard yet");
+    assert_eq!(rig.negotiate(ALL), 15);
+    assert_eq!(rig.rings[1].used().unwrap().bytes, b"early");
+    assert!(rig.wire.is_raised());
+    let mut rig = Rig::bare(Echo::default());
+    rig.rings[0].descriptor(0, 1 << 40, 1, 0, 0);
+    rig.rings[0].offer(0);
+    assert_eq!(rig.negotiate(ALL), 15 | 64);
+}
+
+#[test]
 fn who_rings_at_the_register_is_told_on() {
     let rig = Rig::new(Echo::default(), 0);
     assert_eq!(rig.mmio.write(0x50, &1u32.to_le_bytes()), Ok(Some(1)));
