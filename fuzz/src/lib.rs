@@ -25,11 +25,7 @@ pub struct Target {
 }
 
 /// All of them.
-<<<<<<< HEAD
-pub const TARGETS: [Target; 36] = [
-=======
-pub const TARGETS: [Target; 21] = [
->>>>>>> chips
+pub const TARGETS: [Target; 37] = [
     Target { name: "tar", run: image::tar },
     Target { name: "layer", run: image::layer },
     Target { name: "erofs", run: image::erofs },
@@ -60,16 +56,13 @@ pub const TARGETS: [Target; 21] = [
     Target { name: "command-line", run: cli::command_line },
     Target { name: "run-flags", run: cli::run_flags },
     Target { name: "format", run: cli::format },
-<<<<<<< HEAD
-    Target { name: "kernel", run: vm::boot::fuzzing::kernel },
+    Target { name: "boot", run: vm::boot::fuzzing::kernel },
     Target { name: "blk", run: virtio::fuzzing::blk },
     Target { name: "console", run: virtio::fuzzing::console },
     Target { name: "rng", run: virtio::fuzzing::rng },
     Target { name: "balloon", run: virtio::fuzzing::balloon },
     Target { name: "qcow2", run: virtio::fuzzing::qcow2 },
-=======
     Target { name: "chips", run: softcpu::chips::fuzzing::accesses },
->>>>>>> chips
 ];
 
 /// The target of this name.
