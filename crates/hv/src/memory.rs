@@ -380,7 +380,8 @@ mod tests {
         assert_eq!(memory.write(end - 1, &[1, 2]), Err(NotMemory { guest: end - 1, bytes: 2 }));
         assert_eq!(memory.load::<u8>(end - 1), Ok(0));
         assert!(memory.load::<u64>(end - 7).is_err());
-        assert!(std::panic::catch_unwind(|| memory.get::<u64>(2 * PAGE - 7)).is_err());
+        let beyond = std::panic::AssertUnwindSafe(|| memory.get::<u64>(2 * PAGE - 7));
+        assert!(std::panic::catch_unwind(beyond).is_err());
         for odd in [0, 1, PAGE as u64 + 1, MEMORY_MAX + PAGE as u64] {
             let refused = GuestMemory::new(odd).unwrap_err();
             assert_eq!(refused.kind(), io::ErrorKind::InvalidInput, "{refused}");
