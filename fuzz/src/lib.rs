@@ -24,7 +24,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 20] = [
+pub const TARGETS: [Target; 26] = [
     Target { name: "tar", run: image::tar },
     Target { name: "layer", run: image::layer },
     Target { name: "erofs", run: image::erofs },
@@ -45,6 +45,12 @@ pub const TARGETS: [Target; 20] = [
     Target { name: "command-line", run: cli::command_line },
     Target { name: "run-flags", run: cli::run_flags },
     Target { name: "format", run: cli::format },
+    Target { name: "kernel", run: vm::boot::fuzzing::kernel },
+    Target { name: "blk", run: virtio::fuzzing::blk },
+    Target { name: "console", run: virtio::fuzzing::console },
+    Target { name: "rng", run: virtio::fuzzing::rng },
+    Target { name: "balloon", run: virtio::fuzzing::balloon },
+    Target { name: "qcow2", run: virtio::fuzzing::qcow2 },
 ];
 
 /// The target of this name.

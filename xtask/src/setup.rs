@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::command::{cargo, quietly, run, target, which};
 
 /// A program that tests call, and Debian's package that has it.
-const TOOLS: [(&str, &str); 23] = [
+const TOOLS: [(&str, &str); 24] = [
     ("busybox", "busybox-static"),
     ("conmon", "conmon"),
     ("crun", "crun"),
@@ -26,6 +26,7 @@ const TOOLS: [(&str, &str); 23] = [
     ("pasta", "passt"),
     ("podman", "podman"),
     ("python3", "python3-minimal"),
+    ("qemu-img", "qemu-utils"),
     ("runc", "runc"),
     ("setcap", "libcap2-bin"),
     ("skopeo", "skopeo"),

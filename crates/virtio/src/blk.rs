@@ -5,9 +5,12 @@
 //!
 //! Source: virtio 1.2, 5.2.
 
+pub mod chain;
 mod image;
+pub mod qcow2;
 mod raw;
 mod request;
+mod sink;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +27,7 @@ use crate::{
     timer::{Timer, monotonic},
 };
 pub use image::Image;
+pub use qcow2::Qcow2;
 pub use raw::Raw;
 use request::{Request, Status};
 
@@ -100,6 +104,7 @@ pub struct Blk {
     write_back: bool,
     counters: Counters,
     error: Option<io::Error>,
+    settled: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -107,6 +112,8 @@ struct State {
     sectors: u64,
     read_only: bool,
     counters: Counters,
+    /// All that the guest wrote was in the image's file.
+    settled: bool,
 }
 
 impl Blk {
@@ -129,6 +136,7 @@ impl Blk {
             write_back: false,
             counters: Counters::default(),
             error: None,
+            settled: false,
         })
     }
 
@@ -148,6 +156,15 @@ impl Blk {
         self.requests = requests.map(Bucket::new);
         // Whatever waits looks again.
         self.timer.set(std::time::Duration::ZERO);
+    }
+
+    /// Has everything that the guest wrote on the host's disk, and the image's file whole: before
+    /// anybody else reads it, and before the machine ends.
+    ///
+    /// # Errors
+    /// Those of the host.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.image.flush()
     }
 
     /// Looks at the image's size again, after it was grown, and tells the driver.
@@ -273,9 +290,14 @@ impl Device for Blk {
         self.write_back = false;
     }
 
+    fn settle(&mut self) {
+        self.settled = self.image.flush().map_err(|error| self.error = Some(error)).is_ok();
+    }
+
     fn save(&self) -> Value {
         let (sectors, read_only) = (self.capacity(), self.read_only);
-        device::save(VERSION, &State { sectors, read_only, counters: self.counters })
+        let (counters, settled) = (self.counters, self.settled);
+        device::save(VERSION, &State { sectors, read_only, counters, settled })
     }
 
     fn restore(&mut self, saved: Value) -> Result<(), RestoreError> {
@@ -283,6 +305,10 @@ impl Device for Blk {
         if (state.sectors, state.read_only) != (self.capacity(), self.read_only) {
             let what = format!("a disk of {} sectors", state.sectors);
             return Err(RestoreError::Another(what));
+        }
+        if !state.settled {
+            let what = "a disk whose file could not be written when it was saved";
+            return Err(RestoreError::Another(what.to_owned()));
         }
         self.counters = state.counters;
         Ok(())

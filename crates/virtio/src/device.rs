@@ -98,6 +98,10 @@ pub trait Device: Debug + Send {
     /// The driver is gone: back to the beginning. What the host side has set stays.
     fn reset(&mut self);
 
+    /// Before it is saved: what it holds back that a restored device would look for outside of the
+    /// machine, such as in a disk's file, goes there.
+    fn settle(&mut self) {}
+
     /// What a restored device has to know beyond the features and the rings: see
     /// [`save`](crate::device::save).
     fn save(&self) -> Value;

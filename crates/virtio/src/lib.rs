@@ -12,11 +12,16 @@
 //!
 //! Knows no processor, no boot and no address map.
 
+pub mod balloon;
 pub mod blk;
+pub mod console;
 pub mod device;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod mmio;
 pub mod queue;
 pub mod rate;
+pub mod rng;
 mod signal;
 #[doc(hidden)]
 pub mod testing;

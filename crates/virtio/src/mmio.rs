@@ -266,7 +266,8 @@ impl<D: Device + ?Sized> Mmio<D> {
     /// [`Mmio::process`] or [`Mmio::ready`].
     pub fn save(&self) -> Saved {
         let registers = self.registers();
-        let inner = self.inner();
+        let mut inner = self.inner();
+        inner.device.settle();
         let layout = |queue: &Option<Queue>| queue.as_ref().map(Queue::layout);
         Saved {
             version: VERSION,

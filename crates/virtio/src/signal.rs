@@ -16,7 +16,8 @@ const CONFIG: u32 = 2;
 /// An interrupt line, as a device has it: level-triggered, raised until the driver has
 /// acknowledged everything.
 pub trait Line: Debug + Send + Sync {
-    /// Raises or lowers it. Called only when it changes.
+    /// Raises or lowers it. Called only when it changes, and for an instant when something new is
+    /// to be seen.
     fn set(&self, raised: bool);
 }
 
@@ -84,8 +85,18 @@ impl Signal {
         });
     }
 
+    /// The driver has seen these. What it has not seen yet raises the line anew, for a driver that
+    /// is told of its rise alone, as one without ACPI may be.
     pub(crate) fn acknowledge(&self, bits: u32) {
-        self.change(|pending| pending.status &= !bits);
+        let mut pending = self.lock();
+        let seen = pending.status & bits != 0;
+        pending.status &= !bits;
+        if seen {
+            self.line.set(false);
+        }
+        if seen && pending.status != 0 {
+            self.line.set(true);
+        }
     }
 
     /// Everything but the generation, which goes on counting, begins anew.
@@ -99,5 +110,32 @@ impl Signal {
         // Bits that there are none could never be acknowledged away.
         let status = saved.status & (USED | CONFIG);
         self.change(|pending| *pending = Pending { status, ..saved });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Default)]
+    struct Log(Mutex<Vec<bool>>);
+
+    impl Line for Log {
+        fn set(&self, raised: bool) {
+            self.0.lock().unwrap().push(raised);
+        }
+    }
+
+    #[test]
+    fn what_the_driver_has_not_seen_raises_the_line_anew() {
+        let log = Arc::new(Log::default());
+        let signal = Signal::new(log.clone());
+        signal.used();
+        signal.used();
+        signal.config();
+        signal.acknowledge(USED);
+        signal.acknowledge(USED);
+        signal.acknowledge(CONFIG);
+        assert_eq!(*log.0.lock().unwrap(), [true, false, true, false]);
     }
 }

@@ -24,6 +24,7 @@ use hv::{GuestMemory, memory::NotMemory};
 use crate::layout;
 
 pub use map::{Kind, Region, memory_map};
+pub use registers::firmware;
 pub use source::Source;
 
 /// What became of a kernel's file, or of the machine it was to boot in.
@@ -220,8 +221,12 @@ fn initrd_address(kernel: &Kernel, low_end: u64, bytes: u64) -> Result<u64, Boot
         .ok_or(BootError::InitrdTooLarge { bytes, kernel: kernel.end })
 }
 
+/// Bytes of a kernel's first entropy.
+pub const SEED_BYTES: usize = 32;
+
 impl Plan {
-    /// Puts everything into memory that is all zeros yet.
+    /// Puts everything into memory that is all zeros yet. The seed is what a Linux kernel begins
+    /// its random numbers with; PVH has no place for one.
     ///
     /// # Errors
     /// [`BootError::Read`] if a file is shorter than it was, [`BootError::Memory`].
@@ -230,6 +235,7 @@ impl Plan {
         memory: &GuestMemory,
         kernel: &Source,
         initrds: &[Source],
+        seed: &[u8; SEED_BYTES],
     ) -> Result<(), BootError> {
         for piece in &self.kernel.pieces {
             kernel.place("kernel", piece, memory)?;
@@ -244,7 +250,10 @@ impl Plan {
         }
         memory.write(layout::COMMAND_LINE, self.command_line.as_bytes())?;
         match self.kernel.entry {
-            Entry::Long { .. } => memory.write(layout::ZERO_PAGE, &params::zero_page(self))?,
+            Entry::Long { .. } => {
+                memory.write(layout::ZERO_PAGE, &params::zero_page(self))?;
+                memory.write(layout::SETUP_DATA, &params::setup_data(seed))?;
+            }
             Entry::Protected { .. } => memory.write(layout::START_INFO, &pvh::start_info(self))?,
         }
         registers::load(memory, self.kernel.entry)?;
@@ -286,6 +295,6 @@ pub mod fuzzing {
         let Ok(memory) = hv::GuestMemory::new(64 << 20) else { return };
         let cargo = Cargo { command_line: "x", initrd_bytes: 0, rsdp: None };
         let Ok(plan) = plan(kernel, &memory, &cargo) else { return };
-        plan.load(&memory, &file, &[]).expect("what was planned can be loaded");
+        plan.load(&memory, &file, &[], &[0; 32]).expect("what was planned can be loaded");
     }
 }

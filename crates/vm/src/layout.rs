@@ -4,6 +4,7 @@
 //!      0x500  GDT of the first instruction       0x9_fc00  reserved, as on every PC
 //!     0x6000  PVH: start of info                 0xe_0000  ACPI tables
 //!     0x7000  Linux: the zero page              0x10_0000  kernel; initrd at the end of memory
+//!     0x8000  Linux: a seed for its random numbers
 //!     0x9000  page tables, 4 GiB one to one   0xc000_0000  nothing
 //!    0x2_0000 command line                    0xd000_0000  virtio devices, a page each
 //!                                             0xfec0_0000  I/O APIC;  0xfee0_0000  local APICs
@@ -18,6 +19,9 @@ pub const START_INFO: u64 = 0x6000;
 
 /// Linux: `boot_params`.
 pub const ZERO_PAGE: u64 = 0x7000;
+
+/// Linux: the list that the zero page points to.
+pub const SETUP_DATA: u64 = 0x8000;
 
 /// Six pages: one of level 4, one of level 3, four of level 2.
 pub const PAGE_TABLES: u64 = 0x9000;

@@ -103,7 +103,8 @@ impl Machine {
         self.shared.control.finish(End::Stopped);
     }
 
-    /// Waits for its end; `None` if that has not come in time.
+    /// Waits for its end; `None` if that has not come in time. The last words of its console are
+    /// written at the latest when it is dropped.
     pub fn wait(&self, by: Deadline) -> Option<End> {
         self.shared.control.wait(by)
     }

@@ -11,8 +11,12 @@ use rustix::{
     io::Errno,
 };
 
-use super::{SECTOR, request::Clear};
-use crate::queue::{Reader, Writer};
+use super::{
+    SECTOR,
+    request::Clear,
+    sink::{Sink, padded},
+};
+use crate::queue::Reader;
 
 /// Bytes of zeros that are written at once where the host cannot make holes.
 const ZEROS: usize = 64 << 10;
@@ -50,12 +54,8 @@ impl Raw {
         Ok(())
     }
 
-    pub(super) fn read(&self, at: u64, to: &mut Writer, bytes: usize) -> io::Result<()> {
-        let there = usize::try_from(self.bytes.saturating_sub(at)).unwrap_or(usize::MAX);
-        let there = there.min(bytes);
-        to.read_from(self.file.as_fd(), at, there)?;
-        to.fill(0, bytes - there);
-        Ok(())
+    pub(super) fn read(&self, at: u64, to: &mut dyn Sink, bytes: usize) -> io::Result<()> {
+        padded(to, &self.file, self.bytes, at, bytes)
     }
 
     pub(super) fn write(&mut self, at: u64, from: &mut Reader, bytes: usize) -> io::Result<()> {

@@ -126,6 +126,18 @@ impl Reader {
         (self.left() >= N && self.read(&mut bytes) == N).then_some(bytes)
     }
 
+    /// The next bytes once more, without going on.
+    pub fn ahead(&self, bytes: usize) -> Reader {
+        let mut segments = Vec::new();
+        for segment in self.segments() {
+            if total(&segments) >= bytes {
+                break;
+            }
+            segments.push(segment);
+        }
+        Reader(Cursor::new(self.0.memory.clone(), segments)).take(bytes)
+    }
+
     /// Goes over the next bytes.
     pub fn skip(&mut self, bytes: usize) {
         self.take(bytes);

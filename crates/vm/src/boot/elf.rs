@@ -1,7 +1,7 @@
 //! ELF files: an uncompressed Linux (`vmlinux`), or whatever has a PVH entry.
 //!
-//! A note says where the PVH entry is; a file without one is taken for a Linux with its 64-bit
-//! entry at the header's.
+//! A note says where the PVH entry is; a file without one, or with notes of Linux's own, is taken
+//! for a Linux with its 64-bit entry at the header's.
 //!
 //! Source: System V ABI, chapters 4 and 5; Xen `xen/include/public/elfnote.h`.
 
@@ -40,6 +40,9 @@ const NOTES_MAX: u64 = 64 << 10;
 /// `XEN_ELFNOTE_PHYS32_ENTRY`, of the owner "Xen".
 const PHYS32_ENTRY: u32 = 18;
 const XEN: &[u8] = b"Xen\0";
+
+/// The owner of Linux's own notes.
+const LINUX: &[u8] = b"Linux\0";
 
 struct Segment {
     kind: u32,
@@ -133,8 +136,10 @@ fn load_end(segment: &Segment, file_bytes: u64) -> Result<u64, BootError> {
         .ok_or_else(|| malformed("segment", format!("it is at {:#x}", segment.physical)))
 }
 
-/// What the note says, if there is one.
+/// Where the notes say that it begins in protected mode. A Linux is taken at its 64-bit entry all
+/// the same: PVH has no place for the seed of its random numbers.
 fn pvh_entry(file: &Source, segments: &[Segment]) -> Result<Option<u32>, BootError> {
+    let (mut entry, mut linux) = (None, false);
     for segment in segments.iter().filter(|segment| segment.kind == NOTE) {
         let bytes = segment.file_bytes;
         if bytes > NOTES_MAX {
@@ -142,26 +147,40 @@ fn pvh_entry(file: &Source, segments: &[Segment]) -> Result<Option<u32>, BootErr
         }
         let count = usize::try_from(bytes).unwrap_or(usize::MAX);
         let notes = file.read("kernel", segment.offset, count)?;
-        if let Some(entry) = find_entry(&notes) {
-            return Ok(Some(entry));
+        for note in Notes(&notes) {
+            linux |= note.owner == LINUX;
+            if note.kind == PHYS32_ENTRY && note.owner == XEN {
+                // Some give four bytes, others eight of which the upper ones are zero.
+                entry = entry.or(long(note.description, 0));
+            }
         }
     }
-    Ok(None)
+    Ok(entry.filter(|_| !linux))
 }
 
-/// Looks through notes, each a header of three words, a name and a description at multiples of 4.
-fn find_entry(mut notes: &[u8]) -> Option<u32> {
-    loop {
-        let name_bytes = usize::try_from(long(notes, 0)?).ok()?;
-        let bytes = usize::try_from(long(notes, 4)?).ok()?;
-        let kind = long(notes, 8)?;
-        let name = notes.get(12..)?.get(..name_bytes)?;
-        let rest = notes.get(12 + name_bytes.next_multiple_of(4)..)?;
-        // Linux gives four bytes, others eight of which the upper ones are zero.
-        if kind == PHYS32_ENTRY && name == XEN && bytes >= 4 {
-            return long(rest.get(..bytes)?, 0);
-        }
-        notes = rest.get(bytes.checked_next_multiple_of(4)?..)?;
+struct Note<'a> {
+    owner: &'a [u8],
+    kind: u32,
+    description: &'a [u8],
+}
+
+/// Notes, each a header of three words, a name and a description at multiples of 4.
+struct Notes<'a>(&'a [u8]);
+
+impl<'a> Iterator for Notes<'a> {
+    type Item = Note<'a>;
+
+    fn next(&mut self) -> Option<Note<'a>> {
+        let owner_bytes = usize::try_from(long(self.0, 0)?).ok()?;
+        let bytes = usize::try_from(long(self.0, 4)?).ok()?;
+        let kind = long(self.0, 8)?;
+        let rest = self.0.get(12..)?;
+        let owner = rest.get(..owner_bytes)?;
+        let rest = rest.get(owner_bytes.next_multiple_of(4)..)?;
+        let description = rest.get(..bytes)?;
+        // The last one may go without what fills it up.
+        self.0 = rest.get(bytes.next_multiple_of(4)..).unwrap_or_default();
+        Some(Note { owner, kind, description })
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Source: Linux `Documentation/arch/x86/zero-page.rst`, `arch/x86/include/uapi/asm/bootparam.h`.
 
-use super::{Plan, bzimage};
+use super::{Plan, SEED_BYTES, bzimage};
 use crate::layout;
 
 /// Its length.
@@ -14,7 +14,11 @@ const LOADER: usize = 0x210;
 const INITRD: usize = 0x218;
 const INITRD_BYTES: usize = 0x21c;
 const COMMAND_LINE: usize = 0x228;
+const SETUP_DATA: usize = 0x250;
 const MAP: usize = 0x2d0;
+
+/// `SETUP_RNG_SEED`.
+const SEED: u32 = 9;
 
 /// Fields of the header that a `vmlinux` has none of.
 const BOOT_FLAG: usize = 0x1fe;
@@ -48,6 +52,7 @@ pub(super) fn zero_page(plan: &Plan) -> Vec<u8> {
     put(&mut page, LOADER, &[UNDEFINED_LOADER]);
     put(&mut page, ACPI_RSDP, &plan.rsdp.unwrap_or(0).to_le_bytes());
     put(&mut page, COMMAND_LINE, &low(layout::COMMAND_LINE));
+    put(&mut page, SETUP_DATA, &layout::SETUP_DATA.to_le_bytes());
     if let Some((address, bytes)) = plan.initrd {
         // Both are below 4 GiB: `plan` keeps an initrd under the hole for devices.
         put(&mut page, INITRD, &low(address));
@@ -61,6 +66,15 @@ pub(super) fn zero_page(plan: &Plan) -> Vec<u8> {
         put(&mut page, at + 16, &region.kind.number().to_le_bytes());
     }
     page
+}
+
+/// The list that the page points to: its one entry seeds the kernel's random numbers. Older kernels
+/// pass over what they do not know.
+///
+/// Source: `struct setup_data`; Linux 5.20, `SETUP_RNG_SEED`.
+pub(super) fn setup_data(seed: &[u8; SEED_BYTES]) -> Vec<u8> {
+    let bytes = u32::try_from(SEED_BYTES).expect("a seed is short");
+    [&[0; 8], SEED.to_le_bytes().as_slice(), &bytes.to_le_bytes(), seed].concat()
 }
 
 /// The lower half of a number.

@@ -66,6 +66,22 @@ pub(super) fn load(memory: &GuestMemory, entry: Entry) -> Result<(), NotMemory> 
     Ok(())
 }
 
+/// Memory types are decided by MTRRs, and by default memory is written back. Kernels look whether
+/// firmware has switched them on.
+///
+/// Source: Intel SDM volume 3, 12.11.2.1.
+const MTRR_DEFAULT: u32 = 0x2ff;
+const MTRR_DEFAULT_VALUE: u64 = 1 << 11 | 6;
+
+/// What firmware does to every processor that has it.
+pub fn firmware(state: &mut CpuState) {
+    for (number, value) in &mut state.msrs {
+        if *number == MTRR_DEFAULT {
+            *value = MTRR_DEFAULT_VALUE;
+        }
+    }
+}
+
 impl Entry {
     /// Makes the state of a processor after its reset that of one that begins here.
     pub fn apply(self, state: &mut CpuState) {

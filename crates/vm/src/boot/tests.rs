@@ -100,7 +100,7 @@ fn a_bzimage_goes_where_it_likes_to_be() {
     assert_eq!(kernel.entry, Entry::Long { rip: 16 * MIB + 0x200 });
     let memory = GuestMemory::new(64 * MIB).unwrap();
     let plan = plan(kernel, &memory, &cargo("console=ttyS0")).unwrap();
-    plan.load(&memory, &file, &[]).unwrap();
+    plan.load(&memory, &file, &[], &[9; 32]).unwrap();
     assert_eq!(memory.load::<u8>(16 * MIB + 0x3ff), Ok(7));
     let mut text = [0; 14];
     memory.read(layout::COMMAND_LINE, &mut text).unwrap();
@@ -114,7 +114,7 @@ fn the_zero_page_says_where_everything_is() {
     let initrds = [Source::from(vec![1u8; 5]), Source::from(vec![2u8; 3])];
     let cargo = Cargo { initrd_bytes: initrd_bytes(&initrds).unwrap(), ..cargo("x") };
     let plan = plan(Kernel::read(&file).unwrap(), &memory, &cargo).unwrap();
-    plan.load(&memory, &file, &initrds).unwrap();
+    plan.load(&memory, &file, &initrds, &[9; 32]).unwrap();
     let at = |offset: u64| memory.load::<u32>(layout::ZERO_PAGE + offset).unwrap();
     assert_eq!([at(0x202), at(0x70), at(0x228)], [0x5372_6448, 0xe_0000, 0x2_0000]);
     assert_eq!(memory.load::<u8>(layout::ZERO_PAGE + 0x210), Ok(0xff));
@@ -123,6 +123,10 @@ fn the_zero_page_says_where_everything_is() {
     let mut archives = [0; 11];
     memory.read(address, &mut archives).unwrap();
     assert_eq!(archives, [1, 1, 1, 1, 1, 0, 0, 0, 2, 2, 2]);
+    let seed = u64::from(at(0x250));
+    assert_eq!(memory.load::<u64>(seed), Ok(0), "the only one");
+    assert_eq!(memory.load::<u64>(seed + 8), Ok(32 << 32 | 9));
+    assert_eq!(memory.load::<u64>(seed + 40), Ok(0x0909_0909_0909_0909));
     assert_eq!(memory.load::<u8>(layout::ZERO_PAGE + 0x1e8), Ok(4));
     let last = 0x2d0 + 3 * 20;
     assert_eq!([at(last), at(last + 8), at(last + 16)], [0x10_0000, 63 << 20, 1]);
@@ -174,6 +178,9 @@ fn long_mode_is_set_up_as_linux_wants_it() {
     assert_eq!((state.segments[1].selector, state.segments[1].access), (0x10, 0xa09b));
     assert_eq!((state.segments[3].selector, state.segments[3].access), (0x18, 0xc093));
     assert_eq!(state.msrs.len(), 4);
+    let mut state = CpuState { msrs: vec![(0x2ff, 0)], ..reset() };
+    firmware(&mut state);
+    assert_eq!(state.msrs, [(0x2ff, 0x806)]);
 }
 
 #[test]
@@ -183,9 +190,20 @@ fn a_vmlinux_begins_at_its_entry_and_gets_a_header() {
     assert_eq!(kernel.entry, Entry::Long { rip: 16 * MIB + 0x10 });
     assert_eq!((kernel.start, kernel.end), (16 * MIB, 16 * MIB + 0x9000));
     let memory = GuestMemory::new(64 * MIB).unwrap();
-    plan(kernel, &memory, &cargo("")).unwrap().load(&memory, &file, &[]).unwrap();
+    plan(kernel, &memory, &cargo("")).unwrap().load(&memory, &file, &[], &[9; 32]).unwrap();
     assert_eq!(memory.load::<u32>(16 * MIB), Ok(u32::from_le_bytes(*b"code")));
     assert_eq!(memory.load::<u32>(layout::ZERO_PAGE + 0x202), Ok(0x5372_6448));
+}
+
+#[test]
+fn a_linux_with_both_entries_begins_at_the_one_with_a_seed() {
+    let mut file = elf(Some(0x100_0020));
+    put(&mut file, 0x328, &[6, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0]);
+    put(&mut file, 0x334, b"Linux\0\0\0");
+    put(&mut file, 64 + 56 + 32, &60u64.to_le_bytes());
+    put(&mut file, 64 + 56 + 40, &60u64.to_le_bytes());
+    let kernel = Kernel::read(&Source::from(file)).unwrap();
+    assert_eq!(kernel.entry, Entry::Long { rip: 16 * MIB + 0x10 });
 }
 
 #[test]
@@ -196,7 +214,10 @@ fn a_pvh_kernel_is_handed_its_start_info() {
     let memory = GuestMemory::new(64 * MIB).unwrap();
     let initrds = [Source::from(vec![3u8; 4096])];
     let cargo = Cargo { initrd_bytes: 4096, ..cargo("x") };
-    plan(kernel.clone(), &memory, &cargo).unwrap().load(&memory, &file, &initrds).unwrap();
+    plan(kernel.clone(), &memory, &cargo)
+        .unwrap()
+        .load(&memory, &file, &initrds, &[9; 32])
+        .unwrap();
     let at = |offset: u64| memory.load::<u64>(layout::START_INFO + offset).unwrap();
     assert_eq!(at(0), 1 << 32 | 0x336e_c578);
     assert_eq!(
@@ -262,7 +283,7 @@ fn a_file_is_read_as_bytes_are() {
     let kernel = Kernel::read(&file).unwrap();
     assert_eq!(kernel, Kernel::read(&Source::from(bytes)).unwrap());
     let memory = GuestMemory::new(64 * MIB).unwrap();
-    plan(kernel, &memory, &cargo("")).unwrap().load(&memory, &file, &[]).unwrap();
+    plan(kernel, &memory, &cargo("")).unwrap().load(&memory, &file, &[], &[9; 32]).unwrap();
     assert_eq!(memory.load::<u8>(16 * MIB + 0x13ff), Ok(5));
 }
 

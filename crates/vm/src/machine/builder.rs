@@ -7,6 +7,7 @@ use std::{
 };
 
 use hv::{GuestMemory, HvError, Hypervisor, Shape, Vcpu, Vm};
+use rustix::rand::GetRandomFlags;
 use virtio::{Device, Mmio, device::RestoreError};
 
 use super::{
@@ -94,7 +95,7 @@ pub struct Builder {
     vm: Arc<dyn Vm>,
     cpus: Vec<Cpu>,
     control: Arc<Control>,
-    lines: Arc<Lines>,
+    pub(super) lines: Arc<Lines>,
     devices: Vec<Arc<Mmio<dyn Device>>>,
     console: Console,
 }
@@ -180,18 +181,24 @@ impl Builder {
             rsdp: Some(acpi::RSDP),
         };
         let plan = boot::plan(kernel, &self.memory, &about)?;
-        plan.load(&self.memory, &cargo.kernel, &cargo.initrds)?;
+        let mut seed = [0; boot::SEED_BYTES];
+        rustix::rand::getrandom(&mut seed, GetRandomFlags::empty())
+            .map_err(|error| BuildError::Host { step: "get random bytes", source: error.into() })?;
+        plan.load(&self.memory, &cargo.kernel, &cargo.initrds, &seed)?;
         self.memory.write(layout::ACPI, &tables.0).map_err(BootError::Memory)?;
         self.begin(entry).map_err(|source| BuildError::Backend { what: "processors", source })?;
         self.finish(Board::default(), false)
     }
 
-    /// The first processor at the kernel's entry, and the lines as firmware leaves them.
+    /// The first processor at the kernel's entry, the rest as firmware leaves it.
     fn begin(&mut self, entry: boot::Entry) -> Result<(), HvError> {
-        if let Some(Cpu(first)) = self.cpus.first_mut() {
-            let mut state = first.state()?;
-            entry.apply(&mut state);
-            first.set_state(&state)?;
+        for (index, Cpu(cpu)) in self.cpus.iter_mut().enumerate() {
+            let mut state = cpu.state()?;
+            boot::firmware(&mut state);
+            if index == 0 {
+                entry.apply(&mut state);
+            }
+            cpu.set_state(&state)?;
         }
         let mut chips = self.vm.chips()?;
         for (pic, level) in chips.pics.iter_mut().zip(lines::LEVEL_LINES) {

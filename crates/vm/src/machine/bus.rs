@@ -62,7 +62,22 @@ impl Bus {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn an_access_that_is_found_lies_within_its_page(
+            address in prop_oneof![any::<u64>(), layout::VIRTIO - 16..layout::VIRTIO + 0x3000],
+            bytes in prop::sample::select(vec![1usize, 2, 4, 8]),
+        ) {
+            if let Some((device, offset)) = find(address, bytes) {
+                prop_assert_eq!(super::address(device) + offset, address);
+                prop_assert!(offset + bytes as u64 <= layout::VIRTIO_BYTES);
+            }
+        }
+    }
 
     #[test]
     fn an_access_belongs_to_one_page() {

@@ -51,13 +51,23 @@ impl Lines {
     fn change(&self, line: u32, raised: bool) {
         let mut all = self.raised.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(count) = all.get_mut(line as usize) else { return };
-        let before = *count > 0;
-        *count = if raised { *count + 1 } else { count.saturating_sub(1) };
-        let now = *count > 0;
+        let before = *count;
+        *count = if raised { before + 1 } else { before.saturating_sub(1) };
         // Under the lock, so that what the chips hear last is what is true.
-        if now != before
-            && let Err(error) = self.vm.line(line, now)
-        {
+        match (before, *count) {
+            (0, 1) => self.tell(line, true),
+            (1, 0) => self.tell(line, false),
+            // A kernel without ACPI may take the line for one whose rise alone counts.
+            (before, after) if after > before => {
+                self.tell(line, false);
+                self.tell(line, true);
+            }
+            _ => {}
+        }
+    }
+
+    fn tell(&self, line: u32, raised: bool) {
+        if let Err(error) = self.vm.line(line, raised) {
             let why = format!("interrupt line {line}: {error}");
             self.control.finish(End::Failed { why });
         }

@@ -15,11 +15,14 @@ use std::{
 use hv::Model;
 use serde_json::Value;
 use virtio::{
-    QueueError,
+    Line as _, QueueError,
     device::{Kind, Queues, RestoreError, Source, Wake},
 };
 
-use self::fake::{Fake, Seen, Step};
+use self::{
+    fake::{Fake, Seen, Step},
+    lines::Share,
+};
 use super::*;
 use crate::{boot, layout, snapshot::Snapshot};
 
@@ -376,6 +379,28 @@ fn a_snapshot_of_another_version_is_refused() {
     assert!(Snapshot::open(dir.path()).is_err());
 }
 
+/// A machine that was saved is read by every later version, or refused by its number.
+#[test]
+fn the_format_is_the_golden_one() {
+    let mut builder = builder(vec![vec![]]).0;
+    let count = Arc::default();
+    builder.attach(Counter { bell: lines::bell().unwrap(), count, value: 42 }).unwrap();
+    let machine = builder.boot(&cargo()).unwrap();
+    machine.pause(soon()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    machine.snapshot(dir.path()).unwrap();
+    let text = std::fs::read_to_string(dir.path().join("machine.json")).unwrap();
+    let written: Value = serde_json::from_str(&text).unwrap();
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/machine-1.json");
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        std::fs::write(path, format!("{}\n", serde_json::to_string(&written).unwrap())).unwrap();
+    }
+    let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    assert_eq!(written, golden, "run UPDATE_EXPECT=1 cargo nextest run -p vm golden");
+    let read = Snapshot::open(dir.path()).unwrap().manifest;
+    assert_eq!(serde_json::to_value(read).unwrap(), golden["machine"]);
+}
+
 #[test]
 fn memory_that_was_never_touched_takes_no_room_in_a_snapshot() {
     use std::os::unix::fs::MetadataExt as _;
@@ -386,4 +411,17 @@ fn memory_that_was_never_touched_takes_no_room_in_a_snapshot() {
     let file = std::fs::metadata(dir.path().join("memory")).unwrap();
     assert_eq!(file.len(), 4 * MIB);
     assert!(file.blocks() * 512 < MIB / 4, "{} blocks", file.blocks());
+}
+
+#[test]
+fn a_shared_line_rises_for_each_device_and_falls_with_the_last() {
+    let (builder, seen) = builder(vec![vec![]]);
+    let share = || Share { lines: builder.lines.clone(), line: 5 };
+    let (one, other) = (share(), share());
+    one.set(true);
+    other.set(true);
+    one.set(false);
+    other.set(false);
+    let lines = [(5, true), (5, false), (5, true), (5, false)];
+    assert_eq!(*seen.lines.lock().unwrap(), lines);
 }
