@@ -24,7 +24,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 26] = [
+pub const TARGETS: [Target; 27] = [
     Target { name: "tar", run: image::tar },
     Target { name: "layer", run: image::layer },
     Target { name: "erofs", run: image::erofs },
@@ -51,6 +51,7 @@ pub const TARGETS: [Target; 26] = [
     Target { name: "rng", run: virtio::fuzzing::rng },
     Target { name: "balloon", run: virtio::fuzzing::balloon },
     Target { name: "qcow2", run: virtio::fuzzing::qcow2 },
+    Target { name: "chips", run: softcpu::chips::fuzzing::accesses },
 ];
 
 /// The target of this name.

@@ -144,8 +144,9 @@ pub trait Vcpu: Send {
     /// What makes [`Vcpu::run`] come back soon, from any thread.
     fn kick(&self) -> Arc<dyn Kick>;
 
-    /// Everything in it. After an exit for a read, that read has to be answered by one more
-    /// `run` first (kick it before, and it comes back at once).
+    /// Everything in it. After an exit, what was begun has to be carried to its end first: kick it,
+    /// and run it until it says so. It comes back at once, but for what is left of an access of
+    /// several steps (`rep ins`).
     ///
     /// # Errors
     /// [`HvError`].

@@ -16,9 +16,12 @@
 #![cfg(target_arch = "x86_64")]
 
 mod backend;
+pub mod kvm;
 pub mod memory;
 pub mod model;
+pub mod probe;
 pub mod state;
+pub mod suite;
 
 pub use backend::{
     Accel, Clock, Doorbell, Exit, HvError, Hypervisor, Kick, Place, Shape, Vcpu, Vm,

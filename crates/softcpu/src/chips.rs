@@ -15,6 +15,8 @@
 //! and a processor that has nothing to do here does not take it ([`Chips::next_deadline`] is one
 //! load).
 
+#[doc(hidden)]
+pub mod fuzzing;
 mod ioapic;
 mod lapic;
 mod message;
@@ -141,7 +143,8 @@ impl Chips {
         self.with(|state| state.take_nmi(vcpu.into()))
     }
 
-    /// The processor takes INIT, if there is one; its local APIC is as after INIT then.
+    /// The processor takes INIT, if there is one; its local APIC is as after INIT then. If a
+    /// start-up message has come after it, the processor is woken once more for that.
     pub fn take_init(&self, vcpu: u8) -> bool {
         self.with(|state| state.take_init(vcpu.into()))
     }

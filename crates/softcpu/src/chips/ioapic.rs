@@ -139,7 +139,8 @@ impl IoApic {
             (0 | 2, _) => u32::from(self.0.id) << 24,
             (1, _) => VERSION,
             (_, Some((pin, shift))) => half(self.0.entries[pin] >> shift),
-            (_, None) => 0,
+            // Not there.
+            (_, None) => u32::MAX,
         }
     }
 

@@ -141,6 +141,8 @@ impl State {
         lapic.reset();
         lapic.init = false;
         lapic.startup = startup;
+        // Whoever takes one thing at a time is to come back for it.
+        self.woken |= Set::from(startup.is_some()) << vcpu;
         true
     }
 

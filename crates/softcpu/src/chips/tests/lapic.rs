@@ -101,7 +101,9 @@ fn a_processor_is_started_by_init_and_startup() {
     write(&chips, 0, 0x300, 0x0609);
     write(&chips, 0, 0x300, 0xc500);
     write(&chips, 0, 0x300, 0x060a);
+    woken.take();
     assert!(chips.take_init(1));
+    assert_eq!(woken.take(), 2, "there is more for it");
     assert_eq!(chips.take_startup(1), Some(10));
 }
 
