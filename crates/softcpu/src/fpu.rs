@@ -2,7 +2,7 @@
 //!
 //! Floating-point arithmetic is done by the host's own instruction on the guest's values, in the
 //! guest's rounding and precision, with the exceptions masked; what the guest unmasked is found
-//! from the flags afterwards. Everything on integers is plain Rust. So a guest gets what the host's
+//! from the flags afterwards. Integers are the host's SSE2 and plain Rust. So a guest gets what the host's
 //! processor would have given it, transcendental functions and approximations included.
 //!
 //! ```text
@@ -17,6 +17,7 @@
 mod area;
 mod float;
 mod native_sse;
+mod native_sse2;
 mod native_x87;
 mod operands;
 mod operation;

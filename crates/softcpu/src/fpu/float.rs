@@ -35,6 +35,21 @@ pub(super) struct Output {
     pub(super) raised: u32,
 }
 
+/// The exceptions' flags in mxcsr; their masks are seven bits higher.
+const FLAGS: u32 = 0x3f;
+
+/// Exceptions found before a result is made: invalid, denormal, divide by zero. One of them that
+/// is not masked leaves the others unlooked for.
+const BEFORE_RESULT: u32 = 0x7;
+
+impl Output {
+    /// What comes of one operation that raised these exceptions while all were masked.
+    pub(super) fn new(value: u128, raised: u32, mxcsr: u32) -> Output {
+        let found = if raised & BEFORE_RESULT & !(mxcsr >> 7) == 0 { FLAGS } else { BEFORE_RESULT };
+        Output { value, raised: raised & found }
+    }
+}
+
 /// What an instruction does to values.
 pub(super) type Float = fn(Input) -> Output;
 
@@ -90,8 +105,8 @@ pub(super) fn of(mnemonic: Mnemonic) -> Option<Float> {
         M::Cvtpd2ps => range::cvtpd2ps,
         M::Cvtsd2ss => range::cvtsd2ss,
         M::Cvtpi2ps => |x| {
-            let Output { value, raised } = native::cvtdq2ps(Input { b: x.b & LOW, ..x });
-            Output { value: x.a & !LOW | value & LOW, raised }
+            let output = native::cvtdq2ps(Input { b: x.b & LOW, ..x });
+            Output { value: x.a & !LOW | output.value & LOW, ..output }
         },
         M::Cvtps2pi => |x| native::cvtps2dq(Input { b: x.b & LOW, ..x }),
         M::Cvttps2pi => |x| native::cvttps2dq(Input { b: x.b & LOW, ..x }),
@@ -151,18 +166,18 @@ const EVEN: u128 = 0x0000_0000_ffff_ffff_0000_0000_ffff_ffff;
 fn addsubps(x: Input) -> Output {
     let difference = range::subps(Input { a: x.a & EVEN, b: x.b & EVEN, ..x });
     let sum = range::addps(Input { a: x.a & !EVEN, b: x.b & !EVEN, ..x });
-    joined(difference, sum, EVEN)
+    joined(difference, sum, EVEN, x.mxcsr)
 }
 
 fn addsubpd(x: Input) -> Output {
     let difference = range::subpd(Input { a: x.a & LOW, b: x.b & LOW, ..x });
     let sum = range::addpd(Input { a: x.a & !LOW, b: x.b & !LOW, ..x });
-    joined(difference, sum, LOW)
+    joined(difference, sum, LOW, x.mxcsr)
 }
 
-fn joined(even: Output, odd: Output, mask: u128) -> Output {
+fn joined(even: Output, odd: Output, mask: u128, mxcsr: u32) -> Output {
     let value = even.value & mask | odd.value & !mask;
-    Output { value, raised: even.raised | odd.raised }
+    Output::new(value, even.raised | odd.raised, mxcsr)
 }
 
 /// The even lanes of destination and source, and the odd ones beside them.
@@ -177,7 +192,7 @@ fn pairs64(x: Input) -> Input {
 }
 
 /// Products of the lanes that the immediate's upper half chooses, summed in pairs, in the lanes
-/// that its lower half chooses. What comes after an exception that is not masked is not done.
+/// that its lower half chooses. Each step finds its exceptions by itself; what comes after an exception that is not masked is not done.
 fn dpps(x: Input) -> Output {
     let chosen = |vector| {
         let lanes = split32(vector);

@@ -1,4 +1,4 @@
-//! SSE arithmetic on the host's own SSE.
+//! Floating-point arithmetic of SSE on the host's own SSE.
 //!
 //! Every function carries out its instruction with the guest's rounding, flush-to-zero and
 //! denormals-are-zeros and with all exceptions masked, and gives back which exceptions it raised.
@@ -19,25 +19,25 @@ use super::{
 const OBEYED: u32 = 0xe040;
 /// All exceptions masked.
 const MASKED: u32 = 0x1f80;
-/// The exceptions' flags.
-const FLAGS: u32 = 0x3f;
 /// Underflow's mask.
 const UNDERFLOW_MASK: u32 = 1 << 11;
 /// Counts only where underflow is masked.
 const FLUSH_TO_ZERO: u32 = 1 << 15;
 
-/// mxcsr for the guest's instruction, and room for the host's.
+/// mxcsr for the guest's instruction, and the one that Rust wants afterwards: the default.
 fn words(mxcsr: u32) -> [u32; 2] {
     let ignored = if mxcsr & UNDERFLOW_MASK == 0 { FLUSH_TO_ZERO } else { 0 };
-    [mxcsr & OBEYED & !ignored | MASKED, 0]
+    [mxcsr & OBEYED & !ignored | MASKED, MASKED]
 }
 
-fn vector(value: u128) -> __m128i {
+#[inline]
+pub(super) fn vector(value: u128) -> __m128i {
     // SAFETY: 16 bytes of which every pattern is a value.
     unsafe { mem::transmute(value) }
 }
 
-fn value(vector: __m128i) -> u128 {
+#[inline]
+pub(super) fn value(vector: __m128i) -> u128 {
     // SAFETY: 16 bytes of which every pattern is a value.
     unsafe { mem::transmute(vector) }
 }
@@ -48,11 +48,10 @@ macro_rules! vectors {
         pub(super) fn $name(x: Input) -> Output {
             let (mut result, source) = (vector(x.a), vector(x.b));
             let mut words = words(x.mxcsr);
-            // SAFETY: SSE2 on registers; both words of mxcsr are in `words`, and the host's is
-            // back at the end.
+            // SAFETY: SSE2 on registers; both words of mxcsr are in `words`, and Rust's is back
+            // at the end.
             unsafe {
                 asm!(
-                    "stmxcsr [{words} + 4]",
                     "ldmxcsr [{words}]",
                     concat!(stringify!($name), " {result}, {source}"),
                     "stmxcsr [{words}]",
@@ -63,7 +62,7 @@ macro_rules! vectors {
                     options(nostack, preserves_flags),
                 );
             }
-            Output { value: value(result), raised: words[0] & FLAGS }
+            Output::new(value(result), words[0], x.mxcsr)
         }
     )*};
 }
@@ -91,7 +90,6 @@ macro_rules! compares {
             // SAFETY: as of the instructions above.
             unsafe {
                 asm!(
-                    "stmxcsr [{words} + 4]",
                     "ldmxcsr [{words}]",
                     concat!(stringify!($name), " {result}, {source}, {predicate}"),
                     "stmxcsr [{words}]",
@@ -103,7 +101,7 @@ macro_rules! compares {
                     options(nostack, preserves_flags),
                 );
             }
-            Output { value: value(result), raised: words[0] & FLAGS }
+            Output::new(value(result), words[0], x.mxcsr)
         }
 
         pub(super) fn $name(x: Input) -> Output {
@@ -135,7 +133,6 @@ macro_rules! to_register {
             // SAFETY: as of the instructions above.
             unsafe {
                 asm!(
-                    "stmxcsr [{words} + 4]",
                     "ldmxcsr [{words}]",
                     $text,
                     "stmxcsr [{words}]",
@@ -146,7 +143,7 @@ macro_rules! to_register {
                     options(nostack, preserves_flags),
                 );
             }
-            Output { value: result.into(), raised: words[0] & FLAGS }
+            Output::new(result.into(), words[0], x.mxcsr)
         }
     )*};
 }
@@ -172,7 +169,6 @@ macro_rules! from_register {
             // SAFETY: as of the instructions above.
             unsafe {
                 asm!(
-                    "stmxcsr [{words} + 4]",
                     "ldmxcsr [{words}]",
                     $text,
                     "stmxcsr [{words}]",
@@ -183,7 +179,7 @@ macro_rules! from_register {
                     options(nostack, preserves_flags),
                 );
             }
-            Output { value: value(result), raised: words[0] & FLAGS }
+            Output::new(value(result), words[0], x.mxcsr)
         }
     )*};
 }
@@ -205,7 +201,6 @@ macro_rules! to_flags {
             // SAFETY: as of the instructions above, and what is pushed is taken back.
             unsafe {
                 asm!(
-                    "stmxcsr [{words} + 4]",
                     "ldmxcsr [{words}]",
                     concat!(stringify!($name), " {first}, {second}"),
                     "stmxcsr [{words}]",
@@ -218,7 +213,7 @@ macro_rules! to_flags {
                     flags = out(reg) flags,
                 );
             }
-            Output { value: (flags & 0x45).into(), raised: words[0] & FLAGS }
+            Output::new((flags & 0x45).into(), words[0], x.mxcsr)
         }
     )*};
 }

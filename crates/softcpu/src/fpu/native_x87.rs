@@ -8,7 +8,7 @@
 
 use std::arch::asm;
 
-use super::operands::flag;
+use super::{operands::flag, state::EXCEPTIONS};
 
 /// The area of `fnsave` in 64-bit code.
 ///
@@ -165,15 +165,17 @@ const fn span(first: u8, last: u8) -> u64 {
 }
 
 /// Carries out an x87 instruction: opcode D8 to DF, and either a ModRM byte of the register forms
-/// or one with a memory operand, of which only the middle field counts. No exception may be
-/// pending in the image.
+/// or one with a memory operand, of which only the middle field counts.
 ///
 /// # Panics
-/// The instruction is not one of those allowed.
+/// The instruction is not one of those allowed, or an exception is pending in the image, which
+/// would become this process's.
 pub(super) fn carry_out(opcode: u8, modrm: u8, image: &mut Image, outside: &mut Outside) {
     let row = usize::from(opcode & 7);
     let field = usize::from(modrm >> 3 & 7);
     outside.flags &= flag::ALL;
+    let pending = image.status & !image.control & EXCEPTIONS;
+    assert!(pending == 0, "a pending exception was delivered before");
     let (memory, registers) = &FORMS[row];
     if modrm >= 0xc0 {
         assert!(ALLOWED[row].1 >> (modrm & 0x3f) & 1 == 1, "x87 form is defined");

@@ -4,7 +4,7 @@ use iced_x86::Instruction;
 
 use super::{
     operands::{Operands, Stop},
-    simd::Simd,
+    simd::{Registers, Simd},
     state::Fpu,
     x87::X87,
 };
@@ -16,6 +16,7 @@ pub struct Operation(Kind);
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     X87(X87),
+    Registers(Registers),
     Simd(Simd),
 }
 
@@ -23,7 +24,9 @@ impl Operation {
     /// What an instruction does, if it is of this part.
     pub fn of(instruction: &Instruction) -> Option<Operation> {
         let x87 = || X87::of(instruction).map(Kind::X87);
-        Simd::of(instruction).map(Kind::Simd).or_else(x87).map(Operation)
+        let simd = || Simd::of(instruction).map(Kind::Simd);
+        let registers = || Registers::of(instruction).map(Kind::Registers);
+        registers().or_else(simd).or_else(x87).map(Operation)
     }
 
     /// Carries it out. The instruction must be the one it was made from.
@@ -38,6 +41,10 @@ impl Operation {
     ) -> Result<(), Stop<O::Fault>> {
         match self.0 {
             Kind::X87(x87) => x87.run(fpu, instruction, operands),
+            Kind::Registers(registers) => {
+                registers.run(fpu);
+                Ok(())
+            }
             Kind::Simd(simd) => simd.run(fpu, instruction, operands),
         }
     }

@@ -10,18 +10,78 @@ use super::{
     vector::{self, Args, Vector},
 };
 
-/// Exceptions found before a result is made (invalid, denormal, divide by zero): one that is not
-/// masked leaves the others unlooked for.
-const BEFORE_RESULT: u32 = 0x7;
-
 /// An MMX or SSE instruction.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Simd {
     action: Action,
+    destination: Place,
+    source: Place,
+    /// The immediate byte, or 0.
+    imm: u8,
     /// Whether it uses an MMX register, and so changes x87's state.
     mmx: bool,
     /// Whether a memory operand of 16 bytes must be aligned.
     aligned: bool,
+}
+
+/// An SSE instruction on integers and registers alone: most of them, and nothing can go wrong.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Registers {
+    f: Vector,
+    destination: u8,
+    source: Source,
+    imm: u8,
+}
+
+/// Its source.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    Xmm(u8),
+    Immediate(u8),
+}
+
+impl Registers {
+    pub(super) fn of(instruction: &Instruction) -> Option<Registers> {
+        let Simd {
+            action: Action::Vector(f),
+            destination: Place::Xmm(destination),
+            source,
+            imm,
+            ..
+        } = Simd::of(instruction)?
+        else {
+            return None;
+        };
+        let source = match source {
+            Place::Xmm(source) => Source::Xmm(source),
+            Place::Immediate(value) => Source::Immediate(value),
+            Place::Mmx(_) | Place::General(_) | Place::Memory(_) | Place::None => return None,
+        };
+        Some(Registers { f, destination, source, imm })
+    }
+
+    #[inline]
+    pub(super) fn run(self, fpu: &mut Fpu) {
+        let a = fpu.xmm[usize::from(self.destination) % 16];
+        let b = match self.source {
+            Source::Xmm(source) => fpu.xmm[usize::from(source) % 16],
+            Source::Immediate(value) => value.into(),
+        };
+        let value = (self.f)(Args { a, b, imm: self.imm, bytes: 16 });
+        fpu.xmm[usize::from(self.destination) % 16] = value;
+    }
+}
+
+/// Where an operand is.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    Xmm(u8),
+    Mmx(u8),
+    General(Register),
+    /// As many bytes.
+    Memory(u8),
+    Immediate(u8),
+    None,
 }
 
 /// What it does.
@@ -61,11 +121,14 @@ impl Simd {
             return None;
         }
         let action = action(instruction)?;
-        let mut registers = (0..instruction.op_count())
-            .filter(|&n| instruction.op_kind(n) == OpKind::Register)
-            .map(|n| instruction.op_register(n));
-        let mmx = registers.any(Register::is_mm) || matches!(action, Action::Empty);
-        Some(Simd { action, mmx, aligned: !unaligned(instruction.mnemonic()) })
+        let destination = Place::of(instruction, 0)?;
+        // Of one operand, it is the source, too.
+        let second = if instruction.op_count() > 1 { 1 } else { 0 };
+        let source = Place::of(instruction, second)?;
+        let mmx = [destination, source].iter().any(|place| matches!(place, Place::Mmx(_)));
+        let mmx = mmx || matches!(action, Action::Empty);
+        let aligned = !unaligned(instruction.mnemonic());
+        Some(Simd { action, destination, source, imm: immediate(instruction), mmx, aligned })
     }
 
     pub(super) fn run<O: Operands>(
@@ -77,7 +140,7 @@ impl Simd {
         if self.mmx && fpu.pending() {
             return Err(Stop::Math);
         }
-        let mut frame = Frame { fpu, instruction, operands, simd: self };
+        let mut frame = Frame { fpu, operands, simd: self };
         match self.action {
             Action::Vector(f) => {
                 let args = frame.args()?;
@@ -99,9 +162,9 @@ impl Simd {
             }
             Action::Test => frame.test(),
             Action::Strings { counted, index } => frame.strings(counted, index),
-            Action::MaskedStore => frame.masked_store(),
+            Action::MaskedStore => frame.masked_store(instruction.op2_register()),
             Action::LoadControl => {
-                let mxcsr = frame.read(0)?;
+                let mxcsr = frame.read(self.source)?;
                 let mxcsr = u32::try_from(mxcsr).expect("four bytes were read");
                 fpu.set_mxcsr(mxcsr).ok_or(Stop::Protection)
             }
@@ -161,98 +224,108 @@ fn unaligned(mnemonic: Mnemonic) -> bool {
     ) || matches!(mnemonic, Mnemonic::Pcmpestri64 | Mnemonic::Pcmpestrm64)
 }
 
+impl Place {
+    /// Nothing where the instruction has no such operand.
+    fn of(instruction: &Instruction, operand: u32) -> Option<Place> {
+        if operand >= instruction.op_count() {
+            return Some(Place::None);
+        }
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the others are memory")]
+        match instruction.op_kind(operand) {
+            OpKind::Register => Some(Place::register(instruction.op_register(operand))),
+            OpKind::Immediate8 => Some(Place::Immediate(instruction.immediate8())),
+            _ => u8::try_from(instruction.memory_size().size()).ok().map(Place::Memory),
+        }
+    }
+
+    fn register(register: Register) -> Place {
+        let number = u8::try_from(register.number()).expect("16 registers at most");
+        if register.is_mm() {
+            Place::Mmx(number)
+        } else if register.is_xmm() {
+            Place::Xmm(number)
+        } else {
+            Place::General(register)
+        }
+    }
+}
+
+/// The last operand, where it is an immediate byte.
+fn immediate(instruction: &Instruction) -> u8 {
+    match instruction.op_count().checked_sub(1) {
+        Some(last) if instruction.op_kind(last) == OpKind::Immediate8 => instruction.immediate8(),
+        _ => 0,
+    }
+}
+
 /// One instruction with what it works on.
 struct Frame<'a, O> {
     fpu: &'a mut Fpu,
-    instruction: &'a Instruction,
     operands: &'a mut O,
     simd: Simd,
 }
 
 impl<O: Operands> Frame<'_, O> {
+    #[inline]
     fn args(&mut self) -> Result<Args, Stop<O::Fault>> {
-        let source = if self.instruction.op_count() > 1 { 1 } else { 0 };
-        let b = self.read(source)?;
-        Ok(Args {
-            a: self.old(),
-            b,
-            imm: self.immediate(),
-            bytes: if self.simd.mmx { 8 } else { 16 },
-        })
-    }
-
-    /// The last operand, where it is an immediate byte.
-    fn immediate(&self) -> u8 {
-        let last = self.instruction.op_count().saturating_sub(1);
-        if self.instruction.op_kind(last) == OpKind::Immediate8 {
-            self.instruction.immediate8()
-        } else {
-            0
-        }
-    }
-
-    /// The destination's old value, where it is a vector.
-    fn old(&self) -> u128 {
-        let register = self.instruction.op0_register();
-        if register.is_vector_register() || register.is_mm() { self.register(register) } else { 0 }
-    }
-
-    fn register(&self, register: Register) -> u128 {
-        if register.is_mm() {
-            self.fpu.mm(register.number()).into()
-        } else if register.is_vector_register() {
-            self.fpu.xmm[register.number()]
-        } else {
-            self.operands.register(register).into()
-        }
+        let b = self.read(self.simd.source)?;
+        let a = match self.simd.destination {
+            Place::Xmm(n) => self.fpu.xmm[usize::from(n) % 16],
+            Place::Mmx(n) => self.fpu.mm(n.into()).into(),
+            Place::General(_) | Place::Memory(_) | Place::Immediate(_) | Place::None => 0,
+        };
+        Ok(Args { a, b, imm: self.simd.imm, bytes: if self.simd.mmx { 8 } else { 16 } })
     }
 
     /// An operand's value, without sign.
-    fn read(&mut self, operand: u32) -> Result<u128, Stop<O::Fault>> {
-        let kind = self.instruction.op_kind(operand);
-        if kind == OpKind::Register {
-            return Ok(self.register(self.instruction.op_register(operand)));
-        }
-        if kind == OpKind::Immediate8 {
-            return Ok(self.instruction.immediate8().into());
-        }
-        let len = self.memory_len()?;
-        let mut bytes = [0; 16];
-        self.operands.load(0, &mut bytes[..len])?;
-        Ok(u128::from_le_bytes(bytes))
+    #[inline]
+    fn read(&mut self, place: Place) -> Result<u128, Stop<O::Fault>> {
+        Ok(match place {
+            Place::Xmm(n) => self.fpu.xmm[usize::from(n) % 16],
+            Place::Mmx(n) => self.fpu.mm(n.into()).into(),
+            Place::General(register) => self.operands.register(register).into(),
+            Place::Immediate(value) => value.into(),
+            Place::Memory(len) => {
+                self.align(len)?;
+                let mut bytes = [0; 16];
+                self.operands.load(0, &mut bytes[..usize::from(len).min(16)])?;
+                u128::from_le_bytes(bytes)
+            }
+            Place::None => 0,
+        })
     }
 
-    /// The size of the memory operand, which is aligned where it must be.
-    fn memory_len(&self) -> Result<usize, Stop<O::Fault>> {
-        let len = self.instruction.memory_size().size().min(16);
+    /// Refuses memory that is not aligned and must be.
+    #[inline]
+    fn align(&self, len: u8) -> Result<(), Stop<O::Fault>> {
         if len == 16 && self.simd.aligned && !self.operands.address().is_multiple_of(16) {
             return Err(Stop::Protection);
-        }
-        Ok(len)
-    }
-
-    /// Sets the first operand.
-    fn write(&mut self, value: u128) -> Result<(), Stop<O::Fault>> {
-        let register = self.instruction.op0_register();
-        let [low, _] = vector::lanes::split64(value);
-        if self.instruction.op0_kind() != OpKind::Register {
-            let len = self.memory_len()?;
-            self.operands.store(0, &value.to_le_bytes()[..len])?;
-            self.leave_x87();
-        } else if register.is_mm() {
-            self.leave_x87();
-            self.fpu.set_mm(register.number(), low);
-        } else if register.is_vector_register() {
-            self.leave_x87();
-            self.fpu.xmm[register.number()] = value;
-        } else {
-            self.leave_x87();
-            let bits = 8 * register.size();
-            self.operands.set_register(register, low & (u64::MAX >> (64 - bits)));
         }
         Ok(())
     }
 
+    /// Sets the first operand.
+    #[inline]
+    fn write(&mut self, value: u128) -> Result<(), Stop<O::Fault>> {
+        let [low, _] = vector::lanes::split64(value);
+        if let Place::Memory(len) = self.simd.destination {
+            self.align(len)?;
+            self.operands.store(0, &value.to_le_bytes()[..usize::from(len).min(16)])?;
+        }
+        self.leave_x87();
+        match self.simd.destination {
+            Place::Xmm(n) => self.fpu.xmm[usize::from(n) % 16] = value,
+            Place::Mmx(n) => self.fpu.set_mm(n.into(), low),
+            Place::General(register) => {
+                let bits = 8 * register.size();
+                self.operands.set_register(register, low & (u64::MAX >> (64 - bits)));
+            }
+            Place::Memory(_) | Place::Immediate(_) | Place::None => {}
+        }
+        Ok(())
+    }
+
+    #[inline]
     fn leave_x87(&mut self) {
         if self.simd.mmx {
             self.fpu.enter_mmx();
@@ -260,17 +333,13 @@ impl<O: Operands> Frame<'_, O> {
     }
 
     /// Carries floating-point arithmetic out and notes its exceptions.
+    #[inline]
     fn float(&mut self, f: Float) -> Result<u128, Stop<O::Fault>> {
         let Args { a, b, imm, .. } = self.args()?;
         let mxcsr = self.fpu.mxcsr;
         let float::Output { value, raised } = f(float::Input { a, b, imm, mxcsr });
-        let unmasked = !(mxcsr >> 7);
-        if raised & unmasked & BEFORE_RESULT != 0 {
-            self.fpu.mxcsr |= raised & BEFORE_RESULT;
-            return Err(Stop::Simd);
-        }
         self.fpu.mxcsr |= raised;
-        if raised & unmasked != 0 { Err(Stop::Simd) } else { Ok(value) }
+        if raised & !(mxcsr >> 7) == 0 { Ok(value) } else { Err(Stop::Simd) }
     }
 
     fn test(&mut self) -> Result<(), Stop<O::Fault>> {
@@ -306,9 +375,9 @@ impl<O: Operands> Frame<'_, O> {
     }
 
     /// Stores the bytes whose mask has its highest bit set, in runs.
-    fn masked_store(&mut self) -> Result<(), Stop<O::Fault>> {
-        let bytes = self.register(self.instruction.op1_register()).to_le_bytes();
-        let mask = self.register(self.instruction.op2_register());
+    fn masked_store(&mut self, mask: Register) -> Result<(), Stop<O::Fault>> {
+        let bytes = self.read(self.simd.source)?.to_le_bytes();
+        let mask = self.read(Place::register(mask))?;
         let len = if self.simd.mmx { 8 } else { 16 };
         let chosen = |n: &usize| mask >> (8 * n + 7) & 1 == 1;
         let mut runs: Vec<(usize, usize)> = Vec::new();

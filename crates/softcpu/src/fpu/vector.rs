@@ -1,10 +1,12 @@
 //! MMX and SSE instructions on integers and bits: each a function of plain values.
+//!
+//! What SSE2 has is done by the host's SSE2; the rest, which not every x86-64 processor has, by
+//! plain Rust.
 
 mod arithmetic;
 pub(super) mod lanes;
 mod moves;
 mod pack;
-mod shift;
 mod shuffle;
 
 use iced_x86::Mnemonic;
@@ -29,7 +31,6 @@ pub(super) type Vector = fn(Args) -> u128;
 pub(super) fn of(mnemonic: Mnemonic) -> Option<Vector> {
     moves::of(mnemonic)
         .or_else(|| arithmetic::of(mnemonic))
-        .or_else(|| shift::of(mnemonic))
         .or_else(|| pack::of(mnemonic))
         .or_else(|| shuffle::of(mnemonic))
 }

@@ -141,20 +141,20 @@ impl Host {
             let mut area = to_area(fpu);
             self.ptrace(libc::PTRACE_SETFPREGS, (&raw mut area).cast()).expect("fp registers");
         }
-        let (event, registers) = self.step();
+        let (event, registers) = self.step(repeats(code));
         let fpu = state.fpu.as_ref().map(|_| self.floating_point().expect("fp registers"));
         Outcome { state: from_user(&registers, fpu), rip: registers.rip.wrapping_sub(CODE), event }
     }
 
-    /// Steps until the instruction pointer has moved or a signal came.
-    fn step(&mut self) -> (Event, libc::user_regs_struct) {
+    /// Steps once, or until a repeated instruction is left or a signal came.
+    fn step(&mut self, repeats: bool) -> (Event, libc::user_regs_struct) {
         for _ in 0..STEPS_MAX {
             self.ptrace(libc::PTRACE_SINGLESTEP, ptr::null_mut()).expect("step");
             let status = self.wait().expect("the child stops");
             assert!(libc::WIFSTOPPED(status), "the child ended: {status:#x}");
             let event = self.event(libc::WSTOPSIG(status)).expect("signal");
             let registers = self.registers().expect("registers");
-            if event != Event::Done || registers.rip != CODE {
+            if event != Event::Done || registers.rip != CODE || !repeats {
                 return (event, registers);
             }
         }
@@ -213,6 +213,13 @@ impl Drop for Host {
 
 fn check(result: i64) -> io::Result<i64> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Whether a prefix says that the instruction is repeated: it traps after each round, and begins
+/// where it began. One that jumps to itself does not.
+fn repeats(code: &[u8]) -> bool {
+    let prefix = |byte: &&u8| matches!(**byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3);
+    code.iter().take_while(prefix).any(|byte| matches!(byte, 0xf2 | 0xf3))
 }
 
 /// The child's life: it maps the pages, asks to be traced, stops, and is led from then on.

@@ -44,35 +44,83 @@ enum Lanes {
     Doubles(usize),
 }
 
-macro_rules! ranged {
-    ($($name:ident: $lanes:ident($count:literal) $operation:ident by $one:ident,)*) => {$(
+/// What of mxcsr must be so that nothing can come of ordinary numbers but what has been flagged
+/// already: all exceptions masked, inexact flagged, nearest, no flushing.
+const CALM_BITS: u32 = 0xffe0;
+const CALM: u32 = 0x1fa0;
+
+/// A scalar operation on numbers that are not too near to the ends of their format, for which
+/// Rust's own arithmetic is the same: most of them, and the host's mxcsr need not change.
+macro_rules! calm {
+    ($name:ident, $float:ty, $split:ident, $exponent:literal, $fraction:literal, $others:literal) => {
+        fn $name(x: Input, f: impl Fn($float, $float) -> $float) -> Option<Output> {
+            let exponent = |number: $float| number.to_bits() >> $fraction & $exponent;
+            let ordinary = |number: $float| {
+                (1..$exponent).contains(&exponent(number)) || number.to_bits() << 1 == 0
+            };
+            let [a, b] = [x.a, x.b].map(|vector| <$float>::from_bits($split(vector)[0]));
+            let result = f(a, b);
+            let calm = x.mxcsr & CALM_BITS == CALM
+                && ordinary(a)
+                && ordinary(b)
+                && (2..$exponent - 1).contains(&exponent(result));
+            let value = x.a & $others | u128::from(result.to_bits());
+            calm.then_some(Output { value, raised: 0 })
+        }
+    };
+}
+
+calm!(calm_single, f32, split32, 0xff, 23, 0xffff_ffff_ffff_ffff_ffff_ffff_0000_0000);
+calm!(calm_double, f64, split64, 0x7ff, 52, 0xffff_ffff_ffff_ffff_0000_0000_0000_0000);
+
+macro_rules! scalar {
+    ($($name:ident: $ranged:ident $calm:ident $operation:tt,)*) => {$(
         pub(super) fn $name(x: Input) -> Output {
+            $calm(x, |a, b| a $operation b).unwrap_or_else(|| $ranged(x))
+        }
+    )*};
+}
+
+scalar! {
+    addss: ranged_addss calm_single +,
+    subss: ranged_subss calm_single -,
+    mulss: ranged_mulss calm_single *,
+    divss: ranged_divss calm_single /,
+    addsd: ranged_addsd calm_double +,
+    subsd: ranged_subsd calm_double -,
+    mulsd: ranged_mulsd calm_double *,
+    divsd: ranged_divsd calm_double /,
+}
+
+macro_rules! ranged {
+    ($($function:ident: $name:ident $lanes:ident($count:literal) $operation:ident by $one:ident,)*) => {$(
+        pub(super) fn $function(x: Input) -> Output {
             let output = native::$name(x);
             let each = (Lanes::$lanes($count), Operation::$operation, native::$one as Float);
-            Output { raised: raised(x, output.raised, each), ..output }
+            Output::new(output.value, raised(x, output.raised, each), x.mxcsr)
         }
     )*};
 }
 
 ranged! {
-    addps: Singles(4) Add by addss,
-    addss: Singles(1) Add by addss,
-    addpd: Doubles(2) Add by addsd,
-    addsd: Doubles(1) Add by addsd,
-    subps: Singles(4) Subtract by subss,
-    subss: Singles(1) Subtract by subss,
-    subpd: Doubles(2) Subtract by subsd,
-    subsd: Doubles(1) Subtract by subsd,
-    mulps: Singles(4) Multiply by mulss,
-    mulss: Singles(1) Multiply by mulss,
-    mulpd: Doubles(2) Multiply by mulsd,
-    mulsd: Doubles(1) Multiply by mulsd,
-    divps: Singles(4) Divide by divss,
-    divss: Singles(1) Divide by divss,
-    divpd: Doubles(2) Divide by divsd,
-    divsd: Doubles(1) Divide by divsd,
-    cvtpd2ps: Singles(2) Narrow by cvtsd2ss,
-    cvtsd2ss: Singles(1) Narrow by cvtsd2ss,
+    addps: addps Singles(4) Add by addss,
+    ranged_addss: addss Singles(1) Add by addss,
+    addpd: addpd Doubles(2) Add by addsd,
+    ranged_addsd: addsd Doubles(1) Add by addsd,
+    subps: subps Singles(4) Subtract by subss,
+    ranged_subss: subss Singles(1) Subtract by subss,
+    subpd: subpd Doubles(2) Subtract by subsd,
+    ranged_subsd: subsd Doubles(1) Subtract by subsd,
+    mulps: mulps Singles(4) Multiply by mulss,
+    ranged_mulss: mulss Singles(1) Multiply by mulss,
+    mulpd: mulpd Doubles(2) Multiply by mulsd,
+    ranged_mulsd: mulsd Doubles(1) Multiply by mulsd,
+    divps: divps Singles(4) Divide by divss,
+    ranged_divss: divss Singles(1) Divide by divss,
+    divpd: divpd Doubles(2) Divide by divsd,
+    ranged_divsd: divsd Doubles(1) Divide by divsd,
+    cvtpd2ps: cvtpd2ps Singles(2) Narrow by cvtsd2ss,
+    cvtsd2ss: cvtsd2ss Singles(1) Narrow by cvtsd2ss,
 }
 
 /// Exceptions of all lanes, from those of the whole with everything masked.

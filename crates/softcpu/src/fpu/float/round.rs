@@ -27,27 +27,27 @@ const DOUBLE: Format = Format { fraction: 52, exponent: 11 };
 pub(super) fn roundps(x: Input) -> Output {
     let mut raised = 0;
     let value = join32(split32(x.b).map(|lane| single(lane, x, &mut raised)));
-    Output { value, raised }
+    Output::new(value, raised, x.mxcsr)
 }
 
 pub(super) fn roundss(x: Input) -> Output {
     let mut raised = 0;
     let [_, b, c, d] = split32(x.a);
     let value = join32([single(split32(x.b)[0], x, &mut raised), b, c, d]);
-    Output { value, raised }
+    Output::new(value, raised, x.mxcsr)
 }
 
 pub(super) fn roundpd(x: Input) -> Output {
     let mut raised = 0;
     let value = join64(split64(x.b).map(|lane| round(lane, DOUBLE, x, &mut raised)));
-    Output { value, raised }
+    Output::new(value, raised, x.mxcsr)
 }
 
 pub(super) fn roundsd(x: Input) -> Output {
     let mut raised = 0;
     let [_, upper] = split64(x.a);
     let value = join64([round(split64(x.b)[0], DOUBLE, x, &mut raised), upper]);
-    Output { value, raised }
+    Output::new(value, raised, x.mxcsr)
 }
 
 fn single(lane: u32, x: Input, raised: &mut u32) -> u32 {

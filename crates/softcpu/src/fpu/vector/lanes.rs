@@ -1,5 +1,4 @@
 //! Vectors as arrays of lanes, the lowest first.
-#![expect(clippy::cast_possible_truncation, reason = "a lane is cut out of the vector")]
 
 use std::array;
 
@@ -8,19 +7,25 @@ use super::Args;
 macro_rules! lanes {
     ($lane:ty, $count:literal, $split:ident, $join:ident, $zip:ident) => {
         /// The lanes of a vector.
+        #[inline]
         pub(in crate::fpu) fn $split(vector: u128) -> [$lane; $count] {
-            array::from_fn(|n| (vector >> (n as u32 * <$lane>::BITS)) as $lane)
+            let bytes = vector.to_le_bytes();
+            let lanes = bytes.as_chunks().0;
+            array::from_fn(|n| <$lane>::from_le_bytes(lanes[n]))
         }
 
         /// The vector of these lanes.
+        #[inline]
         pub(in crate::fpu) fn $join(lanes: [$lane; $count]) -> u128 {
-            lanes
-                .into_iter()
-                .rev()
-                .fold(0, |vector, lane| vector << (<$lane>::BITS % u128::BITS) | u128::from(lane))
+            let mut bytes = [0; 16];
+            for (chunk, lane) in bytes.as_chunks_mut().0.iter_mut().zip(lanes) {
+                *chunk = lane.to_le_bytes();
+            }
+            u128::from_le_bytes(bytes)
         }
 
         /// Each lane of the destination with that of the source.
+        #[inline]
         pub(in crate::fpu) fn $zip(args: Args, f: impl Fn($lane, $lane) -> $lane) -> u128 {
             let (a, b) = ($split(args.a), $split(args.b));
             $join(array::from_fn(|n| f(a[n], b[n])))

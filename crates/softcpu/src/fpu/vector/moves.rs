@@ -8,6 +8,8 @@ use super::{
     lanes::{join8, join16, join32, split8, split16, split32, split64},
 };
 
+use crate::fpu::native_sse2 as native;
+
 const LOW: u128 = u64::MAX as u128;
 const LOW32: u128 = u32::MAX as u128;
 
@@ -33,7 +35,7 @@ pub(super) fn of(mnemonic: Mnemonic) -> Option<Vector> {
         M::Xorps | M::Xorpd | M::Pxor => |x| x.a ^ x.b,
         M::Movmskps => |x| signs(split32(x.b).map(|lane| lane >> 31 == 1)),
         M::Movmskpd => |x| signs(split64(x.b).map(|lane| lane >> 63 == 1)),
-        M::Pmovmskb => |x| signs(split8(x.b).map(|lane| lane >> 7 == 1)),
+        M::Pmovmskb => native::pmovmskb,
         M::Pextrb => |x| split8(x.b)[usize::from(x.imm) % 16].into(),
         M::Pextrw => |x| split16(x.b)[usize::from(x.imm) % (x.bytes / 2)].into(),
         M::Pextrd | M::Extractps => |x| split32(x.b)[usize::from(x.imm) % 4].into(),

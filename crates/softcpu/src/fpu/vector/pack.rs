@@ -1,6 +1,5 @@
 //! Packing into smaller lanes, and interleaving.
 #![expect(clippy::wildcard_enum_match_arm, reason = "thousands of other instructions")]
-#![expect(clippy::cast_possible_truncation, reason = "values are clamped to their lane")]
 #![expect(clippy::cast_sign_loss, reason = "values are clamped to their lane")]
 
 use std::array;
@@ -9,55 +8,44 @@ use iced_x86::Mnemonic;
 
 use super::{
     Args, Vector,
-    lanes::{join8, join16, split16, split32},
+    lanes::{join16, split32},
 };
+use crate::fpu::native_sse2 as native;
+
+const LOW32: u128 = u32::MAX as u128;
 
 pub(super) fn of(mnemonic: Mnemonic) -> Option<Vector> {
     use Mnemonic as M;
     Some(match mnemonic {
-        M::Packsswb => |x| packed16(x, |word| word.clamp(-128, 127) as u8),
-        M::Packuswb => |x| packed16(x, |word| word.clamp(0, 255) as u8),
-        M::Packssdw => |x| packed32(x, |double| double.clamp(-0x8000, 0x7fff) as u16),
-        M::Packusdw => |x| packed32(x, |double| double.clamp(0, 0xffff) as u16),
-        M::Punpcklbw => |x| interleaved(x, 1, false),
-        M::Punpcklwd => |x| interleaved(x, 2, false),
-        M::Punpckldq | M::Unpcklps => |x| interleaved(x, 4, false),
-        M::Punpcklqdq | M::Unpcklpd => |x| interleaved(x, 8, false),
-        M::Punpckhbw => |x| interleaved(x, 1, true),
-        M::Punpckhwd => |x| interleaved(x, 2, true),
-        M::Punpckhdq | M::Unpckhps => |x| interleaved(x, 4, true),
-        M::Punpckhqdq | M::Unpckhpd => |x| interleaved(x, 8, true),
+        M::Packsswb => |x| packed(x, native::packsswb),
+        M::Packuswb => |x| packed(x, native::packuswb),
+        M::Packssdw => |x| packed(x, native::packssdw),
+        M::Packusdw => packusdw,
+        M::Punpcklbw => native::punpcklbw,
+        M::Punpcklwd => native::punpcklwd,
+        M::Punpckldq | M::Unpcklps => native::punpckldq,
+        M::Punpcklqdq | M::Unpcklpd => native::punpcklqdq,
+        M::Punpckhbw => |x| upper(x, native::punpcklbw, native::punpckhbw),
+        M::Punpckhwd => |x| upper(x, native::punpcklwd, native::punpckhwd),
+        M::Punpckhdq | M::Unpckhps => |x| upper(x, native::punpckldq, native::punpckhdq),
+        M::Punpckhqdq | M::Unpckhpd => native::punpckhqdq,
         _ => return None,
     })
 }
 
-/// The words of the destination, then of the source.
-fn packed16(x: Args, f: impl Fn(i16) -> u8) -> u128 {
-    let (a, b, words) = (split16(x.a), split16(x.b), x.bytes / 2);
-    join8(array::from_fn(|n| match n {
-        n if n < words => f(a[n].cast_signed()),
-        n if n < 2 * words => f(b[n - words].cast_signed()),
-        _ => 0,
-    }))
+/// The lanes of the destination, then of the source: of MMX the lower quarters of each half.
+fn packed(x: Args, f: Vector) -> u128 {
+    let both = f(x);
+    if x.bytes == 16 { both } else { both & LOW32 | (both >> 64 & LOW32) << 32 }
 }
 
-fn packed32(x: Args, f: impl Fn(i32) -> u16) -> u128 {
-    let (a, b, doubles) = (split32(x.a), split32(x.b), x.bytes / 4);
-    join16(array::from_fn(|n| match n {
-        n if n < doubles => f(a[n].cast_signed()),
-        n if n < 2 * doubles => f(b[n - doubles].cast_signed()),
-        _ => 0,
-    }))
+/// The upper lanes in turn: of MMX they follow the lower ones, where SSE has all of its lower half.
+fn upper(x: Args, lower: Vector, upper: Vector) -> u128 {
+    if x.bytes == 16 { upper(x) } else { lower(x) >> 64 }
 }
 
-/// Lanes of one half, in turn of the destination and of the source.
-fn interleaved(x: Args, lane_bytes: usize, upper: bool) -> u128 {
-    let half = 4 * x.bytes;
-    let shift = if upper { half } else { 0 };
-    let (a, b) = (x.a >> shift, x.b >> shift);
-    let (bits, mask) = (8 * lane_bytes, u128::MAX >> (128 - 8 * lane_bytes));
-    (0..half / bits).fold(0, |vector, n| {
-        let pair = (a >> (n * bits) & mask) | (b >> (n * bits) & mask) << bits;
-        vector | pair << (2 * n * bits)
-    })
+fn packusdw(x: Args) -> u128 {
+    let (a, b) = (split32(x.a), split32(x.b));
+    let clamped = |lane: u32| lane.cast_signed().clamp(0, 0xffff) as u16;
+    join16(array::from_fn(|n| clamped(if n < 4 { a[n] } else { b[n - 4] })))
 }

@@ -1,4 +1,4 @@
-//! Shuffles and blends.
+//! Shuffles, blends, and shifts by whole bytes.
 #![expect(clippy::wildcard_enum_match_arm, reason = "thousands of other instructions")]
 
 use std::array;
@@ -29,6 +29,8 @@ pub(super) fn of(mnemonic: Mnemonic) -> Option<Vector> {
             join64([a[usize::from(x.imm & 1)], b[usize::from(x.imm >> 1 & 1)]])
         },
         M::Palignr => palignr,
+        M::Pslldq => |x| x.a.checked_shl(bits(x)).unwrap_or(0),
+        M::Psrldq => |x| x.a.checked_shr(bits(x)).unwrap_or(0),
         M::Pblendw => |x| blended(x, 2, |n| x.imm >> n & 1 == 1),
         M::Blendps => |x| blended(x, 4, |n| x.imm >> n & 1 == 1),
         M::Blendpd => |x| blended(x, 8, |n| x.imm >> n & 1 == 1),
@@ -67,15 +69,22 @@ fn pshufb(x: Args) -> u128 {
     }))
 }
 
+/// How many bits the source's number of bytes are: an immediate.
+fn bits(x: Args) -> u32 {
+    8 * u32::from(x.b.to_le_bytes()[0])
+}
+
 /// Both vectors one after another, shifted right by bytes.
 fn palignr(x: Args) -> u128 {
-    let by = usize::from(x.imm);
-    let byte = |at: usize| match at {
-        at if at < x.bytes => split8(x.b)[at],
-        at if at < 2 * x.bytes => split8(x.a)[at - x.bytes],
-        _ => 0,
-    };
-    join8(array::from_fn(|n| byte(n + by)))
+    let by = u32::from(x.imm);
+    if x.bytes == 8 {
+        return (x.a << 64 | x.b).checked_shr(8 * by).unwrap_or(0);
+    }
+    match by {
+        0 => x.b,
+        1..16 => x.b >> (8 * by) | x.a << (128 - 8 * by),
+        _ => x.a.checked_shr(8 * (by - 16)).unwrap_or(0),
+    }
 }
 
 /// Lanes of the source where the choice says so, else of the destination.
