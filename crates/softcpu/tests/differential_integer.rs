@@ -161,6 +161,11 @@ fn wanted(instruction: &Instruction) -> bool {
             | M::Sidt
             | M::Sldt
             | M::Str
+            // These ask about the host's own descriptors.
+            | M::Lar
+            | M::Lsl
+            | M::Verr
+            | M::Verw
             // Of 0F 0D, what is no prefetch is undefined on some.
             | M::Reservednop
     );
