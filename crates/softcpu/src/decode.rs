@@ -178,11 +178,7 @@ fn operation(
         return (op, true, None);
     }
     memory(&mut op, instruction, start, mode);
-    op.stack = if instruction.op_count() > 0 && instruction.memory_segment() != Register::None {
-        instruction.memory_segment() == Register::SS
-    } else {
-        instruction.stack_pointer_increment() != 0
-    };
+    op.stack = stack(instruction, mode);
     if let Some(float) = crate::fpu::Operation::of(instruction) {
         op.run = float::run;
         op.src = float::kind(instruction);
@@ -194,6 +190,22 @@ fn operation(
     };
     let ends = instruction.flow_control() != FlowControl::Next || chosen.looks_around;
     (chosen.op, ends, chosen.silent)
+}
+
+/// Whether the memory that an instruction reaches is the stack's. In 64-bit mode a prefix that
+/// names the stack's segment means nothing.
+fn stack(instruction: &Instruction, mode: Mode) -> bool {
+    let operand = (0..instruction.op_count()).any(|n| instruction.op_kind(n) == OpKind::Memory);
+    let segment = instruction.memory_segment();
+    if !operand {
+        instruction.stack_pointer_increment() != 0
+    } else if mode.code == 64 {
+        let base = instruction.memory_base().full_register();
+        matches!(base, Register::RSP | Register::RBP)
+            && !matches!(segment, Register::FS | Register::GS)
+    } else {
+        segment == Register::SS
+    }
 }
 
 /// The place of a general register.

@@ -3,6 +3,7 @@
 pub(crate) mod atomic;
 pub(crate) mod bits;
 pub(crate) mod branch;
+pub(crate) mod descriptors;
 pub(crate) mod float;
 pub(crate) mod integer;
 pub(crate) mod moves;
@@ -124,6 +125,9 @@ pub(crate) fn address<T: Word>(cpu: &mut Cpu, op: &Op, write: bool) -> Did<u64> 
 
 /// How a handler finds the linear address of its memory operand.
 pub(crate) trait At {
+    /// The address, where that needs no more than additions.
+    fn quick(cpu: &Cpu, op: &Op) -> Option<u64>;
+
     fn address<T: Word>(cpu: &mut Cpu, op: &Op, write: bool) -> Did<u64>;
 }
 
@@ -131,6 +135,11 @@ pub(crate) trait At {
 pub(crate) struct Plain;
 
 impl At for Plain {
+    #[inline(always)]
+    fn quick(cpu: &Cpu, op: &Op) -> Option<u64> {
+        Some(cpu.regs[usize::from(op.base) & 31].wrapping_add(op.disp))
+    }
+
     #[inline(always)]
     fn address<T: Word>(cpu: &mut Cpu, op: &Op, _write: bool) -> Did<u64> {
         Ok(cpu.regs[usize::from(op.base) & 31].wrapping_add(op.disp))
@@ -141,6 +150,12 @@ impl At for Plain {
 pub(crate) struct Any;
 
 impl At for Any {
+    #[inline(always)]
+    fn quick(cpu: &Cpu, op: &Op) -> Option<u64> {
+        let base = cpu.regs[usize::from(op.segment) & 31];
+        op.flat.then(|| offset(cpu, op).wrapping_add(base))
+    }
+
     #[inline(always)]
     fn address<T: Word>(cpu: &mut Cpu, op: &Op, write: bool) -> Did<u64> {
         address::<T>(cpu, op, write)
@@ -198,3 +213,41 @@ macro_rules! by_width {
     };
 }
 pub(crate) use by_width;
+
+/// Chooses the handler of a condition by its number.
+macro_rules! by_condition {
+    ($number:expr, $($handler:ident)::+ $(, $operation:ty)*) => {
+        match $number {
+            0 => $($handler)::+::<0 $(, $operation)*>,
+            1 => $($handler)::+::<1 $(, $operation)*>,
+            2 => $($handler)::+::<2 $(, $operation)*>,
+            3 => $($handler)::+::<3 $(, $operation)*>,
+            4 => $($handler)::+::<4 $(, $operation)*>,
+            5 => $($handler)::+::<5 $(, $operation)*>,
+            6 => $($handler)::+::<6 $(, $operation)*>,
+            7 => $($handler)::+::<7 $(, $operation)*>,
+            8 => $($handler)::+::<8 $(, $operation)*>,
+            9 => $($handler)::+::<9 $(, $operation)*>,
+            10 => $($handler)::+::<10 $(, $operation)*>,
+            11 => $($handler)::+::<11 $(, $operation)*>,
+            12 => $($handler)::+::<12 $(, $operation)*>,
+            13 => $($handler)::+::<13 $(, $operation)*>,
+            14 => $($handler)::+::<14 $(, $operation)*>,
+            _ => $($handler)::+::<15 $(, $operation)*>,
+        }
+    };
+}
+pub(crate) use by_condition;
+
+/// Handlers of all widths for handlers whose parameters are values.
+macro_rules! by_width_const {
+    ($bytes:expr, $($handler:ident)::+, $($value:expr),+) => {
+        match $bytes {
+            1 => $($handler)::+::<$({ $value },)+ u8>,
+            2 => $($handler)::+::<$({ $value },)+ u16>,
+            4 => $($handler)::+::<$({ $value },)+ u32>,
+            _ => $($handler)::+::<$({ $value },)+ u64>,
+        }
+    };
+}
+pub(crate) use by_width_const;

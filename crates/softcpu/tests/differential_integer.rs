@@ -161,6 +161,11 @@ fn wanted(instruction: &Instruction) -> bool {
             | M::Sidt
             | M::Sldt
             | M::Str
+            // These ask about the host's own descriptors.
+            | M::Lar
+            | M::Lsl
+            | M::Verr
+            | M::Verw
             // Of 0F 0D, what is no prefetch is undefined on some.
             | M::Reservednop
     );
@@ -204,7 +209,8 @@ fn draw(random: &mut Random) -> Option<(Case, Instruction)> {
     }
     // What the prefix of 16 bits makes of a branch differs between makers.
     let branch = instruction.flow_control() != FlowControl::Next;
-    if branch && code[..5].contains(&0x66) {
+    // So does what the prefixes of strings make of loops.
+    if branch && code[..5].iter().any(|byte| matches!(byte, 0x66 | 0xf2 | 0xf3)) {
         return None;
     }
     // One that leads to itself would never end under the host's single steps.

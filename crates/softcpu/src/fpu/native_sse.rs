@@ -30,11 +30,13 @@ fn words(mxcsr: u32) -> [u32; 2] {
     [mxcsr & OBEYED & !ignored | MASKED, MASKED]
 }
 
+#[inline]
 pub(super) fn vector(value: u128) -> __m128i {
     // SAFETY: 16 bytes of which every pattern is a value.
     unsafe { mem::transmute(value) }
 }
 
+#[inline]
 pub(super) fn value(vector: __m128i) -> u128 {
     // SAFETY: 16 bytes of which every pattern is a value.
     unsafe { mem::transmute(vector) }

@@ -60,6 +60,7 @@ impl Registers {
         Some(Registers { f, destination, source, imm })
     }
 
+    #[inline]
     pub(super) fn run(self, fpu: &mut Fpu) {
         let a = fpu.xmm[usize::from(self.destination) % 16];
         let b = match self.source {
@@ -265,6 +266,7 @@ struct Frame<'a, O> {
 }
 
 impl<O: Operands> Frame<'_, O> {
+    #[inline]
     fn args(&mut self) -> Result<Args, Stop<O::Fault>> {
         let b = self.read(self.simd.source)?;
         let a = match self.simd.destination {
@@ -276,6 +278,7 @@ impl<O: Operands> Frame<'_, O> {
     }
 
     /// An operand's value, without sign.
+    #[inline]
     fn read(&mut self, place: Place) -> Result<u128, Stop<O::Fault>> {
         Ok(match place {
             Place::Xmm(n) => self.fpu.xmm[usize::from(n) % 16],
@@ -293,6 +296,7 @@ impl<O: Operands> Frame<'_, O> {
     }
 
     /// Refuses memory that is not aligned and must be.
+    #[inline]
     fn align(&self, len: u8) -> Result<(), Stop<O::Fault>> {
         if len == 16 && self.simd.aligned && !self.operands.address().is_multiple_of(16) {
             return Err(Stop::Protection);
@@ -301,6 +305,7 @@ impl<O: Operands> Frame<'_, O> {
     }
 
     /// Sets the first operand.
+    #[inline]
     fn write(&mut self, value: u128) -> Result<(), Stop<O::Fault>> {
         let [low, _] = vector::lanes::split64(value);
         if let Place::Memory(len) = self.simd.destination {
@@ -320,6 +325,7 @@ impl<O: Operands> Frame<'_, O> {
         Ok(())
     }
 
+    #[inline]
     fn leave_x87(&mut self) {
         if self.simd.mmx {
             self.fpu.enter_mmx();
@@ -327,6 +333,7 @@ impl<O: Operands> Frame<'_, O> {
     }
 
     /// Carries floating-point arithmetic out and notes its exceptions.
+    #[inline]
     fn float(&mut self, f: Float) -> Result<u128, Stop<O::Fault>> {
         let Args { a, b, imm, .. } = self.args()?;
         let mxcsr = self.fpu.mxcsr;

@@ -53,8 +53,7 @@ pub(crate) fn compare_exchange_rr<T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> 
         let new = read::<T>(cpu, op.src);
         write::<T>(cpu, op.dst, new);
     } else {
-        // A target of 32 bits is cleared above in either case.
-        write::<T>(cpu, op.dst, there);
+        // The target stays as it is, above 32 bits too.
         write::<T>(cpu, 0, there);
     }
     Ok(Flow::Next)

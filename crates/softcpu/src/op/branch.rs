@@ -6,6 +6,7 @@ use super::{Flow, Op, address, address_mask, after, read};
 use crate::{
     cpu::{Cpu, RIP},
     fault::Did,
+    mmu::canonical,
     word::Word,
 };
 
@@ -86,6 +87,19 @@ pub(crate) fn counted(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 /// `call` to a known target, in 64-bit mode.
 pub(crate) fn call(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     let rsp = cpu.regs[gpr::RSP].wrapping_sub(8);
+    if let Some(at) = cpu.quick_place::<u64>(rsp) {
+        cpu.memory.set(at, cpu.regs[RIP].wrapping_add(op.next.into()));
+        cpu.regs[gpr::RSP] = rsp;
+        cpu.regs[RIP] = target(cpu, op);
+        return Ok(Flow::Taken);
+    }
+    call_long(cpu, op)
+}
+
+#[cold]
+#[inline(never)]
+fn call_long(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    let rsp = cpu.regs[gpr::RSP].wrapping_sub(8);
     cpu.store::<u64>(rsp, cpu.regs[RIP].wrapping_add(op.next.into()))?;
     cpu.regs[gpr::RSP] = rsp;
     cpu.regs[RIP] = target(cpu, op);
@@ -138,6 +152,20 @@ pub(crate) fn call_m<T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 
 /// `ret` in 64-bit mode, with so many bytes more taken off the stack.
 pub(crate) fn ret(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    let rsp = cpu.regs[gpr::RSP];
+    if let Some(target) = cpu.quick_load::<u64>(rsp)
+        && canonical(target)
+    {
+        cpu.regs[gpr::RSP] = rsp.wrapping_add(8).wrapping_add(op.imm);
+        cpu.regs[RIP] = target;
+        return Ok(Flow::Jump);
+    }
+    ret_long(cpu, op)
+}
+
+#[cold]
+#[inline(never)]
+fn ret_long(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     let rsp = cpu.regs[gpr::RSP];
     let target = cpu.load::<u64>(rsp)?;
     cpu.check_target(target)?;

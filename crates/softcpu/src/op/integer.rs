@@ -76,6 +76,22 @@ pub(crate) fn r_branch<const N: u8, O: Unary, T: Word>(cpu: &mut Cpu, op: &Op) -
 
 /// Register and memory.
 pub(crate) fn rm<A: At, O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    if let Some(linear) = A::quick(cpu, op)
+        && let Some(b) = cpu.quick_load::<T>(linear)
+    {
+        let (result, flags) = O::apply::<T>(read::<T>(cpu, op.dst), b, &cpu.flags);
+        cpu.flags = flags;
+        if O::WRITES {
+            write::<T>(cpu, op.dst, result);
+        }
+        return Ok(Flow::Next);
+    }
+    rm_long::<A, O, T>(cpu, op)
+}
+
+#[cold]
+#[inline(never)]
+fn rm_long<A: At, O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     let linear = A::address::<T>(cpu, op, false)?;
     let b = cpu.load::<T>(linear)?;
     let (result, flags) = O::apply::<T>(read::<T>(cpu, op.dst), b, &cpu.flags);
@@ -84,6 +100,22 @@ pub(crate) fn rm<A: At, O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
         write::<T>(cpu, op.dst, result);
     }
     Ok(Flow::Next)
+}
+
+/// Memory and a value, if the TLB knows where that is; whether it did.
+#[inline(always)]
+fn quick<A: At, O: Alu, T: Word>(cpu: &mut Cpu, op: &Op, b: u64) -> bool {
+    let Some(linear) = A::quick(cpu, op) else { return false };
+    if !O::WRITES {
+        let Some(a) = cpu.quick_load::<T>(linear) else { return false };
+        cpu.flags = O::apply::<T>(a, b, &cpu.flags).1;
+        return true;
+    }
+    let Some(at) = cpu.quick_place::<T>(linear) else { return false };
+    let (result, flags) = O::apply::<T>(cpu.memory.get::<T>(at).wide(), b, &cpu.flags);
+    cpu.memory.set(at, T::cut(result));
+    cpu.flags = flags;
+    true
 }
 
 #[inline(always)]
@@ -101,11 +133,30 @@ fn memory<A: At, O: Alu, T: Word>(cpu: &mut Cpu, op: &Op, b: u64) -> Did<Flow> {
 /// Memory and register.
 pub(crate) fn mr<A: At, O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     let b = read::<T>(cpu, op.dst);
+    if quick::<A, O, T>(cpu, op, b) {
+        return Ok(Flow::Next);
+    }
+    mr_long::<A, O, T>(cpu, op)
+}
+
+#[cold]
+#[inline(never)]
+fn mr_long<A: At, O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    let b = read::<T>(cpu, op.dst);
     memory::<A, O, T>(cpu, op, b)
 }
 
 /// Memory and immediate.
 pub(crate) fn mi<A: At, O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    if quick::<A, O, T>(cpu, op, op.imm) {
+        return Ok(Flow::Next);
+    }
+    mi_long::<A, O, T>(cpu, op)
+}
+
+#[cold]
+#[inline(never)]
+fn mi_long<A: At, O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     memory::<A, O, T>(cpu, op, op.imm)
 }
 

@@ -19,6 +19,18 @@ pub(crate) fn ri<T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 }
 
 pub(crate) fn rm<A: At, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    if let Some(linear) = A::quick(cpu, op)
+        && let Some(value) = cpu.quick_load::<T>(linear)
+    {
+        write::<T>(cpu, op.dst, value);
+        return Ok(Flow::Next);
+    }
+    rm_long::<A, T>(cpu, op)
+}
+
+#[cold]
+#[inline(never)]
+fn rm_long<A: At, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     let linear = A::address::<T>(cpu, op, false)?;
     let value = cpu.load::<T>(linear)?;
     write::<T>(cpu, op.dst, value);
@@ -26,12 +38,36 @@ pub(crate) fn rm<A: At, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 }
 
 pub(crate) fn mr<A: At, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    if let Some(linear) = A::quick(cpu, op)
+        && let Some(at) = cpu.quick_place::<T>(linear)
+    {
+        cpu.memory.set(at, T::cut(read::<T>(cpu, op.dst)));
+        return Ok(Flow::Next);
+    }
+    mr_long::<A, T>(cpu, op)
+}
+
+#[cold]
+#[inline(never)]
+fn mr_long<A: At, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     let linear = A::address::<T>(cpu, op, true)?;
     cpu.store::<T>(linear, read::<T>(cpu, op.dst))?;
     Ok(Flow::Next)
 }
 
 pub(crate) fn mi<A: At, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    if let Some(linear) = A::quick(cpu, op)
+        && let Some(at) = cpu.quick_place::<T>(linear)
+    {
+        cpu.memory.set(at, T::cut(op.imm));
+        return Ok(Flow::Next);
+    }
+    mi_long::<A, T>(cpu, op)
+}
+
+#[cold]
+#[inline(never)]
+fn mi_long<A: At, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     let linear = A::address::<T>(cpu, op, true)?;
     cpu.store::<T>(linear, op.imm)?;
     Ok(Flow::Next)
@@ -51,6 +87,18 @@ pub(crate) fn zero_rr<F: Word, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 }
 
 pub(crate) fn zero_rm<A: At, F: Word, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    if let Some(linear) = A::quick(cpu, op)
+        && let Some(value) = cpu.quick_load::<F>(linear)
+    {
+        write::<T>(cpu, op.dst, value);
+        return Ok(Flow::Next);
+    }
+    zero_rm_long::<A, F, T>(cpu, op)
+}
+
+#[cold]
+#[inline(never)]
+fn zero_rm_long<A: At, F: Word, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     let linear = A::address::<F>(cpu, op, false)?;
     let value = cpu.load::<F>(linear)?;
     write::<T>(cpu, op.dst, value);
@@ -65,6 +113,18 @@ pub(crate) fn sign_rr<F: Word, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 }
 
 pub(crate) fn sign_rm<A: At, F: Word, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    if let Some(linear) = A::quick(cpu, op)
+        && let Some(value) = cpu.quick_load::<F>(linear)
+    {
+        write::<T>(cpu, op.dst, F::signed(value) & T::MASK);
+        return Ok(Flow::Next);
+    }
+    sign_rm_long::<A, F, T>(cpu, op)
+}
+
+#[cold]
+#[inline(never)]
+fn sign_rm_long<A: At, F: Word, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     let linear = A::address::<F>(cpu, op, false)?;
     let value = F::signed(cpu.load::<F>(linear)?) & T::MASK;
     write::<T>(cpu, op.dst, value);

@@ -20,6 +20,18 @@ fn push_wide(cpu: &mut Cpu, value: u64) -> Did<Flow> {
 }
 
 pub(crate) fn push_r64(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    let rsp = cpu.regs[gpr::RSP].wrapping_sub(8);
+    if let Some(at) = cpu.quick_place::<u64>(rsp) {
+        cpu.memory.set(at, cpu.regs[usize::from(op.dst) & 31]);
+        cpu.regs[gpr::RSP] = rsp;
+        return Ok(Flow::Next);
+    }
+    push_r64_long(cpu, op)
+}
+
+#[cold]
+#[inline(never)]
+fn push_r64_long(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     push_wide(cpu, cpu.regs[usize::from(op.dst) & 31])
 }
 
@@ -28,6 +40,18 @@ pub(crate) fn push_i64(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 }
 
 pub(crate) fn pop_r64(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    let rsp = cpu.regs[gpr::RSP];
+    if let Some(value) = cpu.quick_load::<u64>(rsp) {
+        cpu.regs[gpr::RSP] = rsp.wrapping_add(8);
+        cpu.regs[usize::from(op.dst) & 31] = value;
+        return Ok(Flow::Next);
+    }
+    pop_r64_long(cpu, op)
+}
+
+#[cold]
+#[inline(never)]
+fn pop_r64_long(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     let rsp = cpu.regs[gpr::RSP];
     let value = cpu.load::<u64>(rsp)?;
     cpu.regs[gpr::RSP] = rsp.wrapping_add(8);

@@ -217,7 +217,7 @@ fn check(result: i64) -> io::Result<i64> {
 
 /// Whether a prefix says that the instruction is repeated: it traps after each round, and begins
 /// where it began. One that jumps to itself does not.
-fn repeats(code: &[u8]) -> bool {
+pub(crate) fn repeats(code: &[u8]) -> bool {
     let prefix = |byte: &&u8| matches!(**byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3);
     code.iter().take_while(prefix).any(|byte| matches!(byte, 0xf2 | 0xf3))
 }

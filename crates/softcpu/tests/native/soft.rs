@@ -13,7 +13,7 @@ use hv::{
 };
 use softcpu::Soft;
 
-use crate::host::{CODE, DATA, DATA_LEN, Event, Outcome, State};
+use crate::host::{CODE, DATA, DATA_LEN, Event, Outcome, State, repeats};
 
 /// Guest-physical places.
 const TABLES: u64 = 0x1000;
@@ -74,7 +74,7 @@ impl Soft64 {
             let exit = self.vcpu.run().expect("a run");
             assert!(matches!(exit, Exit::Stuck), "{exit:?} instead of a halt");
             let outcome = self.outcome(state.fpu.is_some());
-            if outcome.event != Event::Done || outcome.rip != 0 {
+            if outcome.event != Event::Done || outcome.rip != 0 || !repeats(code) {
                 return outcome;
             }
             before.gpr = outcome.state.gpr;

@@ -7,6 +7,7 @@ use super::Args;
 macro_rules! lanes {
     ($lane:ty, $count:literal, $split:ident, $join:ident, $zip:ident) => {
         /// The lanes of a vector.
+        #[inline]
         pub(in crate::fpu) fn $split(vector: u128) -> [$lane; $count] {
             let bytes = vector.to_le_bytes();
             let lanes = bytes.as_chunks().0;
@@ -14,6 +15,7 @@ macro_rules! lanes {
         }
 
         /// The vector of these lanes.
+        #[inline]
         pub(in crate::fpu) fn $join(lanes: [$lane; $count]) -> u128 {
             let mut bytes = [0; 16];
             for (chunk, lane) in bytes.as_chunks_mut().0.iter_mut().zip(lanes) {
@@ -23,6 +25,7 @@ macro_rules! lanes {
         }
 
         /// Each lane of the destination with that of the source.
+        #[inline]
         pub(in crate::fpu) fn $zip(args: Args, f: impl Fn($lane, $lane) -> $lane) -> u128 {
             let (a, b) = ($split(args.a), $split(args.b));
             $join(array::from_fn(|n| f(a[n], b[n])))
