@@ -30,16 +30,16 @@ fn kernels_are_imported_listed_chosen_and_removed_without_a_daemon() {
         assert_eq!(instance.ok(&["kernel", "import", path, "--name", file]), file);
     }
     let ls = || {
-        let format = "{{.Name}} {{.Release}} {{.State}}";
+        let format = "{{.Name}} {{.State}} {{.Release}}";
         let mut lines: Vec<String> =
             instance.ok(&["kernel", "ls", "--format", format]).lines().map(str::to_owned).collect();
         lines.sort();
         lines
     };
     instance.ok(&["kernel", "default", "one"]);
-    assert_eq!(ls(), ["one 6.1.1-a default", "two 6.1.2-b "]);
+    assert_eq!(ls(), ["one default 6.1.1-a", "two  6.1.2-b"]);
     assert_eq!(instance.ok(&["kernel", "default", "6.1.2-b"]), "two");
-    assert_eq!(ls(), ["one 6.1.1-a ", "two 6.1.2-b default"]);
+    assert_eq!(ls(), ["one  6.1.1-a", "two default 6.1.2-b"]);
     let refused = instance.run(&["kernel", "rm", "two", "three"]);
     assert_eq!((refused.code, refused.out.as_str()), (1, "two\n"), "{refused:?}");
     assert!(refused.err.contains("no such kernel: three"), "{refused:?}");
@@ -47,7 +47,7 @@ fn kernels_are_imported_listed_chosen_and_removed_without_a_daemon() {
     let digest = kept(&instance).into_iter().find(|name| name.len() == 64).unwrap();
     let file = instance.path("data").join("kernels").join(&digest).join("vmlinuz");
     fs::write(&file, kernel("6.1.1-b")).unwrap();
-    assert_eq!(ls(), ["one 6.1.1-a default"]);
+    assert_eq!(ls(), ["one default 6.1.1-a"]);
     let verified = instance.ok(&["kernel", "ls", "--verify", "--format", "{{.State}}"]);
     assert_eq!(verified, "damaged: vmlinuz was changed: its digest is another");
     instance.ok(&["kernel", "rm", &digest]);
