@@ -16,8 +16,9 @@ fn kernel(release: &str) -> Vec<u8> {
 /// What lies in the store.
 fn kept(instance: &Instance) -> Vec<String> {
     let entries = fs::read_dir(instance.path("data").join("kernels"));
-    let names = entries.into_iter().flatten().map(|entry| entry.unwrap().file_name());
-    names.map(|name| name.into_string().unwrap()).filter(|name| name != "lock").collect()
+    let names = entries.into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let names = names.map(|name| name.to_string_lossy().into_owned());
+    names.filter(|name| name != "lock").collect()
 }
 
 #[test]
