@@ -237,7 +237,11 @@ impl Make<'_> {
         let (reader, writer) = io::pipe().map_err(failed)?;
         let errors = writer.try_clone().map_err(failed)?;
         let mut command = Command::new("make");
-        command.arg("-C").arg(self.source).arg(format!("O={}", self.output.display()));
+        command
+            .arg("--no-print-directory")
+            .arg("-C")
+            .arg(self.source)
+            .arg(format!("O={}", self.output.display()));
         command.args(["ARCH=x86_64", "KBUILD_BUILD_USER=wythe", "KBUILD_BUILD_HOST=wythe"]);
         command.args(more).arg(what).env("LC_ALL", "C").env_remove("MAKEFLAGS");
         command.stdin(Stdio::null()).stdout(writer).stderr(errors);

@@ -1,6 +1,6 @@
 //! The file that is a kernel: what it is, which version, and the executable within.
 //!
-//! A bzImage unpacks itself when it runs; on a processor that is software that takes longer than
+//! A bzImage unpacks itself when it runs; on a processor that is software that can take longer than
 //! all the rest of a start. So it is unpacked here, once, and the executable is kept beside it.
 //!
 //! Sources: Linux `Documentation/arch/x86/boot.rst`; System V ABI, "ELF Header"; Linux

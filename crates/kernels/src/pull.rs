@@ -234,7 +234,7 @@ pub(crate) async fn find(
     for mirror in &settings.mirrors {
         let index = index(fetcher, mirror, &keys, now, tell).await?;
         let list = packages(fetcher, mirror, &index, tell).await?;
-        let list = Package::list(list, |name| name.starts_with(prefix));
+        let list = Package::list(list, |name| name == standing || name.starts_with(prefix));
         let list = list.map_err(|source| PullError::List { mirror: mirror.clone(), source })?;
         all.extend(choose(&list, standing, prefix).map(|package| {
             let (mirror, package) = (mirror.clone(), package.clone());

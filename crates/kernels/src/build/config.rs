@@ -83,9 +83,14 @@ mod tests {
         ] {
             assert_eq!(options.get(format!("CONFIG_{name}").as_str()), Some(&Some("y")), "{name}");
         }
-        for name in ["PCI", "EFI"] {
+        // No bus of PCI, no firmware, nothing to be loaded.
+        for name in ["VIRTIO_PCI", "PCI_MSI"] {
+            assert_eq!(options.get(format!("CONFIG_{name}").as_str()), Some(&None), "{name}");
+        }
+        for name in ["EFI", "PCIEPORTBUS"] {
             assert_eq!(options.get(format!("CONFIG_{name}").as_str()), None, "{name}");
         }
+        assert!(options.values().all(|value| *value != Some("m")));
         // No option stands twice.
         let lines = CONFIG
             .lines()

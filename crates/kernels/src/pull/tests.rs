@@ -236,6 +236,32 @@ fn a_kernel_is_fetched_verified_and_kept_once() {
 }
 
 #[test]
+fn a_source_is_found_through_the_package_that_stands_for_it() {
+    let list = |_| {
+        let stanza = |name: &str, version: &str, depends: &str, file: &str| {
+            format!(
+                "Package: {name}\nVersion: {version}\nDepends: {depends}\nFilename: pool/{file}\n\
+                 Size: 1\nSHA256: {}\n\n",
+                sha256(file.as_bytes())
+            )
+        };
+        stanza("linux-source", "6.1.9-1", "linux-source-6.1", "meta")
+            + &stanza("linux-source-6.1", "6.1.9-1", "xz-utils", "old")
+            + &stanza("linux-source-6.1", "6.1.10-1", "xz-utils", "new")
+            + &stanza("linux-source-6.5", "6.5.1-1", "xz-utils", "other")
+    };
+    let here = here();
+    let served = serve(Archive { list, ..Archive::default() }.files());
+    let settings = here.settings(&[&served]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let fetcher = Fetcher::new().unwrap();
+    let mut tell = |_| {};
+    let found = find(&fetcher, &settings, "linux-source", "linux-source-", NOW, &mut tell);
+    let package = runtime.block_on(found).unwrap().package;
+    assert_eq!((package.version.as_str(), package.path.as_str()), ("6.1.10-1", "pool/new"));
+}
+
+#[test]
 fn of_several_mirrors_the_latest_kernel_is_taken() {
     let old = Archive { list: |text| text.replace("6.1.9-1", "6.1.8-3"), ..Archive::default() };
     let [old, new] = [old.files(), Archive::default().files()].map(serve);
