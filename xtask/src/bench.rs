@@ -91,7 +91,8 @@ pub(crate) fn all(args: &[String]) -> Result<()> {
     if env::var_os(INSIDE).is_none() {
         return in_namespaces("bench", args);
     }
-    run(&mut cargo(&["build", "--release", "--package", "wythe", "--locked"]))?;
+    // What is handed out, as the peers are what their distribution handed out.
+    run(&mut cargo(&["build", "--profile", "dist", "--package", "wythe", "--locked"]))?;
     let budgets = Budgets::read()?;
     let place = Place::new(options.peers)?;
     let mut rows = Vec::new();

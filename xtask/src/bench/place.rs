@@ -30,7 +30,7 @@ impl Place {
         let dir = tempfile::Builder::new().prefix("wythe-bench-").tempdir()?;
         let place = Place {
             dir,
-            wythe: target().join("release/wythe"),
+            wythe: target().join("dist/wythe"),
             podman: which("podman").filter(|_| peers && which("conmon").is_some()),
             peers,
         };
