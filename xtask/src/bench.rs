@@ -39,10 +39,7 @@ use anyhow::{Context as _, Result, ensure};
 
 pub(crate) use self::place::Place;
 use self::{budget::Budgets, row::Row};
-use crate::{
-    command::{cargo, run},
-    setup,
-};
+use crate::{command::run, setup};
 
 /// What is asked for on the command line.
 #[derive(Clone, Debug)]
@@ -91,8 +88,6 @@ pub(crate) fn all(args: &[String]) -> Result<()> {
     if env::var_os(INSIDE).is_none() {
         return in_namespaces("bench", args);
     }
-    // What is handed out, as the peers are what their distribution handed out.
-    run(&mut cargo(&["build", "--profile", "dist", "--package", "wythe", "--locked"]))?;
     let budgets = Budgets::read()?;
     let place = Place::new(options.peers)?;
     let mut rows = Vec::new();

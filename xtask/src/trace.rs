@@ -21,7 +21,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use self::events::Run;
 use crate::{
     bench::{INSIDE, Place, in_namespaces},
-    command::{cargo, quietly, root, run},
+    command::{quietly, root},
     setup,
 };
 
@@ -61,7 +61,6 @@ pub(crate) fn draw(args: &[String]) -> Result<()> {
         return in_namespaces("trace", args);
     }
     ensure!(Path::new(TRACING).join("instances").is_dir(), "this kernel has no tracer");
-    run(&mut cargo(&["build", "--release", "--package", "wythe", "--locked"]))?;
     let place = Place::new(false)?;
     let tracer = Tracer::new()?;
     for (title, args, file) in PICTURES {

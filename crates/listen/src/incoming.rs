@@ -25,7 +25,8 @@ const UNWANTED_WITHIN: Duration = Duration::from_secs(1);
 ///
 /// Clients send it after the head, and many take a connection that closes meanwhile for a broken
 /// one, whatever was answered. So what is not read by the time this is dropped is read and thrown
-/// away, up to 256 KiB, while the answer goes out; after more than that the connection closes.
+/// away while the answer goes out: up to 256 KiB, for a second. After more than that the connection
+/// closes.
 pub struct Incoming {
     /// Gone when this is dropped.
     body: Option<body::Incoming>,

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
 use super::processes;
-use crate::command::{quietly, target, which};
+use crate::command::{cargo, quietly, run, target, which};
 
 /// A directory for all contenders. Dropped, it stops what it started and leaves nothing.
 pub(crate) struct Place {
@@ -26,7 +26,10 @@ pub(crate) struct Place {
 const IDLE: [&str; 8] = ["run", "-d", "--name", "idle", "--network", "none", "bench", "/bin/sleep"];
 
 impl Place {
+    /// Builds the program as it is handed out, as the peers are what their distribution handed out,
+    /// and makes everything ready for it and for them.
     pub(crate) fn new(peers: bool) -> Result<Place> {
+        run(&mut cargo(&["build", "--profile", "dist", "--package", "wythe", "--locked"]))?;
         let dir = tempfile::Builder::new().prefix("wythe-bench-").tempdir()?;
         let place = Place {
             dir,
