@@ -45,6 +45,7 @@ impl Driver for HostDriver {
             files: false,
             many_containers: false,
             user_map: false,
+            layers: false,
         }
     }
 
