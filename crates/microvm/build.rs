@@ -9,13 +9,14 @@ use std::{env, error::Error, path::PathBuf, process::Command};
 const FLAGS: &str = "-Ctarget-feature=+crt-static\u{1f}-Crelocation-model=static";
 
 /// What the agent is made of, besides what the lock file names.
-const SOURCES: [&str; 14] = [
+const SOURCES: [&str; 15] = [
     "archive",
     "base",
     "cgroups",
     "files",
     "guest",
     "linux",
+    "net",
     "seccomp",
     "shim",
     "stdio",

@@ -160,7 +160,8 @@ mod tests {
     #[test]
     fn what_separates_is_escaped() {
         let lower = [PathBuf::from("/a:b"), "/c,d".into(), r"/e\f".into()];
-        let all = options(Layers { lower: &lower, upper: Some((Path::new("/u"), Path::new("/w,"))) });
+        let all =
+            options(Layers { lower: &lower, upper: Some((Path::new("/u"), Path::new("/w,"))) });
         let end = r",lowerdir=/a\:b:/c\,d:/e\\f,upperdir=/u,workdir=/w\,";
         assert!(String::from_utf8(all).unwrap().ends_with(end));
     }
@@ -179,8 +180,7 @@ mod tests {
         let (one, two, upper, work) = (make("one, two"), make("two:"), make("upper"), make("work"));
         std::fs::write(one.join("file"), "top").unwrap();
         std::fs::write(two.join("file"), "below").unwrap();
-        let tree =
-            at_once(Layers { lower: &[one, two], upper: Some((&upper, &work)) }).unwrap();
+        let tree = at_once(Layers { lower: &[one, two], upper: Some((&upper, &work)) }).unwrap();
         let read = openat(&tree, "file", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).unwrap();
         assert_eq!(std::io::read_to_string(std::fs::File::from(read)).unwrap(), "top");
         let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC;

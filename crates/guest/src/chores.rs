@@ -7,7 +7,8 @@ use std::{
     time::Duration,
 };
 
-use base::Deadline;
+use base::{Deadline, chain};
+use net::machine::take_over;
 use rustix::{
     mount::MountFlags,
     time::{ClockId, Timespec, clock_settime},
@@ -15,7 +16,7 @@ use rustix::{
 use shim::protocol::Chore;
 use workload::DriverError;
 
-use crate::ground;
+use crate::{ground, names};
 
 /// Between two looks for a disk that is on its way.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
@@ -39,6 +40,12 @@ pub(crate) async fn carry_out(chore: Chore, by: Deadline) -> Result<(), DriverEr
                 DriverError::step(format!("make the directory {}", path.display()), &error)
             })
         }
+        Chore::Interfaces(all) => {
+            all.iter().enumerate().try_for_each(|(n, one)| take_over(n, one)).map_err(|error| {
+                DriverError::Invalid { what: "network".to_owned(), why: chain(&error) }
+            })
+        }
+        Chore::Names => names::answer().map_err(|error| step(&chain(&error), &error)),
         Chore::Clock(nanoseconds) => {
             set_clock(nanoseconds).map_err(|error| DriverError::step("set the clock", &error))
         }

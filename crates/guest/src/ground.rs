@@ -3,7 +3,7 @@
 use std::{fs, io, path::Path};
 
 use rustix::{
-    mount::{MountFlags, mount},
+    mount::{MountFlags, mount, mount_move},
     process::{Resource, Rlimit, setrlimit},
     system::{RebootCommand, reboot},
 };
@@ -46,8 +46,18 @@ pub(crate) fn failed(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Grou
     move |source| GroundError { doing, source }
 }
 
-/// Mounts what the kernel has not mounted, and brings the loopback up.
+/// Where the root is made that takes the place of the first one.
+const ROOT: &str = "/root";
+
+/// What is needed before anything else, to be heard.
+pub(crate) fn begin() -> Result<(), GroundError> {
+    let (kind, at, options, flags) = MOUNTS[0];
+    mount_at(kind, kind, Path::new(at), options, flags)
+}
+
+/// Makes a root to stand on, and mounts there what belongs to it.
 pub(crate) fn prepare() -> Result<(), GroundError> {
+    leave_the_first_root().map_err(failed("leave the first file system"))?;
     for (kind, at, options, flags) in MOUNTS {
         mount_at(kind, kind, Path::new(at), options, flags)?;
     }
@@ -63,6 +73,17 @@ pub(crate) fn prepare() -> Result<(), GroundError> {
     let limit = Rlimit { current: most, maximum: most };
     setrlimit(Resource::Nofile, limit)
         .map_err(|e| failed("raise the limit of descriptors")(e.into()))
+}
+
+/// What the kernel unpacked its archive into cannot be pivoted away from, so that no container
+/// could get a root of its own. Source: pivot_root(2).
+fn leave_the_first_root() -> io::Result<()> {
+    fs::create_dir_all(ROOT)?;
+    mount("tmpfs", ROOT, "tmpfs", MountFlags::empty(), c"mode=0755")?;
+    std::env::set_current_dir(ROOT)?;
+    mount_move(".", "/")?;
+    rustix::process::chroot(".")?;
+    std::env::set_current_dir("/")
 }
 
 /// Mounts a file system where it is not yet.

@@ -1,7 +1,7 @@
 //! The first process of a machine.
 //!
 //! ```text
-//! kernel ──▶ ground (mounts, modules) ──▶ vsock ──▶ shim::Post ──▶ container driver ──▶ execve
+//! kernel ──▶ modules, ground (mounts) ──▶ vsock ──▶ shim::Post ──▶ container driver ──▶ execve
 //!                                          1024 callers    └─ chores: mounts, clock, seed
 //!                                          1025 streams
 //! ```
@@ -16,6 +16,7 @@ mod chores;
 mod ground;
 mod messages;
 mod modules;
+mod names;
 mod visitors;
 
 use std::{process::ExitCode, sync::Arc};
@@ -39,8 +40,9 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn std::error::Error>> {
-    ground::prepare()?;
+    ground::begin()?;
     modules::load()?;
+    ground::prepare()?;
     let prepared = linux::Prepared::new(None, GROUP)?.with_ground();
     // The driver makes containers; to those outside it is a machine.
     let driver: Arc<MakeDriver> = Arc::new(move |_: Isolation| {

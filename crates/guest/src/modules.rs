@@ -11,7 +11,7 @@ use crate::ground::{GroundError, failed};
 
 const DIRECTORY: &str = "/modules";
 
-/// Loads them all.
+/// Loads them all; nobody needs their files any more then.
 pub(crate) fn load() -> Result<(), GroundError> {
     let order = Path::new(DIRECTORY).join("order");
     let names = match std::fs::read_to_string(&order) {
@@ -30,5 +30,5 @@ pub(crate) fn load() -> Result<(), GroundError> {
             Err(error) => return Err(doing()(error.into())),
         }
     }
-    Ok(())
+    std::fs::remove_dir_all(DIRECTORY).map_err(failed("remove the modules' files"))
 }

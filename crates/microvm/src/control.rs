@@ -26,6 +26,13 @@ pub(crate) enum Order {
     Share {
         name: String,
     },
+    /// Goes into a network namespace. Descriptor: the namespace.
+    Enter,
+    /// An interface for the machine that is to be booted. Descriptor: its tap device.
+    Interface {
+        mac: [u8; 6],
+        mtu: u32,
+    },
     /// Boots. Descriptors: the kernel, the first file system, where the console's output goes.
     Boot(Box<Boot>),
     /// Leads a stream to a port of the machine. Descriptor: the stream.

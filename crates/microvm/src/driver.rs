@@ -129,18 +129,13 @@ impl Driver for VmDriver {
             if by.passed() {
                 return Err(DriverError::DeadlinePassed { doing: "creating the sandbox".into() });
             }
-            if materials.network.is_some() {
-                return Err(DriverError::Unsupported {
-                    what: "a network for a machine".to_owned(),
-                    why: "machines have none yet; use --network none".to_owned(),
-                });
-            }
             let inside = translate::sandbox(&spec)?;
             if self.shared.table().contains_key(&spec.id) {
                 return Err(DriverError::Exists { what: format!("sandbox {}", spec.id) });
             }
             let size = machine::size(&spec.limits);
-            let sandbox = Arc::new(VmSandbox::new(Arc::clone(&self.shared), inside, size));
+            let sandbox =
+                Arc::new(VmSandbox::new(Arc::clone(&self.shared), inside, materials, size));
             self.shared.table().insert(spec.id, Arc::clone(&sandbox));
             Ok(sandbox as Arc<dyn Sandbox>)
         })

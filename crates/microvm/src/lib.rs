@@ -16,6 +16,7 @@
 #![cfg(target_arch = "x86_64")]
 
 mod changes;
+mod console;
 mod control;
 mod driver;
 pub mod initramfs;

@@ -24,6 +24,7 @@ use workload::DriverError;
 
 use crate::{
     STREAM_PORT,
+    console::Console,
     control::{Order, Word},
     driver::StartVmm,
 };
@@ -50,6 +51,8 @@ pub(crate) struct Link {
     state: watch::Receiver<State>,
     listening: JoinHandle<()>,
     next_ticket: AtomicU64,
+    /// What it says.
+    pub(crate) console: Console,
 }
 
 #[derive(Debug)]
@@ -76,6 +79,7 @@ impl Link {
             state,
             listening,
             next_ticket: AtomicU64::new(1),
+            console: Console::default(),
         })
     }
 
@@ -121,8 +125,10 @@ impl Link {
     pub(crate) async fn ended(&self) -> String {
         let mut state = self.state.clone();
         match state.wait_for(|state| matches!(state, State::Ended(_))).await.as_deref() {
-            Ok(State::Ended(how)) => how.clone(),
-            Ok(State::Starting | State::Ready) | Err(_) => "its process has gone".to_owned(),
+            Ok(State::Ended(how)) => self.with_last_words(how),
+            Ok(State::Starting | State::Ready) | Err(_) => {
+                self.with_last_words("its process has gone")
+            }
         }
     }
 
@@ -131,7 +137,15 @@ impl Link {
             State::Ended(how) => how.clone(),
             State::Starting | State::Ready => why.to_owned(),
         };
+        let how = self.with_last_words(&how);
         DriverError::Unreachable { why: format!("the machine is not there: {how}") }
+    }
+
+    fn with_last_words(&self, how: &str) -> String {
+        match self.console.last_words() {
+            None => how.to_owned(),
+            Some(words) => format!("{how}; its console's last words: {words}"),
+        }
     }
 
     /// A stream to a port of the machine.

@@ -14,7 +14,8 @@ use std::{
     time::Duration,
 };
 
-use base::{Deadline, ProcessId};
+use base::{Deadline, ProcessId, chain};
+use net::machine::hand_over;
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
 use shim::{
     Remote,
@@ -23,8 +24,8 @@ use shim::{
 use stdio::{ChildStreams, Keeper, StreamSpec};
 use tokio::sync::Mutex;
 use workload::{
-    ContainerSpec, DriverError, FileStat, Files, Isolation, Limits, Pausable, Pending, Process,
-    ProcessRoot, ProcessSpec, Sandbox, SandboxHandle, SandboxSpec, Streams, Unpack, Usage,
+    ContainerSpec, DriverError, FileStat, Files, Isolation, Limits, Materials, Pausable, Pending,
+    Process, ProcessRoot, ProcessSpec, Sandbox, SandboxHandle, SandboxSpec, Streams, Unpack, Usage,
 };
 
 use crate::{
@@ -52,6 +53,8 @@ pub(crate) struct VmSandbox {
     /// As the agent makes it.
     spec: SandboxSpec,
     size: Size,
+    /// The namespace whose interfaces are to be the machine's.
+    network: Option<OwnedFd>,
     /// Held while it is booted.
     machine: Mutex<Option<Arc<Running>>>,
     gone: AtomicBool,
@@ -72,8 +75,15 @@ impl Running {
 }
 
 impl VmSandbox {
-    pub(crate) fn new(shared: Arc<Shared>, spec: SandboxSpec, size: Size) -> VmSandbox {
-        VmSandbox { shared, spec, size, machine: Mutex::new(None), gone: AtomicBool::new(false) }
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        spec: SandboxSpec,
+        materials: Materials,
+        size: Size,
+    ) -> VmSandbox {
+        let Materials { network } = materials;
+        let (machine, gone) = (Mutex::new(None), AtomicBool::new(false));
+        VmSandbox { shared, spec, size, network, machine, gone }
     }
 
     fn what(&self) -> String {
@@ -132,6 +142,7 @@ impl VmSandbox {
         let container = translate::container(spec, own)?;
         let kernel = (self.shared.config.kernel)()?;
         let link = Link::start(&*self.shared.config.start)?;
+        let interfaces = self.plug_in(&link).await?;
         self.furnish(&link, &container).await?;
         self.switch_on(&link, &kernel).await?;
         link.ready(by).await?;
@@ -143,11 +154,33 @@ impl VmSandbox {
             network: false,
         };
         running.agent.call(create, None, Some(by)).await?;
-        for chore in container.chores {
+        for chore in interfaces.into_iter().chain(container.chores) {
             chore_done(&running.agent, chore, by).await?;
         }
         *machine = Some(Arc::clone(&running));
         Ok((running, container.process))
+    }
+
+    /// Hands over the network; gives what is to be done inside.
+    async fn plug_in(&self, link: &Link) -> Result<Vec<Chore>, DriverError> {
+        let Some(namespace) = &self.network else { return Ok(Vec::new()) };
+        let namespace = namespace.try_clone();
+        let namespace =
+            namespace.map_err(|error| DriverError::step("keep a network namespace", &error))?;
+        link.order(&Order::Enter, &[namespace.as_fd()]).await?;
+        let handed = tokio::task::spawn_blocking(move || hand_over(namespace.as_fd())).await;
+        let handed = handed.map_err(|_| DriverError::Unreachable { why: "a panic".to_owned() })?;
+        let handed = handed.map_err(|error| DriverError::Unsupported {
+            what: "a network for a machine".to_owned(),
+            why: chain(&error),
+        })?;
+        let mut interfaces = Vec::new();
+        for (interface, tap) in handed {
+            let order = Order::Interface { mac: interface.mac, mtu: interface.mtu };
+            link.order(&order, &[tap.as_fd()]).await?;
+            interfaces.push(interface);
+        }
+        Ok(vec![Chore::Interfaces(interfaces), Chore::Names])
     }
 
     /// Hands over disks and shares.
@@ -177,8 +210,8 @@ impl VmSandbox {
     async fn switch_on(&self, link: &Link, kernel: &Kernel) -> Result<(), DriverError> {
         let initramfs = memory_file(&initramfs::archive(&kernel.modules))
             .map_err(|error| DriverError::step("make the first file system", &error))?;
-        let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|error| DriverError::step("open /dev/null", &error.into()))?;
+        let console = link.console.listen();
+        let console = console.map_err(|error| DriverError::step("listen to a console", &error))?;
         let boot = Boot {
             memory_bytes: self.size.memory_bytes,
             cpus: self.size.cpus,
@@ -186,7 +219,7 @@ impl VmSandbox {
             acpi: kernel.acpi,
             command_line: kernel.arguments.clone(),
         };
-        let fds: [BorrowedFd<'_>; 3] = [kernel.image.as_fd(), initramfs.as_fd(), null.as_fd()];
+        let fds: [BorrowedFd<'_>; 3] = [kernel.image.as_fd(), initramfs.as_fd(), console.as_fd()];
         link.order(&Order::Boot(Box::new(boot)), &fds).await
     }
 

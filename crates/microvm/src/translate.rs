@@ -16,6 +16,9 @@ use crate::machine;
 /// Where the agent mounts layers, each under its disk's name.
 const LAYERS: &str = "/run/layers";
 
+/// The machine's own network, of its first process.
+const OWN_NETWORK: &str = "/proc/1/ns/net";
+
 /// Where it mounts the disk with the changes.
 const DISK: &str = "/run/disk";
 
@@ -60,7 +63,10 @@ pub(crate) fn sandbox(spec: &SandboxSpec) -> Result<SandboxSpec, DriverError> {
     ];
     refuse(&foreign)?;
     Ok(SandboxSpec {
-        network: Network::Host,
+        network: match spec.network {
+            Network::None => Network::None,
+            Network::Given | Network::Host | Network::Join(_) => Network::Join(OWN_NETWORK.into()),
+        },
         limits: machine::inside(&spec.limits)?,
         cgroup: None,
         ..spec.clone()

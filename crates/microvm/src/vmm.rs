@@ -1,11 +1,12 @@
 //! The process that is a machine: it takes orders from its driver until either of them ends.
 
+mod names;
 mod shares;
 
 use std::{
     fs::File,
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd as _, OwnedFd},
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
@@ -15,6 +16,7 @@ use base::{Deadline, chain};
 use hv::{Accel, GuestMemory, HvError, Hypervisor, Model, Shape};
 use virtio::{
     blk::{Blk, Image, Options, Raw},
+    net::{self, Net},
     rng::Rng,
     vsock::{self, Vsock},
 };
@@ -44,8 +46,7 @@ pub type MakeHypervisor = dyn Fn(Option<Accel>) -> Result<Arc<dyn Hypervisor>, H
 /// If the socket breaks, or what comes are no orders.
 pub fn run(socket: OwnedFd, hypervisor: &MakeHypervisor) -> io::Result<()> {
     let voice = Voice(Arc::new(Mutex::new(socket.try_clone()?)));
-    let mut parts =
-        Parts { voice: voice.clone(), disks: Vec::new(), shares: Shares::default(), running: None };
+    let mut parts = Parts::new(voice.clone());
     while let Some((order, fds)) =
         wire::blocking::recv::<Order>(&socket).map_err(io::Error::other)?
     {
@@ -74,6 +75,7 @@ type Refusal = Box<dyn std::error::Error + Send + Sync>;
 struct Parts {
     voice: Voice,
     disks: Vec<Blk>,
+    interfaces: Vec<Net>,
     shares: Shares,
     running: Option<Running>,
 }
@@ -84,6 +86,11 @@ struct Running {
 }
 
 impl Parts {
+    fn new(voice: Voice) -> Parts {
+        let (disks, interfaces, shares) = (Vec::new(), Vec::new(), Shares::default());
+        Parts { voice, disks, interfaces, shares, running: None }
+    }
+
     fn carry_out(
         &mut self,
         order: Order,
@@ -99,6 +106,13 @@ impl Parts {
                 self.disks.push(Blk::new(image, &options)?);
             }
             Order::Share { name } => self.shares.add(name, &next()?)?,
+            // The threads of the machine are made here later, so that they are there too.
+            Order::Enter => sys::netns::enter(next()?.as_fd())?,
+            Order::Interface { mac, mtu } => {
+                let mtu = Some(u16::try_from(mtu).unwrap_or(u16::MAX));
+                let options = net::Options { mac, mtu, ..net::Options::default() };
+                self.interfaces.push(Net::new(next()?, options)?);
+            }
             Order::Boot(boot) => {
                 if self.running.is_some() {
                     return Err("it runs".into());
@@ -148,6 +162,12 @@ impl Parts {
         );
         builder.attach(vsock)?;
         builder.attach(Rng)?;
+        if !self.interfaces.is_empty() {
+            names::serve(&host);
+        }
+        for interface in self.interfaces.drain(..) {
+            builder.attach(interface)?;
+        }
         for disk in self.disks.drain(..) {
             builder.attach(disk)?;
         }

@@ -49,6 +49,12 @@ pub enum NetworkError {
     /// A network namespace could not be made.
     #[error("cannot make a network namespace")]
     Namespace(#[source] io::Error),
+    /// A machine cannot have this interface.
+    #[error("a machine cannot have the interface {name}: it is no end of a bridge network's cable")]
+    NotForMachines {
+        /// Which one.
+        name: InterfaceName,
+    },
     /// An endpoint cannot ask for names.
     #[error("cannot listen for questions at 127.0.0.11")]
     Names(#[source] io::Error),
@@ -81,6 +87,7 @@ impl NetworkError {
             NetworkError::Unusable { .. } => ErrorKind::InvalidInput,
             NetworkError::NotABridge(_) | NetworkError::NoParent(_) => ErrorKind::NotFound,
             NetworkError::Parent { .. } => ErrorKind::Conflict,
+            NetworkError::NotForMachines { .. } => ErrorKind::Unsupported,
             NetworkError::NoSubnet | NetworkError::Full(_) => ErrorKind::Exhausted,
             NetworkError::Link { source, .. } | NetworkError::Table(source) => {
                 kind_of(source.errno)

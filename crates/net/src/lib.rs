@@ -11,6 +11,7 @@
 //! watch whole                        hears what others did to it, and mends it
 //! macvlan                            a network on a link of the host, without a bridge
 //! wide                               a network with more endpoints than a bridge has ports
+//! machine                            interfaces of a namespace that become those of a machine
 //! names                              where an endpoint's questions for names come in
 //! ```
 //!
@@ -27,6 +28,7 @@ mod host;
 mod interface;
 mod lease;
 mod link;
+pub mod machine;
 mod macvlan;
 mod names;
 mod network;

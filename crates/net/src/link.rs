@@ -45,6 +45,7 @@ const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BRPORT_MODE: u16 = 4;
+const IFLA_BRPORT_LEARNING: u16 = 8;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 const IFLA_BR_MCAST_SNOOPING: u16 = 23;
 const VETH_INFO_PEER: u16 = 1;
@@ -261,6 +262,25 @@ pub(crate) fn plug_trunk_in(
     });
 }
 
+/// Plugs one of two ends of a wire into a switch, which does not note who is behind it: with
+/// hairpin mode on, the far bridge sends back what everybody should have, and the switch would look
+/// for whoever sent it on the wrong side.
+pub(crate) fn plug_wire_in(
+    batch: &mut Batch,
+    end: &InterfaceName,
+    switch: u32,
+    families: Families,
+) {
+    plug_trunk_in(batch, end, switch, false, families);
+    batch.message(RTM_NEWLINK, 0, &link_header(0, 0), |a| {
+        a.put_text(IFLA_IFNAME, end.as_str());
+        a.nest(IFLA_LINKINFO, |a| {
+            a.put_text(IFLA_INFO_SLAVE_KIND, "bridge");
+            a.nest(IFLA_INFO_SLAVE_DATA, |a| a.put(IFLA_BRPORT_LEARNING, &[0]));
+        });
+    });
+}
+
 /// Gives a link that is down another name.
 pub(crate) fn rename(batch: &mut Batch, index: u32, name: &InterfaceName) {
     batch.message(RTM_NEWLINK, 0, &link_header(index, 0), |a| {
@@ -271,6 +291,14 @@ pub(crate) fn rename(batch: &mut Batch, index: u32, name: &InterfaceName) {
 /// Gives a link a hardware address and brings it up.
 pub(crate) fn bring_up_as(batch: &mut Batch, index: u32, mac: Mac) {
     batch.message(RTM_NEWLINK, 0, &link_header(index, IFF_UP), |a| a.put(IFLA_ADDRESS, &mac.0));
+}
+
+/// Says how large a link's packets may be, in bytes.
+pub(crate) fn set_mtu(batch: &mut Batch, name: &InterfaceName, mtu: u32) {
+    batch.message(RTM_NEWLINK, 0, &link_header(0, 0), |a| {
+        a.put_text(IFLA_IFNAME, name.as_str());
+        put_mtu(a, Some(mtu));
+    });
 }
 
 /// Brings a link up that needs nothing else.
@@ -421,6 +449,53 @@ pub(crate) fn get_addresses(batch: &mut Batch) {
 pub(crate) fn get_routes(batch: &mut Batch) {
     let header = [AF_INET, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     batch.message(RTM_GETROUTE, DUMP, &header, |_| ());
+}
+
+/// Asks for all routes of all families.
+pub(crate) fn get_all_routes(batch: &mut Batch) {
+    batch.message(RTM_GETROUTE, DUMP, &[0; 12], |_| ());
+}
+
+/// What is needed to take a link's place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reach {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    pub(crate) mac: Mac,
+    pub(crate) mtu: u32,
+    /// Whether it is the end of a cable.
+    pub(crate) is_cable: bool,
+}
+
+impl Reach {
+    /// Reads the body of an `RTM_NEWLINK`.
+    pub(crate) fn read(body: &[u8]) -> Option<Reach> {
+        let find = |wanted| attributes(body.get(16..)?).find(|(kind, _)| *kind == wanted);
+        let value = |wanted| find(wanted).map(|(_, value)| value);
+        let is_cable = value(IFLA_LINKINFO).is_some_and(|info| {
+            attributes(info).any(|(kind, value)| kind == IFLA_INFO_KIND && text(value) == "veth")
+        });
+        Some(Reach {
+            index: u32_at(body, 4)?,
+            name: text(value(IFLA_IFNAME)?),
+            mac: Mac(*value(IFLA_ADDRESS)?.first_chunk()?),
+            mtu: u32_at(value(IFLA_MTU)?, 0)?,
+            is_cable,
+        })
+    }
+}
+
+/// Reads the body of an `RTM_NEWROUTE`: by which link everything goes that has no better way, and
+/// by whom; none for any other route.
+pub(crate) fn read_gateway(body: &[u8]) -> Option<(u32, IpAddr)> {
+    let prefix = *body.get(1)?;
+    let find = |wanted| attributes(body.get(12..)?).find(|(kind, _)| *kind == wanted);
+    let (_, gateway) = find(RTA_GATEWAY).filter(|_| prefix == 0)?;
+    let gateway = match gateway.len() {
+        16 => IpAddr::from(*gateway.first_chunk::<16>()?),
+        _ => address(gateway)?.into(),
+    };
+    Some((u32_at(find(RTA_OIF)?.1, 0)?, gateway))
 }
 
 /// What a reply says about a link.

@@ -209,6 +209,10 @@ pub enum Chore {
     },
     /// Makes directories, and those above them, where they are missing.
     Directories(Vec<PathBuf>),
+    /// Sets up the machine's interfaces, in the order in which its devices are.
+    Interfaces(Vec<net::machine::Interface>),
+    /// Answers questions for names that come to 127.0.0.11, by asking the host.
+    Names,
     /// Sets the clock, in nanoseconds since 1970.
     Clock(u64),
     /// Stirs these bytes into the kernel's random numbers, as it should when the machine was

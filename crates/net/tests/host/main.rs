@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers are tests")]
 
 mod admission;
+mod machine;
 mod macvlan;
 mod modes;
 mod names;
