@@ -55,7 +55,7 @@ pub(crate) fn begin() -> Result<(), GroundError> {
     mount_at(kind, kind, Path::new(at), options, flags)
 }
 
-/// Makes a root to stand on, and mounts there what belongs to it.
+/// Makes a root to stand on, mounts there what belongs to it, and brings the loopback up.
 pub(crate) fn prepare() -> Result<(), GroundError> {
     leave_the_first_root().map_err(failed("leave the first file system"))?;
     for (kind, at, options, flags) in MOUNTS {
@@ -69,6 +69,7 @@ pub(crate) fn prepare() -> Result<(), GroundError> {
             Ok(()) | Err(_) => {}
         }
     }
+    sys::namespace::loopback_up().map_err(failed("bring the loopback up"))?;
     let most = Some(DESCRIPTORS_MAX);
     let limit = Rlimit { current: most, maximum: most };
     setrlimit(Resource::Nofile, limit)
