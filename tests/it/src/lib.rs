@@ -7,6 +7,7 @@ mod certificates;
 mod docker;
 mod host;
 mod instance;
+mod kernels;
 mod pty;
 mod registry;
 pub mod served;
@@ -17,6 +18,7 @@ mod user;
 pub use certificates::certificates;
 pub use host::{cgroups, processes, wait_until};
 pub use instance::{Instance, Ran};
+pub use kernels::kernels;
 pub use pty::Pty;
 pub use registry::{Registry, Relay, Trouble};
 #[cfg(target_arch = "x86_64")]

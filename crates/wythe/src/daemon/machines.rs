@@ -34,7 +34,8 @@ pub(super) fn driver(kernels: &Path) -> VmDriver {
     let store = Store::new(kernels);
     VmDriver::new(VmConfig {
         start: Arc::new(|socket: OwnedFd| {
-            let mut command = Protected::new()?.command();
+            let program = Protected::new()?;
+            let mut command = program.command();
             command.arg0("wythe").arg(VMM).current_dir("/");
             command.stdin(Stdio::from(socket)).stdout(Stdio::null()).stderr(Stdio::null());
             command.spawn()

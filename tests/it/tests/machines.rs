@@ -1,0 +1,159 @@
+//! The vm driver passes the conformance suite as an engine sees it: in shims that the built program
+//! forks, each with a machine, booted from a real kernel on whatever carries out its instructions
+//! here.
+
+use std::{
+    fs::{self, File},
+    path::Path,
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use base::{Deadline, SandboxId};
+use image::layer;
+use it::{Instance, kernels};
+use microvm::{VmConfig, VmDriver};
+use shim::{ShimConfig, ShimDriver};
+use testkit::{conformance::Host, conformance_tests, demo::Home};
+use workload::{ContainerSpec, Driver, DriverError, Isolation, RootFs, SandboxHandle, SandboxSpec};
+
+/// Shims of the program under test, with the demo image as a layer.
+struct Machines {
+    home: Home,
+    config: ShimConfig,
+}
+
+const BUILD: &str = "machines";
+
+impl Machines {
+    fn new() -> Option<Machines> {
+        let (home, kernels) = (Home::new()?, kernels()?);
+        pack(&home.path().join("lower"), &home.path().join("layer"));
+        let run_dir = home.path().join("shims");
+        let init = home.path().join("no-init");
+        let directory = run_dir.clone();
+        let start = move |listener| {
+            let mut fork_server = Command::new(Instance::program());
+            fork_server
+                .arg("shim")
+                .arg(&directory)
+                .arg(BUILD)
+                .arg(&init)
+                .arg(&kernels)
+                .stdin(Stdio::from(listener));
+            let status = fork_server.status()?;
+            assert!(status.success(), "the fork server starts: {status}");
+            Ok(())
+        };
+        let config = ShimConfig { run_dir, build: BUILD.to_owned(), start: Arc::new(start) };
+        Some(Machines { home, config })
+    }
+
+    fn shims(&self) -> ShimDriver {
+        // It starts nothing in this process.
+        let nothing = VmConfig {
+            start: Arc::new(|_| Err(std::io::Error::other("machines are in shims"))),
+            kernel: Arc::new(|| Err(DriverError::Unreachable { why: "in shims".to_owned() })),
+            accel: None,
+        };
+        ShimDriver::new(Arc::new(VmDriver::new(nothing)), self.config.clone())
+            .expect("the directory is ours")
+    }
+}
+
+/// Makes a layer of a directory.
+fn pack(directory: &Path, layer: &Path) {
+    let mut tar = Command::new("tar");
+    tar.arg("-C").arg(directory).args(["-c", "."]).stdout(Stdio::piped());
+    let mut tar = tar.spawn().expect("tar can be started");
+    let out = File::options().read(true).write(true).create_new(true).open(layer);
+    let (archive, out) = (tar.stdout.take().expect("it is a pipe"), out.expect("it is ours"));
+    layer::write_erofs(archive, &out, &layer::Limits::default(), &mut |_| ()).expect("a layer");
+    assert!(tar.wait().expect("it was started").success());
+}
+
+impl Drop for Machines {
+    fn drop(&mut self) {
+        let driver = self.shims();
+        let stop =
+            async move { driver.stop_fork_server(Deadline::after(Duration::from_secs(10))).await };
+        // A runtime of its own: this may be dropped inside of one.
+        std::thread::spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime can be made").block_on(stop)
+        })
+        .join()
+        .expect("stopping does not panic")
+        .expect("the fork server stops");
+    }
+}
+
+impl Host for Machines {
+    fn driver(&self) -> Arc<dyn Driver> {
+        Arc::new(self.shims())
+    }
+
+    fn restarted(&self) -> Arc<dyn Driver> {
+        self.driver()
+    }
+
+    fn sandbox(&self, id: &SandboxId) -> SandboxSpec {
+        self.home.sandbox(id)
+    }
+
+    fn container(&self, id: &SandboxId) -> ContainerSpec {
+        let disk = self.home.path().join(format!("{id}.disk"));
+        let images = vec![self.home.path().join("layer")];
+        ContainerSpec { root: RootFs::Layers { images, disk }, ..self.home.container(id) }
+    }
+
+    fn handle(&self, id: &SandboxId) -> SandboxHandle {
+        SandboxHandle { isolation: Isolation::Vm, sandbox: id.clone(), token: String::new() }
+    }
+
+    fn directory(&self) -> &Path {
+        self.home.path()
+    }
+
+    fn residue(&self, id: &SandboxId) -> Vec<String> {
+        let sockets = fs::read_dir(self.home.path().join("shims")).into_iter().flatten().flatten();
+        let names = sockets.filter_map(|entry| entry.file_name().into_string().ok());
+        let left = names.filter(|name| name.contains(id.as_str()));
+        left.chain(self.home.residue(id)).collect()
+    }
+}
+
+conformance_tests!(
+    all Machines::new(),
+    [
+        exit_codes_are_reported,
+        signals_end_processes,
+        two_callers_wait,
+        exec_shares_the_container,
+        exec_without_main_is_refused,
+        forgotten_processes_are_gone,
+        destroy_kills_and_can_be_repeated,
+        pause_stops_and_resume_goes_on,
+        environment_user_and_directory_are_as_asked,
+        output_is_logged_and_attached,
+        standard_input_reaches_the_process,
+        without_standard_input_it_reads_as_empty,
+        a_terminal_has_a_size_that_changes,
+        late_attachers_see_what_comes,
+        no_descriptor_is_leaked_inside,
+        memory_hogs_are_killed_and_reported,
+        process_limits_hold_and_change,
+        usage_counts,
+        binds_and_tmpfs_appear,
+        a_read_only_root_cannot_be_written,
+        files_are_copied_both_ways,
+        files_that_cannot_be_copied_are_refused,
+        missing_commands_are_told_apart,
+        names_are_taken_once,
+        a_passed_deadline_leaves_nothing,
+        a_cancelled_create_leaves_nothing,
+        a_killed_client_loses_nothing,
+        what_was_never_there_is_not_recovered,
+    ]
+);
