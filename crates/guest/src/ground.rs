@@ -46,6 +46,9 @@ pub(crate) fn failed(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Grou
     move |source| GroundError { doing, source }
 }
 
+/// Whether the kernel counts what programs ask for. Source: proc_sys_vm(5).
+const OVERCOMMIT: &str = "/proc/sys/vm/overcommit_memory";
+
 /// Where the root is made that takes the place of the first one.
 const ROOT: &str = "/root";
 
@@ -70,6 +73,8 @@ pub(crate) fn prepare() -> Result<(), GroundError> {
         }
     }
     sys::namespace::loopback_up().map_err(failed("bring the loopback up"))?;
+    // What a program asks for beyond its limit it gets and is killed for, as on a large host.
+    fs::write(OVERCOMMIT, "1").map_err(failed("let programs ask for memory"))?;
     let most = Some(DESCRIPTORS_MAX);
     let limit = Rlimit { current: most, maximum: most };
     setrlimit(Resource::Nofile, limit)

@@ -7,6 +7,7 @@ use std::{
         fd::{AsFd as _, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -37,7 +38,7 @@ use crate::{
     machine::{self, Size},
     process::VmProcess,
     pump::{self, Pipes},
-    translate::{self, Container},
+    translate::{self, Container, Disk},
 };
 
 /// How long calls may take to which the contract gives no deadline.
@@ -65,6 +66,15 @@ pub(crate) struct VmSandbox {
 pub(crate) struct Running {
     pub(crate) link: Link,
     pub(crate) agent: Remote,
+    /// What of the host it was booted with.
+    furniture: Furniture,
+}
+
+/// Disks and shares of a machine, which it has from its beginning to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Furniture {
+    disks: Vec<Disk>,
+    shares: Vec<PathBuf>,
 }
 
 impl Running {
@@ -133,32 +143,40 @@ impl VmSandbox {
         if self.gone.load(Ordering::Acquire) {
             return Err(DriverError::Gone { what: self.what() });
         }
-        if machine.is_some() {
-            return Err(DriverError::Unsupported {
-                what: "a second container in a machine".to_owned(),
-                why: "its disks are those of the first".to_owned(),
-            });
+        let Container { disks, shares, chores, process } = translate::container(spec, own)?;
+        let furniture = Furniture { disks, shares };
+        match &*machine {
+            None => {}
+            // The container that did not start may be tried again; of two, the agent refuses one.
+            Some(running) if running.furniture == furniture => {
+                return Ok((Arc::clone(running), process));
+            }
+            Some(_) => {
+                return Err(DriverError::Unsupported {
+                    what: "a second container in a machine".to_owned(),
+                    why: "its disks are those of the first".to_owned(),
+                });
+            }
         }
-        let container = translate::container(spec, own)?;
         let kernel = (self.shared.config.kernel)()?;
         let link = Link::start(&*self.shared.config.start)?;
         let interfaces = self.plug_in(&link).await?;
-        self.furnish(&link, &container).await?;
+        self.furnish(&link, &furniture).await?;
         self.switch_on(&link, &kernel).await?;
         link.ready(by).await?;
         let agent = Remote::new(link.connect(CALL_PORT).await?.into(), by).await?;
-        let running = Arc::new(Running { link, agent });
+        let running = Arc::new(Running { link, agent, furniture });
         let create = Request::Create {
             isolation: Isolation::Vm,
             spec: Box::new(self.spec.clone()),
             network: false,
         };
         running.agent.call(create, None, Some(by)).await?;
-        for chore in interfaces.into_iter().chain(container.chores) {
+        for chore in interfaces.into_iter().chain(chores) {
             chore_done(&running.agent, chore, by).await?;
         }
         *machine = Some(Arc::clone(&running));
-        Ok((running, container.process))
+        Ok((running, process))
     }
 
     /// Hands over the network; gives what is to be done inside.
@@ -184,8 +202,8 @@ impl VmSandbox {
     }
 
     /// Hands over disks and shares.
-    async fn furnish(&self, link: &Link, container: &Container) -> Result<(), DriverError> {
-        for disk in &container.disks {
+    async fn furnish(&self, link: &Link, furniture: &Furniture) -> Result<(), DriverError> {
+        for disk in &furniture.disks {
             if !disk.read_only {
                 changes::make(&disk.image)?;
             }
@@ -197,7 +215,7 @@ impl VmSandbox {
             let order = Order::Disk { serial: disk.serial.clone(), read_only: disk.read_only };
             link.order(&order, &[image.as_fd()]).await?;
         }
-        for (n, path) in container.shares.iter().enumerate() {
+        for (n, path) in furniture.shares.iter().enumerate() {
             let share = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
             let share = share.map_err(|error| {
                 DriverError::step(format!("open {}", path.display()), &error.into())
@@ -245,11 +263,14 @@ impl VmSandbox {
     async fn with_stream(
         &self,
         request: Request,
-        copy: impl FnOnce(UnixStream) -> std::io::Result<()> + Send + 'static,
+        copy: impl FnOnce(&mut UnixStream) -> std::io::Result<()> + Send + 'static,
     ) -> Result<(), DriverError> {
         let running = self.running().await?;
-        let (ticket, stream) = running.link.stream().await?;
-        let copying = tokio::task::spawn_blocking(move || copy(stream));
+        let (ticket, mut stream) = running.link.stream().await?;
+        // Who lets go of a stream before the machine has taken it takes back what was written.
+        let _kept =
+            stream.try_clone().map_err(|error| DriverError::step("keep a stream", &error))?;
+        let copying = tokio::task::spawn_blocking(move || copy(&mut stream));
         let reply = running.agent.call(request, Some(ticket), None).await;
         let copied = copying.await;
         done(&reply?)?;
@@ -372,11 +393,12 @@ impl Sandbox for VmSandbox {
 
 impl Pausable for VmSandbox {
     fn pause(&self, _by: Deadline) -> Pending<'_, Result<(), DriverError>> {
-        Box::pin(async { self.running().await?.link.order(&Order::Pause, &[]).await })
+        // Its processes stand still; the machine goes on, so that its files can be read.
+        Box::pin(async { done(&self.running().await?.call(Request::Pause).await?) })
     }
 
     fn resume(&self, _by: Deadline) -> Pending<'_, Result<(), DriverError>> {
-        Box::pin(async { self.running().await?.link.order(&Order::Resume, &[]).await })
+        Box::pin(async { done(&self.running().await?.call(Request::Resume).await?) })
     }
 }
 
@@ -399,8 +421,8 @@ impl Files for VmSandbox {
     ) -> Pending<'_, Result<(), DriverError>> {
         let (path, name) = (path.to_owned(), name.to_owned());
         let request = Request::FilesRead { process: process.clone(), path, name };
-        Box::pin(self.with_stream(request, move |mut stream| {
-            std::io::copy(&mut stream, &mut File::from(to)).map(drop)
+        Box::pin(self.with_stream(request, move |stream| {
+            std::io::copy(stream, &mut File::from(to)).map(drop)
         }))
     }
 
@@ -413,8 +435,8 @@ impl Files for VmSandbox {
     ) -> Pending<'_, Result<(), DriverError>> {
         let request =
             Request::FilesWrite { process: process.clone(), path: path.to_owned(), unpack };
-        Box::pin(self.with_stream(request, move |mut stream| {
-            std::io::copy(&mut File::from(from), &mut stream)?;
+        Box::pin(self.with_stream(request, move |stream| {
+            std::io::copy(&mut File::from(from), stream)?;
             stream.shutdown(std::net::Shutdown::Write)
         }))
     }

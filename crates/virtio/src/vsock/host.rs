@@ -49,7 +49,7 @@ impl Host {
 
     /// Has a connected stream socket carried to a port of the guest. Its far end sees it closed
     /// when nobody listens there, or when there are too many connections; what is written to it
-    /// before the guest has answered waits. The guest is asked as soon as its driver is there.
+    /// before the guest has answered waits, if the far end is still open then. The guest is asked as soon as its driver is there.
     ///
     /// # Errors
     /// `EAGAIN` if 64 streams wait for the device already.

@@ -27,7 +27,7 @@ pub(crate) const VMM: &str = "vmm";
 
 /// What a machine's command line begins with. A machine is quiet unless its kernel has to say
 /// something; its first process needs nothing from it.
-const ARGUMENTS: &str = "console=ttyS0 quiet loglevel=4 reboot=k panic=-1 dummy.numdummies=0";
+const ARGUMENTS: &str = "console=ttyS0 quiet loglevel=5 reboot=k panic=-1 dummy.numdummies=0";
 
 /// The vm driver over the kernels of this store.
 pub(super) fn driver(kernels: &Path) -> VmDriver {
