@@ -17,6 +17,7 @@ mod ground;
 mod messages;
 mod modules;
 mod names;
+mod thrash;
 mod visitors;
 
 use std::{process::ExitCode, sync::Arc};
@@ -43,6 +44,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     ground::begin()?;
     modules::load()?;
     ground::prepare()?;
+    thrash::watch();
     let prepared = linux::Prepared::new(None, GROUP)?.with_ground();
     // The driver makes containers; to those outside it is a machine.
     let driver: Arc<MakeDriver> = Arc::new(move |_: Isolation| {
