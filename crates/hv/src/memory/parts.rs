@@ -148,7 +148,7 @@ mod tests {
             GuestMemory::restore_parts(base, 8 * PAGE as u64, &[part]).unwrap_err().kind()
         };
         assert_eq!(refused(3 * PAGE..5 * PAGE), io::ErrorKind::UnexpectedEof);
-        for range in [1..PAGE, 0..1, 0..0, 8 * PAGE..9 * PAGE, PAGE..0, 0..usize::MAX] {
+        for range in [1..PAGE, 0..1, 0..0, 8 * PAGE..9 * PAGE, 0..usize::MAX] {
             assert_eq!(refused(range.clone()), io::ErrorKind::InvalidData, "{range:?}");
         }
     }
