@@ -11,6 +11,7 @@
 mod access;
 mod dirty;
 mod map;
+mod parts;
 mod written;
 
 use std::{
@@ -23,6 +24,7 @@ use std::{
 pub use access::Scalar;
 pub use dirty::{DirtyBitmap, Watcher};
 use map::Mapping;
+pub use parts::{PARTS_MAPPED_MAX, Part};
 
 /// Bytes of a page, the grain of the dirty bitmap.
 pub const PAGE: usize = 4096;
@@ -92,14 +94,22 @@ impl GuestMemory {
     ///
     /// Source: mmap(2), `MAP_PRIVATE`.
     pub fn restore(file: File, at: u64, bytes: u64) -> io::Result<GuestMemory> {
-        let size = check(bytes)?;
-        if file.metadata()?.len() < at.saturating_add(bytes) {
-            return Err(io::Error::new(
-                io::ErrorKind::UnexpectedEof,
-                format!("the file is shorter than the {bytes} bytes of memory from {at} on"),
-            ));
-        }
-        let mapping = Mapping::private(&file, at, size)?;
+        let mapping = parts::whole(&file, at, check(bytes)?)?;
+        Ok(GuestMemory::made(mapping, file))
+    }
+
+    /// The same of memory that stands in several files: of each [`Part`] what its file has, and of
+    /// the rest what the first file has. All stand at the same offset in file and memory; where
+    /// parts overlap, the last counts.
+    ///
+    /// As many parts are mapped as a process can well have mappings, the longest of them; the
+    /// others are copied.
+    ///
+    /// # Errors
+    /// As [`GuestMemory::restore`]; if a part does not begin and end at pages of the memory.
+    pub fn restore_parts(file: File, bytes: u64, parts: &[Part<'_>]) -> io::Result<GuestMemory> {
+        let mut mapping = parts::whole(&file, 0, check(bytes)?)?;
+        parts::put(&mut mapping, parts)?;
         Ok(GuestMemory::made(mapping, file))
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!      0x500  GDT of the first instruction       0x9_fc00  reserved, as on every PC
-//!     0x6000  PVH: start of info                 0xe_0000  ACPI tables
+//!     0x6000  PVH: start of info                 0xe_0000  ACPI tables; 0xf_f000 generation
 //!     0x7000  Linux: the zero page              0x10_0000  kernel; initrd at the end of memory
 //!     0x8000  Linux: a seed for its random numbers
 //!     0x9000  page tables, 4 GiB one to one   0xc000_0000  nothing
@@ -43,7 +43,10 @@ pub const VIDEO: u64 = 0xa_0000;
 pub const ACPI: u64 = 0xe_0000;
 
 /// Room for them.
-pub const ACPI_BYTES: usize = 0x2_0000;
+pub const ACPI_BYTES: usize = 0x1_f000;
+
+/// The generation of the machine, 16 bytes, in a page that the guest leaves alone.
+pub const GENERATION: u64 = 0xf_f000;
 
 /// Where memory above the legacy area begins; nothing of a kernel lies below.
 pub const HIGH: u64 = 0x10_0000;
@@ -83,8 +86,10 @@ pub const KEYBOARD_LINE: u32 = 1;
 /// A guest that panics says so here, as under QEMU.
 pub const PANIC_PORT: u16 = 0x505;
 
-/// ACPI power management: events, control, timer.
+/// ACPI power management: events, control, timer, general events.
 pub const PM_PORT: u16 = 0x600;
+/// How many ports it has.
+pub const PM_PORTS: u8 = 14;
 /// Its line.
 pub const PM_LINE: u32 = 9;
 

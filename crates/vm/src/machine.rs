@@ -29,7 +29,7 @@ use hv::{CpuState, GuestMemory, HvError, Shape, Vcpu, Vm};
 use virtio::{Device, Mmio};
 
 use self::{census::Census, control::Control, ports::Ports};
-use crate::snapshot::Manifest;
+use crate::snapshot::{Id, Manifest, SnapshotError};
 
 pub use builder::{Announce, BuildError, Builder, Cargo};
 pub use console::Console;
@@ -48,6 +48,8 @@ struct Shared {
     bus: bus::Bus,
     bells: events::Bells,
     control: Arc<Control>,
+    /// The snapshot since which written pages are marked in the memory, if there is one.
+    since: Mutex<Option<Id>>,
 }
 
 /// A processor that can be shown.
@@ -103,8 +105,8 @@ impl Machine {
         self.shared.control.finish(End::Stopped);
     }
 
-    /// Waits for its end; `None` if that has not come in time. The last words of its console are
-    /// written at the latest when it is dropped.
+    /// Waits for its end, and until the last words of its console are written, as far as somebody
+    /// takes them; `None` if the end has not come in time.
     pub fn wait(&self, by: Deadline) -> Option<End> {
         self.shared.control.wait(by)
     }
@@ -114,21 +116,9 @@ impl Machine {
         self.shared.ports.board(|board| board.power.press());
     }
 
-    /// Its memory.
+    /// Its memory. Which pages of it are marked as written belongs to its snapshots.
     pub fn memory(&self) -> &GuestMemory {
         &self.shared.memory
-    }
-
-    /// Has the pages that processors wrote since the last time marked in the memory's bitmap.
-    ///
-    /// # Errors
-    /// [`SaveError`] if it is not paused, or the backend cannot.
-    pub fn log_dirty(&self) -> Result<(), SaveError> {
-        let log = || {
-            let failed = |source| SaveError::Backend { what: "written pages", source };
-            self.shared.vm.log_dirty().map_err(failed)
-        };
-        self.shared.control.while_paused(log).ok_or(SaveError::NotPaused)?
     }
 
     /// Everything but the memory, of a machine that is paused.
@@ -138,6 +128,44 @@ impl Machine {
     pub fn manifest(&self) -> Result<Manifest, SaveError> {
         let save = || self.shared.manifest();
         self.shared.control.while_paused(save).ok_or(SaveError::NotPaused)?
+    }
+}
+
+impl Machine {
+    /// How often it was resumed.
+    pub(crate) fn resumed(&self) -> u64 {
+        self.shared.control.resumed()
+    }
+
+    /// Has `save` save the machine, which is paused, as a snapshot of this id. It is handed
+    /// everything but the memory, and the pages that were written since the last snapshot; if a
+    /// snapshot is named, that has to be it.
+    pub(crate) fn written_since(
+        &self,
+        parent: Option<Id>,
+        id: Id,
+        save: impl FnOnce(Manifest, &[usize]) -> Result<(), SnapshotError>,
+    ) -> Result<(), SnapshotError> {
+        let mut since = self.shared.since.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(parent) = parent
+            && *since != Some(parent)
+        {
+            return Err(SnapshotError::NotSince { parent, since: *since });
+        }
+        let take = || {
+            let manifest = self.shared.manifest()?;
+            let failed = |source| SaveError::Backend { what: "written pages", source };
+            self.shared.vm.log_dirty().map_err(failed)?;
+            Ok::<_, SaveError>((manifest, self.memory().dirty().take()))
+        };
+        let taken = self.shared.control.while_paused(take);
+        let (manifest, pages) = taken.ok_or(SaveError::NotPaused)??;
+        let saved = save(manifest, &pages);
+        match &saved {
+            Ok(()) => *since = Some(id),
+            Err(_) => self.memory().dirty().put_back(&pages),
+        }
+        saved
     }
 }
 
@@ -163,6 +191,7 @@ impl Shared {
         };
         let cpus: Result<Vec<_>, _> = self.cpus.iter().map(state).collect();
         Ok(Manifest {
+            id: None,
             shape: self.shape.clone(),
             memory_bytes: self.memory.bytes() as u64,
             clock: self.vm.clock().map_err(failed("clock"))?,
@@ -170,6 +199,7 @@ impl Shared {
             chips: self.vm.chips().map_err(failed("interrupt chips"))?,
             board: self.ports.board(|board| board.clone()),
             devices: self.devices().iter().map(|device| device.save()).collect(),
+            disks: Vec::new(),
         })
     }
 }

@@ -2,40 +2,47 @@
 //!
 //! ```text
 //! dir/memory         guest memory, byte for byte; what is zero takes no room
-//! dir/machine.json   everything else: version, processors, chips, devices, clock
+//! dir/machine.json   everything else: version, processors, chips, devices, clock, disks
 //! ```
 //!
 //! The second is written when the first is whole, so a directory that has it is a snapshot.
+//!
+//! A snapshot may go back to another one, its parent. Then its file has only the pages that were
+//! written since, at their places, and its description says which they are and whose they stand
+//! over:
+//!
+//! ```text
+//! child/machine.json ──parent: path and id──▶ parent/machine.json ──▶ … ──▶ one that holds all
+//! ```
+//!
+//! A snapshot is never written over: to write another into its directory makes another file, and
+//! what was mapped of the old one stays.
 
-use std::{
-    fs::{self, File},
-    io,
-    os::unix::fs::FileExt as _,
-    path::Path,
-};
+mod chain;
+mod disks;
+mod document;
+mod runs;
+mod write;
 
-use hv::{ChipState, Clock, CpuState, GuestMemory, Shape, memory::PAGE};
+use std::{io, path::PathBuf};
+
+use hv::{ChipState, Clock, CpuState, Shape};
 use serde::{Deserialize, Serialize};
 use virtio::mmio::Saved;
 
-use crate::{Machine, legacy::Board, machine::SaveError};
+pub use chain::{CHAIN_MAX, Snapshot};
+pub(crate) use disks::compare;
+pub use disks::{Disk, DisksDiffer, Format, Identity};
+pub use document::{Id, VERSION};
+pub use write::Save;
 
-/// The version of the format. It grows when a reader of the old one could not read the new.
-pub const VERSION: u32 = 1;
-
-/// Longest description of a machine, in bytes: one with 160 devices has less than one MiB.
-const MANIFEST_BYTES_MAX: u64 = 16 << 20;
-
-/// How much memory is looked at at once.
-const CHUNK: usize = 1 << 20;
-
-/// Names in the directory.
-const MEMORY: &str = "memory";
-const MANIFEST: &str = "machine.json";
+use crate::{legacy::Board, machine::SaveError};
 
 /// Everything of a machine but its memory.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Manifest {
+    /// The snapshot that it stands in; none, if a machine was only asked for it.
+    pub id: Option<Id>,
     /// Its processors.
     pub shape: Shape,
     /// How much memory it has.
@@ -50,19 +57,8 @@ pub struct Manifest {
     pub board: Board,
     /// The virtio devices, in the order in which they were attached.
     pub devices: Vec<Saved>,
-}
-
-/// The file's shape.
-#[derive(Serialize, Deserialize)]
-struct Document {
-    version: u32,
-    machine: Manifest,
-}
-
-/// What every version of the file says.
-#[derive(Deserialize)]
-struct Versioned {
-    version: u32,
+    /// The disks that belong to it, as far as their owner named them.
+    pub disks: Vec<Disk>,
 }
 
 /// Why a machine was not saved, or not read back.
@@ -89,129 +85,60 @@ pub enum SnapshotError {
         /// What was found.
         found: u32,
     },
+    /// What it says of its memory makes no sense.
+    #[error("the snapshot's list of written pages is none")]
+    Pages,
+    /// A snapshot that this one goes back to cannot be used.
+    #[error("the snapshot goes back to {path}", path = path.display())]
+    Parent {
+        /// Where that is.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: Box<SnapshotError>,
+    },
+    /// It has no id, so nothing can go back to it, and it was not written by us.
+    #[error("the snapshot has no id")]
+    NoId,
+    /// There is another snapshot where one is looked for.
+    #[error("it is now {found}, and was {wanted}")]
+    Changed {
+        /// Which it should be.
+        wanted: Id,
+        /// Which it is.
+        found: Id,
+    },
+    /// A snapshot goes back to one of a machine with less or more memory.
+    #[error("it has {found} bytes of memory, and what goes back to it has {wanted}")]
+    Memory {
+        /// How much it should have.
+        wanted: u64,
+        /// How much it has.
+        found: u64,
+    },
+    /// A snapshot goes back to itself.
+    #[error("it goes back to itself")]
+    Circle,
+    /// A snapshot goes back to too many others.
+    #[error("it is the end of a chain of more than {CHAIN_MAX} snapshots")]
+    TooLong,
+    /// The machine's memory is not known as what was written since this snapshot.
+    #[error("the machine was last saved as, or restored from, {}, and not {parent}", words(*since))]
+    NotSince {
+        /// The snapshot that was to be the parent.
+        parent: Id,
+        /// The one that could be.
+        since: Option<Id>,
+    },
+    /// A snapshot was to be written over one that it goes back to.
+    #[error("a snapshot cannot take the place of one that it goes back to")]
+    Itself,
+}
+
+fn words(id: Option<Id>) -> String {
+    id.map_or_else(|| "no snapshot".to_owned(), |id| id.to_string())
 }
 
 fn failed(step: &'static str) -> impl FnOnce(io::Error) -> SnapshotError {
     move |source| SnapshotError::File { step, source }
-}
-
-impl Machine {
-    /// Writes a paused machine into a directory, which is made if need be.
-    ///
-    /// # Errors
-    /// [`SnapshotError`]; what is in the directory then is no snapshot.
-    pub fn snapshot(&self, dir: &Path) -> Result<(), SnapshotError> {
-        fs::create_dir_all(dir).map_err(failed("make the snapshot's directory"))?;
-        match fs::remove_file(dir.join(MANIFEST)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed("replace the snapshot")(error));
-            }
-            _ => {}
-        }
-        let machine = self.manifest()?;
-        let memory = File::create(dir.join(MEMORY)).map_err(failed("make the memory's file"))?;
-        write_memory(self.memory(), &memory).map_err(failed("write the memory"))?;
-        let document = Document { version: VERSION, machine };
-        let text = serde_json::to_vec(&document).map_err(SnapshotError::Unreadable)?;
-        let new = dir.join("machine.json.new");
-        fs::write(&new, text).map_err(failed("write the description"))?;
-        fs::rename(&new, dir.join(MANIFEST)).map_err(failed("write the description"))
-    }
-}
-
-/// A snapshot that was read.
-#[derive(Debug)]
-pub struct Snapshot {
-    /// The machine.
-    pub manifest: Manifest,
-    memory: File,
-}
-
-impl Snapshot {
-    /// Reads one.
-    ///
-    /// # Errors
-    /// [`SnapshotError`].
-    pub fn open(dir: &Path) -> Result<Snapshot, SnapshotError> {
-        let file = File::open(dir.join(MANIFEST)).map_err(failed("open the description"))?;
-        let manifest = read_manifest(file)?;
-        let memory = File::open(dir.join(MEMORY)).map_err(failed("open the memory's file"))?;
-        Ok(Snapshot { manifest, memory })
-    }
-
-    /// The memory, mapped: pages are read when they are touched, and what is written stays the
-    /// machine's own.
-    ///
-    /// # Errors
-    /// Those of [`GuestMemory::restore`].
-    pub fn memory(&self) -> io::Result<GuestMemory> {
-        GuestMemory::restore(self.memory.try_clone()?, 0, self.manifest.memory_bytes)
-    }
-}
-
-fn read_manifest(file: File) -> Result<Manifest, SnapshotError> {
-    let mut text = Vec::new();
-    let mut bounded = io::Read::take(file, MANIFEST_BYTES_MAX);
-    io::Read::read_to_end(&mut bounded, &mut text).map_err(failed("read the description"))?;
-    let Versioned { version } = serde_json::from_slice(&text).map_err(SnapshotError::Unreadable)?;
-    if version != VERSION {
-        return Err(SnapshotError::Version { found: version });
-    }
-    let document: Document = serde_json::from_slice(&text).map_err(SnapshotError::Unreadable)?;
-    Ok(document.machine)
-}
-
-/// Writes the pages that are not zero; a file has zeros where nothing was written.
-fn write_memory(memory: &GuestMemory, file: &File) -> io::Result<()> {
-    file.set_len(memory.bytes() as u64)?;
-    let mut chunk = vec![0; CHUNK];
-    for range in memory.written()? {
-        let (mut at, end) = (range.start, range.end);
-        while at < end {
-            let bytes = (end - at).min(CHUNK);
-            memory.copy_out(at, &mut chunk[..bytes]);
-            write_chunk(file, at, &chunk[..bytes])?;
-            at += bytes;
-        }
-    }
-    Ok(())
-}
-
-/// Writes runs of pages that are not zero.
-fn write_chunk(file: &File, at: usize, chunk: &[u8]) -> io::Result<()> {
-    for (from, to) in runs(chunk) {
-        file.write_all_at(&chunk[from..to], (at + from) as u64)?;
-    }
-    Ok(())
-}
-
-/// Where runs of pages that are not zero begin and end.
-fn runs(chunk: &[u8]) -> Vec<(usize, usize)> {
-    let mut runs: Vec<(usize, usize)> = Vec::new();
-    for (n, page) in chunk.chunks(PAGE).enumerate() {
-        if page.iter().all(|byte| *byte == 0) {
-            continue;
-        }
-        let (from, to) = (n * PAGE, n * PAGE + page.len());
-        match runs.last_mut() {
-            Some((_, end)) if *end == from => *end = to,
-            _ => runs.push((from, to)),
-        }
-    }
-    runs
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pages_of_zeros_are_left_out() {
-        let mut chunk = vec![0; 6 * PAGE];
-        assert_eq!(runs(&chunk), []);
-        for at in [PAGE, 3 * PAGE - 1, 5 * PAGE + 7] {
-            chunk[at] = 1;
-        }
-        assert_eq!(runs(&chunk), [(PAGE, 3 * PAGE), (5 * PAGE, 6 * PAGE)]);
-    }
 }

@@ -2,6 +2,9 @@
 //! switches off when that is a `q`.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are not marked as tests")]
 
+#[path = "soft/snapshots.rs"]
+mod snapshots;
+
 use std::{
     io::{Read as _, Write as _},
     os::fd::OwnedFd,

@@ -127,6 +127,16 @@ impl DirtyBitmap {
         }
         pages
     }
+
+    /// Marks pages again that were taken, without a word to the watcher.
+    ///
+    /// # Panics
+    /// If there is no such page.
+    pub fn put_back(&self, pages: &[usize]) {
+        for page in pages {
+            self.words[page / 64].fetch_or(1 << (page % 64), Ordering::Relaxed);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -169,6 +179,7 @@ mod tests {
         assert_eq!(dirty.take(), [0, 1, 129]);
         assert_eq!(dirty.take(), [0usize; 0]);
         dirty.merge(2, u64::MAX);
-        assert_eq!(dirty.take(), [128, 129]);
+        dirty.put_back(&[3, 129]);
+        assert_eq!(dirty.take(), [3, 128, 129]);
     }
 }

@@ -5,6 +5,7 @@ use std::{
     ffi::c_void,
     fs::File,
     io,
+    ops::Range,
     os::fd::{AsFd, AsRawFd as _, BorrowedFd},
     ptr::{self, NonNull},
 };
@@ -52,6 +53,18 @@ impl Mapping {
         let start = unsafe { mmap(ptr::null_mut(), bytes, protection, flags, file.as_fd(), at) }?;
         let start = NonNull::new(start.cast()).ok_or(io::ErrorKind::AddrNotAvailable)?;
         Ok(Mapping { start, bytes, private: kind == MapFlags::PRIVATE })
+    }
+
+    /// Puts a part of a file, private too, where it belongs in a mapping that nobody else has yet:
+    /// what was there before is gone. Both begin and end at pages.
+    pub(super) fn put(&mut self, file: &File, part: Range<usize>) -> io::Result<()> {
+        let (protection, bytes) = (ProtFlags::READ | ProtFlags::WRITE, part.len());
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED;
+        let (start, at) = (self.at(part.start, bytes).cast(), part.start as u64);
+        // SAFETY: `at` has checked that all that is replaced is within this mapping, which is
+        // borrowed for as long; there are no references into it.
+        unsafe { mmap(start, bytes, protection, flags, file.as_fd(), at) }?;
+        Ok(())
     }
 
     pub(super) fn bytes(&self) -> usize {

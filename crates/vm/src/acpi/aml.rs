@@ -18,6 +18,16 @@ pub(super) fn scope(name: &[u8; 4], content: &[Vec<u8>]) -> Vec<u8> {
     [&[0x10], sized(&inside).as_slice()].concat()
 }
 
+/// A method without arguments.
+pub(super) fn method(name: &[u8; 4], does: &[u8]) -> Vec<u8> {
+    [&[0x14], sized(&[name.as_slice(), &[0], does].concat()).as_slice()].concat()
+}
+
+/// Tells a device, by its scope and name, of an event.
+pub(super) fn notify(scope: &[u8; 4], device: &[u8; 4], event: u8) -> Vec<u8> {
+    [b"\x86\\\x2e", scope.as_slice(), device, &number(event.into())].concat()
+}
+
 /// A list.
 pub(super) fn package(elements: &[Vec<u8>]) -> Vec<u8> {
     let count = u8::try_from(elements.len()).expect("packages here have a few elements");

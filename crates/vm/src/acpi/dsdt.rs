@@ -3,12 +3,19 @@
 use super::{Slot, aml};
 use crate::layout;
 
+/// The device of the machine's generation.
+const GENERATION: &[u8; 4] = b"VGEN";
+
 /// The table.
 pub(super) fn table(slots: &[Slot]) -> Vec<u8> {
-    let mut devices = vec![serial(), clock(), panic_port()];
+    let mut devices = vec![serial(), clock(), panic_port(), generation()];
     devices.extend(slots.iter().enumerate().map(|(n, slot)| virtio(n, slot)));
-    let body = [aml::name(b"_S5_", &soft_off()), aml::scope(b"_SB_", &devices)].concat();
-    super::table(b"DSDT", 2, &body)
+    let body = [
+        aml::name(b"_S5_", &soft_off()),
+        aml::scope(b"_SB_", &devices),
+        aml::scope(b"_GPE", &[copied()]),
+    ];
+    super::table(b"DSDT", 2, &body.concat())
 }
 
 /// What the sleep type of PM1 is for "off", in both of its blocks.
@@ -55,6 +62,30 @@ fn panic_port() -> Vec<u8> {
             aml::name(b"_CRS", &aml::resources(&[aml::ports(layout::PANIC_PORT, 1)])),
         ],
     )
+}
+
+/// Where the machine's generation stands. Systems know it by two names, of which the first is in
+/// the device's own specification and the second as names of ACPI may be; the hardware's own has to
+/// be there and is looked for by nobody.
+///
+/// Source: Microsoft, "Virtual Machine Generation ID"; Linux `drivers/virt/vmgenid.c`.
+fn generation() -> Vec<u8> {
+    let [low, high] = [layout::GENERATION & 0xffff_ffff, layout::GENERATION >> 32]
+        .map(|half| aml::number(u32::try_from(half).expect("it is 32 bits")));
+    aml::device(
+        GENERATION,
+        &[
+            aml::name(b"_HID", &aml::text("WYTH0001")),
+            aml::name(b"_CID", &aml::package(&["VM_Gen_Counter", "VMGENCTR"].map(aml::text))),
+            aml::name(b"_DDN", &aml::text("VM_Gen_Counter")),
+            aml::name(b"ADDR", &aml::package(&[low, high])),
+        ],
+    )
+}
+
+/// General event 0, edge-triggered: the generation is another.
+fn copied() -> Vec<u8> {
+    aml::method(b"_E00", &aml::notify(b"_SB_", GENERATION, 0x80))
 }
 
 /// Source: Linux `drivers/virtio/virtio_mmio.c` for the name.

@@ -64,7 +64,8 @@ pub(super) fn fadt(facs: u64, dsdt: u64) -> Vec<u8> {
     put(56, &port(0).to_le_bytes());
     put(64, &port(4).to_le_bytes());
     put(76, &port(8).to_le_bytes());
-    put(88, &[4, 2, 0, 4]);
+    put(80, &port(12).to_le_bytes());
+    put(88, &[4, 2, 0, 4, 2]);
     put(96, &NO_C2.to_le_bytes());
     put(98, &NO_C3.to_le_bytes());
     put(108, &[crate::legacy::CENTURY]);
@@ -78,6 +79,7 @@ pub(super) fn fadt(facs: u64, dsdt: u64) -> Vec<u8> {
     put(148, &register(32, port(0)));
     put(172, &register(16, port(4)));
     put(208, &register(32, port(8)));
+    put(220, &register(16, port(12)));
     table(b"FACP", 6, &body)
 }
 

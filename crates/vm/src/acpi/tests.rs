@@ -54,6 +54,7 @@ fn power_management_is_where_the_ports_are() {
     assert_eq!([u32_at(fadt, 56), u32_at(fadt, 64), u32_at(fadt, 76)], [0x600, 0x604, 0x608]);
     assert_eq!(u64_at(fadt, 152), 0x600);
     assert_eq!((u64_at(fadt, 120), fadt[128]), (0xcf9, 6));
+    assert_eq!((u32_at(fadt, 80), fadt[92], u64_at(fadt, 224)), (0x60c, 2, 0x60c));
     assert_eq!(u32_at(fadt, 112) & (1 << 20 | 1 << 4), 0, "not reduced, a fixed power button");
 }
 
@@ -110,6 +111,7 @@ fn a_disassembler_reads_every_table() {
         if name == "DSDT" {
             assert!(text.contains("Memory32Fixed (ReadWrite") && text.contains("0xD0027000"));
             assert!(text.contains("EisaId (\"PNP0501\")"), "{text}");
+            assert!(text.contains("Notify (\\_SB.VGEN, 0x80)"), "{text}");
             assert!(text.contains("Interrupt (ResourceConsumer, Level, ActiveHigh, Shared"));
             let compiled = std::process::Command::new("iasl")
                 .arg("DSDT.dsl")

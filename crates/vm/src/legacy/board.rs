@@ -74,7 +74,7 @@ fn who(port: u16) -> Option<Answers> {
         _ => within(layout::SERIAL_PORT, 8)
             .map(Answers::Serial)
             .or_else(|| within(layout::RTC_PORT, 2).map(Answers::Clock))
-            .or_else(|| within(layout::PM_PORT, 12).map(Answers::Power)),
+            .or_else(|| within(layout::PM_PORT, layout::PM_PORTS).map(Answers::Power)),
     }
 }
 

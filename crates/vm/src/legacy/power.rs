@@ -1,8 +1,10 @@
 //! Power management of ACPI: events, sleep, the timer.
 //!
 //! ```text
-//! 0 status   2 enable   4 control   8 timer
+//! 0 status   2 enable   4 control   8 timer   12 status and 13 enable of general events
 //! ```
+//!
+//! There is one general event: the machine is a copy, and its generation another.
 //!
 //! Source: ACPI 6.5, 4.8.
 
@@ -18,6 +20,9 @@ const BUTTON: u16 = 1 << 8;
 const SCI: u16 = 1;
 const SLEEP: u16 = 1 << 13;
 
+/// The general event, number 0: the machine is a copy.
+const COPIED: u8 = 1 << 0;
+
 /// Ticks of the timer in a second.
 const FREQUENCY: u128 = 3_579_545;
 
@@ -27,6 +32,8 @@ pub struct Power {
     status: u16,
     enable: u16,
     control: u16,
+    general_status: u8,
+    general_enable: u8,
 }
 
 impl Power {
@@ -38,6 +45,8 @@ impl Power {
             0 | 1 => of(self.status),
             2 | 3 => of(self.enable),
             4 | 5 => of(self.control | SCI),
+            12 => self.general_status,
+            13 => self.general_enable,
             8..=11 => ticks.to_le_bytes()[usize::from(offset - 8)],
             _ => 0,
         }
@@ -46,7 +55,7 @@ impl Power {
     /// The guest writes a byte; gives whether the machine is to be switched off.
     pub fn write(&mut self, offset: u8, value: u8) -> bool {
         let shift = 8 * (offset & 1);
-        let (value, rest) = (u16::from(value) << shift, !(0xff << shift));
+        let (byte, value, rest) = (value, u16::from(value) << shift, !(0xff << shift));
         match offset {
             // Ones take events away.
             0 | 1 => self.status &= !value,
@@ -56,6 +65,8 @@ impl Power {
                 let kind = self.control >> 10 & 7;
                 return value & SLEEP != 0 && kind == u16::from(SOFT_OFF);
             }
+            12 => self.general_status &= !byte,
+            13 => self.general_enable = byte & COPIED,
             _ => {}
         }
         false
@@ -66,9 +77,14 @@ impl Power {
         self.status |= BUTTON;
     }
 
+    /// The machine goes on as a copy.
+    pub fn copied(&mut self) {
+        self.general_status |= COPIED;
+    }
+
     /// Whether its interrupt line is raised.
     pub fn line(&self) -> bool {
-        self.status & self.enable != 0
+        self.status & self.enable != 0 || self.general_status & self.general_enable != 0
     }
 }
 
@@ -88,6 +104,22 @@ mod tests {
         assert!(power.line());
         power.write(1, 1);
         assert!(!power.line());
+    }
+
+    #[test]
+    fn a_copy_is_told_once_it_listens() {
+        let mut power = Power::default();
+        power.write(13, 0xff);
+        assert_eq!((power.read(12, 0), power.read(13, 0)), (0, 1), "there is one event");
+        power.copied();
+        assert!(power.line());
+        power.write(13, 0);
+        assert!(!power.line());
+        power.write(13, 1);
+        power.write(12, 2);
+        assert!(power.line());
+        power.write(12, 1);
+        assert_eq!((power.line(), power.read(12, 0)), (false, 0));
     }
 
     #[test]

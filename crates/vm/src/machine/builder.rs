@@ -22,7 +22,7 @@ use crate::{
     boot::{self, BootError, Kernel, Source},
     layout,
     legacy::Board,
-    snapshot::Manifest,
+    snapshot::{Disk, DisksDiffer, Id, Manifest, compare},
 };
 
 /// How a kernel learns of the virtio devices.
@@ -75,6 +75,9 @@ pub enum BuildError {
     /// A saved machine is another than this one.
     #[error("the saved machine is another: {0}")]
     Another(String),
+    /// Its disks are others than those of the snapshot.
+    #[error(transparent)]
+    Disks(#[from] DisksDiffer),
     /// A saved device was not taken over.
     #[error("cannot restore device {index}")]
     Device {
@@ -98,6 +101,11 @@ pub struct Builder {
     pub(super) lines: Arc<Lines>,
     devices: Vec<Arc<Mmio<dyn Device>>>,
     console: Console,
+    disks: Vec<Disk>,
+    /// Whether it goes on beside the machine that was saved.
+    copy: bool,
+    /// The snapshot that it is restored from.
+    since: Option<Id>,
 }
 
 impl Builder {
@@ -129,12 +137,28 @@ impl Builder {
             control,
             devices: Vec::new(),
             console: Console::default(),
+            disks: Vec::new(),
+            copy: false,
+            since: None,
         })
     }
 
     /// What the serial port is connected with.
     pub fn console(&mut self, console: Console) {
         self.console = console;
+    }
+
+    /// The disks behind its devices, for a machine that is restored: if they are others than those
+    /// that the snapshot names, it is refused.
+    pub fn disks(&mut self, disks: Vec<Disk>) {
+        self.disks = disks;
+    }
+
+    /// Says that the machine that is restored is one more, and not the one that was saved: it gets a
+    /// generation of its own, and its kernel is told, which renews what it draws random numbers
+    /// from.
+    pub fn copy(&mut self) {
+        self.copy = true;
     }
 
     /// Adds a virtio device, and gives the handle by which its owner reaches it. A machine that is
@@ -181,13 +205,18 @@ impl Builder {
             rsdp: Some(acpi::RSDP),
         };
         let plan = boot::plan(kernel, &self.memory, &about)?;
-        let mut seed = [0; boot::SEED_BYTES];
-        rustix::rand::getrandom(&mut seed, GetRandomFlags::empty())
-            .map_err(|error| BuildError::Host { step: "get random bytes", source: error.into() })?;
+        let seed: [u8; boot::SEED_BYTES] = random()?;
         plan.load(&self.memory, &cargo.kernel, &cargo.initrds, &seed)?;
         self.memory.write(layout::ACPI, &tables.0).map_err(BootError::Memory)?;
+        self.generation()?;
         self.begin(entry).map_err(|source| BuildError::Backend { what: "processors", source })?;
         self.finish(Board::default(), false)
+    }
+
+    /// Writes a generation that no machine had before.
+    fn generation(&self) -> Result<(), BuildError> {
+        let id: [u8; 16] = random()?;
+        Ok(self.memory.write(layout::GENERATION, &id).map_err(BootError::Memory)?)
     }
 
     /// The first processor at the kernel's entry, the rest as firmware leaves it.
@@ -213,6 +242,11 @@ impl Builder {
     /// [`BuildError`].
     pub fn restore(mut self, saved: Manifest) -> Result<Machine, BuildError> {
         self.check(&saved).map_err(BuildError::Another)?;
+        compare(&saved.disks, &self.disks)?;
+        // From here on what is written differs from the snapshot.
+        self.since = saved.id;
+        let watch = self.vm.log_dirty();
+        watch.map_err(|source| BuildError::Backend { what: "written pages", source })?;
         // The devices raise their lines first: what the chips have seen of it is saved with them.
         for (index, (device, saved)) in self.devices.iter().zip(saved.devices).enumerate() {
             device.restore(saved).map_err(|source| BuildError::Device { index, source })?;
@@ -223,6 +257,10 @@ impl Builder {
         self.vm.set_clock(saved.clock).map_err(backend("clock"))?;
         for (Cpu(cpu), state) in self.cpus.iter_mut().zip(&saved.cpus) {
             cpu.set_state(state).map_err(backend("processors"))?;
+        }
+        if self.copy {
+            self.generation()?;
+            ports.board(|board| board.power.copied());
         }
         self.spawn(ports, true)
     }
@@ -264,6 +302,7 @@ impl Builder {
             bus: Bus::new(self.devices),
             bells,
             control: self.control,
+            since: Mutex::new(self.since),
         });
         let events = Events::new(&shared, self.console, restored).map_err(host("use epoll"))?;
         // If a thread cannot be made, the machine is dropped with those that could.
@@ -276,6 +315,14 @@ impl Builder {
         machine.thread("devices".to_owned(), move || events.run(&shared))?;
         Ok(machine)
     }
+}
+
+/// Random bytes; so few come whole or not at all.
+fn random<const N: usize>() -> Result<[u8; N], BuildError> {
+    let mut bytes = [0; N];
+    rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty())
+        .map_err(|error| BuildError::Host { step: "get random bytes", source: error.into() })?;
+    Ok(bytes)
 }
 
 impl Machine {

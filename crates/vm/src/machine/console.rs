@@ -4,8 +4,9 @@
 //! by itself every [`LULL`] until there is nothing, so that a kernel that talks a lot does not
 //! wake it for every letter.
 
-use std::os::fd::OwnedFd;
+use std::{os::fd::OwnedFd, time::Duration};
 
+use base::Deadline;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, epoll::EventFlags, poll},
     io::Errno,
@@ -22,8 +23,8 @@ const LULL: i64 = 2_000_000;
 /// Most bytes of one write: what a pipe takes at once if it takes anything.
 const WRITE: usize = 4096;
 
-/// How long the last words of a machine may take, in seconds.
-const DRAIN: i64 = 1;
+/// How long the last words of a machine may take.
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// Where the serial port's bytes come from and go to.
 #[derive(Debug, Default)]
@@ -96,7 +97,7 @@ impl Port {
             ports.board(|board| board.serial.sent(wire.len()));
             return Output::Some;
         };
-        if !ready(fd, PollFlags::OUT, 0) {
+        if !ready(fd, PollFlags::OUT, Duration::ZERO) {
             return Output::Full;
         }
         let bytes = wire.make_contiguous();
@@ -120,7 +121,7 @@ impl Port {
             if room == 0 {
                 return;
             }
-            let read = match ready(fd, PollFlags::IN, 0) {
+            let read = match ready(fd, PollFlags::IN, Duration::ZERO) {
                 true => rustix::io::read(fd, &mut bytes[..room]),
                 false => Err(Errno::AGAIN),
             };
@@ -138,12 +139,13 @@ impl Port {
 
     /// Writes what is left, as far as anybody takes it.
     pub(super) fn drain(&mut self, ports: &Ports) {
-        loop {
+        let by = Deadline::after(DRAIN);
+        while !by.passed() {
             match self.output(ports) {
                 Output::Nothing => return,
                 Output::Some => {}
                 Output::Full => match &self.console.output {
-                    Some(fd) if ready(fd, PollFlags::OUT, DRAIN) => {}
+                    Some(fd) if ready(fd, PollFlags::OUT, by.remaining()) => {}
                     _ => return,
                 },
             }
@@ -157,10 +159,13 @@ enum Output {
     Full,
 }
 
-/// Whether a descriptor is ready within so many seconds. One that is broken is: the next call
-/// says how.
-fn ready(fd: &OwnedFd, flags: PollFlags, seconds: i64) -> bool {
-    let timeout = Timespec { tv_sec: seconds, tv_nsec: 0 };
+/// Whether a descriptor is ready within this time, a second at most. One that is broken is: the
+/// next call says how.
+fn ready(fd: &OwnedFd, flags: PollFlags, within: Duration) -> bool {
+    let timeout = match within.as_secs() {
+        0 => Timespec { tv_sec: 0, tv_nsec: within.subsec_nanos().into() },
+        _ => Timespec { tv_sec: 1, tv_nsec: 0 },
+    };
     loop {
         match poll(&mut [PollFd::new(fd, flags)], Some(&timeout)) {
             Err(Errno::INTR) => {}

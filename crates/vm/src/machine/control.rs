@@ -61,6 +61,10 @@ enum Wish {
 struct State {
     wish: Wish,
     parked: usize,
+    /// How often it was resumed.
+    resumed: u64,
+    /// Whether the devices' thread has nothing more to do: the console's last words are out.
+    silent: bool,
     end: Option<End>,
 }
 
@@ -77,7 +81,13 @@ pub(super) struct Control {
 impl Control {
     /// Of a machine that is paused: its processors' kicks, and the eventfd of its devices.
     pub(super) fn new(kicks: Vec<Arc<dyn Kick>>, wake: OwnedFd) -> Control {
-        let state = Mutex::new(State { wish: Wish::Pause, parked: 0, end: None });
+        let state = Mutex::new(State {
+            wish: Wish::Pause,
+            parked: 0,
+            resumed: 0,
+            silent: false,
+            end: None,
+        });
         Control { state, changed: Condvar::new(), kicks, wake }
     }
 
@@ -134,6 +144,7 @@ impl Control {
             }
             if by.passed() {
                 state.wish = Wish::Run;
+                state.resumed += 1;
                 self.changed.notify_all();
                 return Err(PauseError::Late);
             }
@@ -146,8 +157,13 @@ impl Control {
         let mut state = self.state();
         if state.wish == Wish::Pause {
             state.wish = Wish::Run;
+            state.resumed += 1;
             self.changed.notify_all();
         }
+    }
+
+    pub(super) fn resumed(&self) -> u64 {
+        self.state().resumed
     }
 
     /// Does something while nothing else moves and nobody can resume; `None` if it is not paused.
@@ -169,13 +185,29 @@ impl Control {
         self.wake();
     }
 
+    /// The console has said all.
+    pub(super) fn silent(&self) {
+        self.state().silent = true;
+        self.changed.notify_all();
+    }
+
     pub(super) fn wait(&self, by: Deadline) -> Option<End> {
         let mut state = self.state();
-        while state.end.is_none() && !by.passed() {
+        while (state.end.is_none() || !state.silent) && !by.passed() {
             let waited = self.changed.wait_timeout(state, by.remaining());
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         state.end.clone()
+    }
+}
+
+/// Says that the console has said all when the devices' thread ends, however it does.
+#[derive(Debug)]
+pub(super) struct LastWords<'a>(pub(super) &'a Control);
+
+impl Drop for LastWords<'_> {
+    fn drop(&mut self) {
+        self.0.silent();
     }
 }
 

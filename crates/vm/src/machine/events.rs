@@ -24,7 +24,7 @@ use virtio::{
 use super::{
     Shared, bus,
     console::{Console, Port, Served},
-    control::Watch,
+    control::{LastWords, Watch},
     lines,
 };
 
@@ -157,6 +157,7 @@ impl Events {
 
     /// Serves the devices until the machine ends.
     pub(super) fn run(mut self, shared: &Shared) {
+        let _last_words = LastWords(&shared.control);
         let _watch = Watch(&shared.control);
         let mut events = Vec::with_capacity(EVENTS);
         while shared.control.pass() {

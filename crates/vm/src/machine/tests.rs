@@ -24,7 +24,10 @@ use self::{
     lines::Share,
 };
 use super::*;
-use crate::{boot, layout, snapshot::Snapshot};
+use crate::{
+    boot, layout,
+    snapshot::{Disk, Format, Identity, Save, Snapshot},
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -153,10 +156,9 @@ fn the_console_carries_both_ways() {
     assert_eq!(&question, b"what?\n");
     ours.write_all(b"nothing\n").unwrap();
     assert_eq!(machine.wait(soon()), Some(End::PoweredOff));
-    drop(machine);
-    let mut rest = String::new();
-    theirs.read_to_string(&mut rest).unwrap();
-    assert_eq!(rest, "bye", "the last words are written before the machine is gone");
+    let mut rest = [0; 8];
+    let count = theirs.read(&mut rest).unwrap();
+    assert_eq!(&rest[..count], b"bye", "the last words are written before the end is told");
     let lines = seen.lines.lock().unwrap();
     assert_eq!(lines[..2], [(4, true), (4, false)], "each byte that came in raised the line");
 }
@@ -183,6 +185,19 @@ fn a_guest_that_writes_faster_than_anybody_reads_waits() {
     assert_eq!(machine.wait(soon()), Some(End::PoweredOff));
     drop(machine);
     assert_eq!(reader.join().unwrap().unwrap(), 96_000);
+}
+
+#[test]
+fn a_console_that_nobody_reads_keeps_nobody_waiting_for_ever() {
+    let (theirs, output) = std::io::pipe().unwrap();
+    rustix::io::write(&output, &vec![0; 65_536]).unwrap();
+    let script = vec![Step::Out(0x3f8, vec![b'x']), Step::Out(0x604, vec![0, 0x34])];
+    let (mut builder, _) = builder(vec![script]);
+    builder.console(Console { input: None, output: Some(OwnedFd::from(output)) });
+    let machine = builder.boot(&cargo()).unwrap();
+    machine.resume();
+    assert_eq!(machine.wait(soon()), Some(End::PoweredOff));
+    drop(theirs);
 }
 
 #[test]
@@ -312,7 +327,10 @@ fn a_device_is_rung_interrupts_and_goes_on_in_another_machine() {
     while seen.lines.lock().unwrap().is_empty() {
         std::thread::yield_now();
     }
-    assert_eq!(*count.lock().unwrap(), ["activate", "process", "ready"]);
+    // Its queue has a turn when it becomes active, and one when the driver rings.
+    let happened = count.lock().unwrap().clone();
+    assert_eq!(happened[..2], ["activate", "process"]);
+    assert!(happened.contains(&"ready"), "{happened:?}");
     assert_eq!(*seen.lines.lock().unwrap(), [(16, true)]);
 
     machine.memory().store(0x20_0000, 77u8).unwrap();
@@ -350,6 +368,39 @@ fn a_device_is_rung_interrupts_and_goes_on_in_another_machine() {
 }
 
 #[test]
+fn a_copy_has_a_generation_of_its_own_and_is_told() {
+    let (listener, seen) = builder(vec![vec![Step::Out(0x60d, vec![1])]]);
+    let machine = listener.boot(&cargo()).unwrap();
+    machine.resume();
+    while *seen.runs.lock().unwrap() < 2 {
+        std::thread::yield_now();
+    }
+    machine.pause(soon()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    machine.snapshot(dir.path()).unwrap();
+    let generation = |machine: &Machine| machine.memory().load::<u64>(layout::GENERATION).unwrap();
+    let restore = |copy: bool| {
+        let saved = Snapshot::open(dir.path()).unwrap();
+        let fake = Fake::new(vec![vec![]]);
+        let shape = saved.manifest.shape.clone();
+        let memory = saved.memory().unwrap();
+        let mut builder = Builder::new(&fake, memory, shape, Announce::Acpi).unwrap();
+        if copy {
+            builder.copy();
+        }
+        let machine = builder.restore(saved.manifest).unwrap();
+        let lines = fake.seen.lines.lock().unwrap().clone();
+        (generation(&machine), lines)
+    };
+    let own = generation(&machine);
+    assert_ne!(own, 0, "it has one from the beginning");
+    assert_eq!(restore(false), (own, vec![]));
+    let (one, other) = (restore(true), restore(true));
+    assert!(one.0 != own && other.0 != own && one.0 != other.0);
+    assert_eq!(one.1, [(layout::PM_LINE, true)]);
+}
+
+#[test]
 fn another_machine_does_not_take_over() {
     let machine = builder(vec![vec![]]).0.boot(&cargo()).unwrap();
     machine.pause(soon()).unwrap();
@@ -371,10 +422,14 @@ fn a_snapshot_of_another_version_is_refused() {
     machine.snapshot(dir.path()).unwrap();
     let path = dir.path().join("machine.json");
     let text = std::fs::read_to_string(&path).unwrap();
-    assert!(text.starts_with("{\"version\":1,"));
-    std::fs::write(&path, text.replacen("\"version\":1", "\"version\":2", 1)).unwrap();
-    let said = Snapshot::open(dir.path()).unwrap_err().to_string();
-    assert_eq!(said, "the snapshot has version 2, and this is version 1");
+    assert!(text.starts_with("{\"version\":2,"));
+    for other in ["1", "3, \"machine\": 7"] {
+        let other = format!("{{\"version\":{other},");
+        std::fs::write(&path, text.replacen("{\"version\":2,", &other, 1)).unwrap();
+        let said = Snapshot::open(dir.path()).unwrap_err().to_string();
+        let number = &other[11..12];
+        assert_eq!(said, format!("the snapshot has version {number}, and this is version 2"));
+    }
     std::fs::write(&path, "{}").unwrap();
     assert!(Snapshot::open(dir.path()).is_err());
 }
@@ -388,17 +443,32 @@ fn the_format_is_the_golden_one() {
     let machine = builder.boot(&cargo()).unwrap();
     machine.pause(soon()).unwrap();
     let dir = tempfile::tempdir().unwrap();
-    machine.snapshot(dir.path()).unwrap();
-    let text = std::fs::read_to_string(dir.path().join("machine.json")).unwrap();
-    let written: Value = serde_json::from_str(&text).unwrap();
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/machine-1.json");
+    machine.snapshot(&dir.path().join("whole")).unwrap();
+    machine.memory().store(0x20_3000, 1u8).unwrap();
+    let identity = Identity::Digest("sha256:00".to_owned());
+    let disk = Disk { serial: "root".to_owned(), format: Format::Raw, identity };
+    let identity = Identity::File { bytes: 512, modified: (1_700_000_000, 7) };
+    let other = Disk { serial: String::new(), format: Format::Qcow2, identity };
+    let whole = dir.path().join("whole");
+    let save = Save { parent: Some(&whole), disks: vec![disk, other] };
+    machine.save(&dir.path().join("later"), &save).unwrap();
+    let text = std::fs::read_to_string(dir.path().join("later/machine.json")).unwrap();
+    let mut written: Value = serde_json::from_str(&text).unwrap();
+    for id in ["/machine/id", "/parent/id"] {
+        let id = written.pointer_mut(id).unwrap();
+        assert_eq!(id.as_str().unwrap().len(), 32);
+        *id = Value::from("0123456789abcdef0123456789abcdef");
+    }
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/machine-2.json");
     if std::env::var_os("UPDATE_EXPECT").is_some() {
         std::fs::write(path, format!("{}\n", serde_json::to_string(&written).unwrap())).unwrap();
     }
     let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     assert_eq!(written, golden, "run UPDATE_EXPECT=1 cargo nextest run -p vm golden");
-    let read = Snapshot::open(dir.path()).unwrap().manifest;
-    assert_eq!(serde_json::to_value(read).unwrap(), golden["machine"]);
+    let read = Snapshot::open(&dir.path().join("later")).unwrap().manifest;
+    let mut read = serde_json::to_value(read).unwrap();
+    read["id"] = golden["machine"]["id"].clone();
+    assert_eq!(read, golden["machine"]);
 }
 
 #[test]
