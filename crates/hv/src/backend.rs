@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{ChipState, CpuState, GuestMemory};
 
 /// What carries out the guest's instructions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Accel {
     /// The host's processor, through KVM.

@@ -17,34 +17,27 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Order {
     /// A disk for the machine that is to be booted. Descriptor: its image.
-    Disk {
-        serial: String,
-        read_only: bool,
-    },
+    Disk { serial: String, read_only: bool },
     /// A directory or file of the host for the machine that is to be booted, under this name in
     /// the shared directory. Descriptor: what is shared.
-    Share {
-        name: String,
-    },
+    Share { name: String },
     /// Goes into a network namespace. Descriptor: the namespace.
     Enter,
     /// An interface for the machine that is to be booted. Descriptor: its tap device.
-    Interface {
-        mac: [u8; 6],
-        mtu: u32,
-    },
+    Interface { mac: [u8; 6], mtu: u32 },
     /// Boots. Descriptors: the kernel, the first file system, where the console's output goes.
     Boot(Box<Boot>),
     /// Leads a stream to a port of the machine. Descriptor: the stream.
-    Connect {
-        port: u32,
-    },
-    Pause,
-    Resume,
+    Connect { port: u32 },
+    /// Saves the machine as it is. Descriptor: the directory.
+    Snapshot,
+    /// Takes up a machine that was saved. Descriptors: its directory, where the console's output
+    /// goes.
+    Restore(Box<Boot>),
 }
 
 /// The machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Boot {
     pub(crate) memory_bytes: u64,
     pub(crate) cpus: u8,
@@ -53,6 +46,30 @@ pub(crate) struct Boot {
     /// Whether the kernel reads ACPI's tables; else it is told everything on its command line.
     pub(crate) acpi: bool,
     pub(crate) command_line: String,
+    pub(crate) places: Places,
+}
+
+/// How many of each there is room for; what is not filled is there, and empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Places {
+    /// Disks that can be written.
+    pub(crate) writable: usize,
+    /// Disks that cannot.
+    pub(crate) read_only: usize,
+    pub(crate) interfaces: usize,
+}
+
+impl Places {
+    /// Room for these, and so that few kinds of machines are enough for all.
+    pub(crate) fn for_these(writable: usize, read_only: usize, interfaces: usize) -> Places {
+        /// Layers that most images have.
+        const READ_ONLY_MIN: usize = 8;
+        Places {
+            writable: writable.max(1),
+            read_only: read_only.max(READ_ONLY_MIN).next_power_of_two(),
+            interfaces: interfaces.max(1),
+        }
+    }
 }
 
 /// What the machine says.

@@ -6,6 +6,7 @@ use std::{
     fs::File,
     io,
     os::fd::OwnedFd,
+    path::PathBuf,
     process::Child,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -29,6 +30,8 @@ pub type FindKernel = dyn Fn() -> Result<Kernel, DriverError> + Send + Sync;
 /// A kernel, and what it needs to boot.
 #[derive(Debug)]
 pub struct Kernel {
+    /// Names it and its modules: a digest.
+    pub identity: String,
     /// bzImage or ELF.
     pub image: File,
     /// Modules with their names, each after those it needs.
@@ -48,12 +51,14 @@ pub struct VmConfig {
     pub kernel: Arc<FindKernel>,
     /// What carries out its instructions; none for what is best on this host.
     pub accel: Option<Accel>,
+    /// Where machines are kept that were booted once; without it each one is booted.
+    pub warm: Option<PathBuf>,
 }
 
 impl fmt::Debug for VmConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let VmConfig { start: _, kernel: _, accel } = self;
-        f.debug_struct("VmConfig").field("accel", accel).finish_non_exhaustive()
+        let VmConfig { start: _, kernel: _, accel, warm } = self;
+        f.debug_struct("VmConfig").field("accel", accel).field("warm", warm).finish_non_exhaustive()
     }
 }
 

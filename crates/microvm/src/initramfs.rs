@@ -2,6 +2,13 @@
 //!
 //! Source: Linux `Documentation/driver-api/early-userspace/buffer-format.rst` (cpio, "newc").
 
+use std::{
+    fs::File,
+    io::{self, Write as _},
+};
+
+use rustix::fs::{MemfdFlags, memfd_create};
+
 /// The agent, as one static program.
 pub static AGENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/agent"));
 
@@ -24,6 +31,13 @@ const CONSOLE: (&str, (u32, u32)) = ("dev/console", (5, 1));
 
 /// Everything in the archive is aligned to so many bytes.
 const ALIGNMENT: usize = 4;
+
+/// The archive, as a file in memory.
+pub(crate) fn file(modules: &[(String, Vec<u8>)]) -> io::Result<File> {
+    let mut file = File::from(memfd_create("initramfs", MemfdFlags::CLOEXEC)?);
+    file.write_all(&archive(modules))?;
+    Ok(file)
+}
 
 /// The archive: the agent, and these modules, each after those it needs.
 pub fn archive(modules: &[(String, Vec<u8>)]) -> Vec<u8> {

@@ -27,6 +27,7 @@ mod pump;
 mod sandbox;
 mod translate;
 pub mod vmm;
+mod warm;
 
 pub use driver::{FindKernel, Kernel, StartVmm, VmConfig, VmDriver};
 

@@ -2,9 +2,8 @@
 
 use std::{
     fs::File,
-    io::Write as _,
     os::{
-        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        fd::{AsFd as _, OwnedFd},
         unix::net::UnixStream,
     },
     path::PathBuf,
@@ -12,12 +11,15 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use base::{Deadline, ProcessId, chain};
-use net::machine::hand_over;
-use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
+use net::machine::{Interface, hand_over};
+use rustix::{
+    fs::{Mode, OFlags, open},
+    rand::{GetRandomFlags, getrandom},
+};
 use shim::{
     Remote,
     protocol::{Chore, Reply, Request},
@@ -31,14 +33,14 @@ use workload::{
 
 use crate::{
     CALL_PORT, changes,
-    control::{Boot, Order},
+    control::{Boot, Order, Places},
     driver::{Kernel, Shared},
-    initramfs,
     link::Link,
     machine::{self, Size},
     process::VmProcess,
     pump::{self, Pipes},
     translate::{self, Container, Disk},
+    warm,
 };
 
 /// How long calls may take to which the contract gives no deadline.
@@ -46,6 +48,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long a machine may take to write out what is to be written.
 const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Random bytes for a machine that was taken up.
+const SEED_BYTES: usize = 64;
 
 /// A sandbox in a machine.
 #[derive(Debug)]
@@ -161,9 +166,11 @@ impl VmSandbox {
         let kernel = (self.shared.config.kernel)()?;
         let link = Link::start(&*self.shared.config.start)?;
         let interfaces = self.plug_in(&link).await?;
-        self.furnish(&link, &furniture).await?;
-        self.switch_on(&link, &kernel).await?;
-        link.ready(by).await?;
+        let boot = self.machine(&kernel, &furniture, interfaces.len());
+        let mut first = self.start_machine(&link, &kernel, &furniture, &boot, by).await?;
+        if !interfaces.is_empty() {
+            first.extend([Chore::Interfaces(interfaces), Chore::Names]);
+        }
         let agent = Remote::new(link.connect(CALL_PORT).await?.into(), by).await?;
         let running = Arc::new(Running { link, agent, furniture });
         let create = Request::Create {
@@ -172,15 +179,60 @@ impl VmSandbox {
             network: false,
         };
         running.agent.call(create, None, Some(by)).await?;
-        for chore in interfaces.into_iter().chain(chores) {
+        for chore in first.into_iter().chain(chores) {
             chore_done(&running.agent, chore, by).await?;
         }
         *machine = Some(Arc::clone(&running));
         Ok((running, process))
     }
 
-    /// Hands over the network; gives what is to be done inside.
-    async fn plug_in(&self, link: &Link) -> Result<Vec<Chore>, DriverError> {
+    /// The machine for what it is to have.
+    fn machine(&self, kernel: &Kernel, furniture: &Furniture, interfaces: usize) -> Boot {
+        let writable = furniture.disks.iter().filter(|disk| !disk.read_only).count();
+        let read_only = furniture.disks.len() - writable;
+        Boot {
+            memory_bytes: self.size.memory_bytes,
+            cpus: self.size.cpus,
+            accel: self.shared.config.accel,
+            acpi: kernel.acpi,
+            command_line: kernel.arguments.clone(),
+            places: Places::for_these(writable, read_only, interfaces),
+        }
+    }
+
+    /// Has the machine run, from where it was ready once or from its kernel's first instruction;
+    /// gives what is to be done inside before anything else.
+    async fn start_machine(
+        &self,
+        link: &Link,
+        kernel: &Kernel,
+        furniture: &Furniture,
+        boot: &Boot,
+        by: Deadline,
+    ) -> Result<Vec<Chore>, DriverError> {
+        let config = &self.shared.config;
+        let template = match &config.warm {
+            Some(directory) => {
+                Some(warm::template(directory, &*config.start, kernel, boot, by).await?)
+            }
+            None => None,
+        };
+        self.furnish(link, furniture).await?;
+        match template {
+            Some(template) => {
+                warm::take_up(link, &template, boot).await?;
+                awake()
+            }
+            None => {
+                warm::switch_on(link, kernel, boot).await?;
+                link.ready(by).await?;
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// Hands over the network; gives the interfaces that the machine is to have.
+    async fn plug_in(&self, link: &Link) -> Result<Vec<Interface>, DriverError> {
         let Some(namespace) = &self.network else { return Ok(Vec::new()) };
         let namespace = namespace.try_clone();
         let namespace =
@@ -198,7 +250,7 @@ impl VmSandbox {
             link.order(&order, &[tap.as_fd()]).await?;
             interfaces.push(interface);
         }
-        Ok(vec![Chore::Interfaces(interfaces), Chore::Names])
+        Ok(interfaces)
     }
 
     /// Hands over disks and shares.
@@ -223,22 +275,6 @@ impl VmSandbox {
             link.order(&Order::Share { name: n.to_string() }, &[share.as_fd()]).await?;
         }
         Ok(())
-    }
-
-    async fn switch_on(&self, link: &Link, kernel: &Kernel) -> Result<(), DriverError> {
-        let initramfs = memory_file(&initramfs::archive(&kernel.modules))
-            .map_err(|error| DriverError::step("make the first file system", &error))?;
-        let console = link.console.listen();
-        let console = console.map_err(|error| DriverError::step("listen to a console", &error))?;
-        let boot = Boot {
-            memory_bytes: self.size.memory_bytes,
-            cpus: self.size.cpus,
-            accel: self.shared.config.accel,
-            acpi: kernel.acpi,
-            command_line: kernel.arguments.clone(),
-        };
-        let fds: [BorrowedFd<'_>; 3] = [kernel.image.as_fd(), initramfs.as_fd(), console.as_fd()];
-        link.order(&Order::Boot(Box::new(boot)), &fds).await
     }
 
     async fn remove(&self, by: Deadline) -> Result<(), DriverError> {
@@ -307,11 +343,14 @@ async fn carry(
     }
 }
 
-/// A file in memory with this content, from its beginning on.
-fn memory_file(bytes: &[u8]) -> std::io::Result<File> {
-    let mut file = File::from(memfd_create("initramfs", MemfdFlags::CLOEXEC)?);
-    file.write_all(bytes)?;
-    Ok(file)
+/// What a machine has to be told that slept: the time, and what only it knows.
+fn awake() -> Result<Vec<Chore>, DriverError> {
+    let mut seed = vec![0; SEED_BYTES];
+    getrandom(&mut seed, GetRandomFlags::empty())
+        .map_err(|error| DriverError::step("get random bytes", &error.into()))?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+    Ok(vec![Chore::Clock(now), Chore::Seed(seed)])
 }
 
 async fn chore_done(agent: &Remote, chore: Chore, by: Deadline) -> Result<(), DriverError> {

@@ -6,7 +6,8 @@ mod shares;
 use std::{
     fs::File,
     io,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
@@ -14,18 +15,20 @@ use std::{
 
 use base::{Deadline, chain};
 use hv::{Accel, GuestMemory, HvError, Hypervisor, Model, Shape};
+use rustix::fs::{MemfdFlags, memfd_create};
 use virtio::{
+    Mmio,
     blk::{Blk, Image, Options, Raw},
     net::{self, Net},
     rng::Rng,
     vsock::{self, Vsock},
 };
-use vm::{Announce, Builder, Cargo, Console, End, Machine};
+use vm::{Announce, Builder, Cargo, Console, End, Machine, snapshot::Snapshot};
 
 use self::shares::Shares;
 use crate::{
     READY_PORT,
-    control::{Boot, Order, Word},
+    control::{Boot, Order, Places, Word},
 };
 
 /// The machine's number on its vsock, where it is alone.
@@ -33,6 +36,9 @@ const CID: u64 = 3;
 
 /// How long a machine may take to stand still.
 const PAUSE_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long those who are connected may take to leave a machine that is to be saved.
+const IDLE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Between two looks whether the machine has ended, should nobody say so.
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);
@@ -74,7 +80,8 @@ type Refusal = Box<dyn std::error::Error + Send + Sync>;
 
 struct Parts {
     voice: Voice,
-    disks: Vec<Blk>,
+    writable: Vec<Blk>,
+    read_only: Vec<Blk>,
     interfaces: Vec<Net>,
     shares: Shares,
     running: Option<Running>,
@@ -82,13 +89,20 @@ struct Parts {
 
 struct Running {
     machine: Arc<Machine>,
-    vsock: vsock::Host,
+    vsock: Arc<Mmio<Vsock>>,
+    host: vsock::Host,
 }
 
 impl Parts {
     fn new(voice: Voice) -> Parts {
-        let (disks, interfaces, shares) = (Vec::new(), Vec::new(), Shares::default());
-        Parts { voice, disks, interfaces, shares, running: None }
+        Parts {
+            voice,
+            writable: Vec::new(),
+            read_only: Vec::new(),
+            interfaces: Vec::new(),
+            shares: Shares::default(),
+            running: None,
+        }
     }
 
     fn carry_out(
@@ -103,7 +117,8 @@ impl Parts {
             Order::Disk { serial, read_only } => {
                 let image = Image::Raw(Raw::new(File::from(next()?))?);
                 let options = Options { id: serial, read_only, ..Options::default() };
-                self.disks.push(Blk::new(image, &options)?);
+                let disks = if read_only { &mut self.read_only } else { &mut self.writable };
+                disks.push(Blk::new(image, &options)?);
             }
             Order::Share { name } => self.shares.add(name, &next()?)?,
             // The threads of the machine are made here later, so that they are there too.
@@ -114,20 +129,30 @@ impl Parts {
                 self.interfaces.push(Net::new(next()?, options)?);
             }
             Order::Boot(boot) => {
-                if self.running.is_some() {
-                    return Err("it runs".into());
-                }
                 let (kernel, initrd, console) = (next()?, next()?, next()?);
                 let cargo = Cargo {
                     kernel: File::from(kernel).into(),
                     initrds: vec![File::from(initrd).into()],
                     command_line: boot.command_line.clone(),
                 };
-                self.running = Some(self.boot(&boot, &cargo, console, hypervisor)?);
+                let memory = GuestMemory::new(boot.memory_bytes)?;
+                let built = self.build(&boot, memory, console, hypervisor)?;
+                self.run(built.0.boot(&cargo)?, built.1)?;
             }
-            Order::Connect { port } => self.running()?.vsock.connect(port, next()?)?,
-            Order::Pause => self.running()?.machine.pause(Deadline::after(PAUSE_WITHIN))?,
-            Order::Resume => self.running()?.machine.resume(),
+            Order::Restore(boot) => {
+                let (directory, console) = (next()?, next()?);
+                let directory = format!("/proc/self/fd/{}", directory.as_raw_fd());
+                let saved = Snapshot::open(Path::new(&directory))?;
+                let mut built = self.build(&boot, saved.memory()?, console, hypervisor)?;
+                built.0.copy();
+                self.run(built.0.restore(saved.manifest)?, built.1)?;
+            }
+            Order::Snapshot => {
+                let directory = next()?;
+                let directory = format!("/proc/self/fd/{}", directory.as_raw_fd());
+                self.running()?.save(Path::new(&directory))?;
+            }
+            Order::Connect { port } => self.running()?.host.connect(port, next()?)?,
         }
         Ok(())
     }
@@ -136,22 +161,48 @@ impl Parts {
         self.running.as_ref().ok_or_else(|| "nothing was booted".into())
     }
 
-    fn boot(
+    /// The machine with everything that was handed over, and empty places where there is to be more.
+    fn build(
         &mut self,
         boot: &Boot,
-        cargo: &Cargo,
+        memory: GuestMemory,
         console: OwnedFd,
         hypervisor: &MakeHypervisor,
-    ) -> Result<Running, Refusal> {
-        let memory = GuestMemory::new(boot.memory_bytes)?;
+    ) -> Result<(Builder, Arc<Mmio<Vsock>>), Refusal> {
+        if self.running.is_some() {
+            return Err("it runs".into());
+        }
         let shape = Shape { vcpus: boot.cpus, model: Model::V2 };
         let announce = if boot.acpi { Announce::Acpi } else { Announce::CommandLine };
         let hypervisor = hypervisor(boot.accel)?;
         let mut builder = Builder::new(&*hypervisor, memory, shape, announce)?;
         builder.console(Console { input: None, output: Some(console) });
-        let config = vsock::Config { cid: CID, listener: None, path: None };
-        let vsock = Vsock::new(config)?;
-        let host = vsock.host();
+        let vsock = Vsock::new(vsock::Config { cid: CID, listener: None, path: None })?;
+        self.listen(&vsock.host());
+        let vsock = builder.attach(vsock)?;
+        builder.attach(Rng)?;
+        builder.attach(std::mem::take(&mut self.shares).device()?)?;
+        self.interfaces.resize_with_places(boot.places.interfaces, || {
+            Net::unplugged(net::Options::default())
+        })?;
+        for interface in self.interfaces.drain(..) {
+            builder.attach(interface)?;
+        }
+        let Places { writable, read_only, interfaces: _ } = boot.places;
+        for (disks, places, options) in [
+            (&mut self.writable, writable, Options::default()),
+            (&mut self.read_only, read_only, Options { read_only: true, ..Options::default() }),
+        ] {
+            disks.resize_with_places(places, || Blk::new(nothing()?, &options))?;
+            for disk in disks.drain(..) {
+                builder.attach(disk)?;
+            }
+        }
+        Ok((builder, vsock))
+    }
+
+    /// Hears when the agent is there, and what it asks for.
+    fn listen(&self, host: &vsock::Host) {
         let voice = self.voice.clone();
         host.listen(
             READY_PORT,
@@ -160,21 +211,14 @@ impl Parts {
                 let _ = voice.say(&Word::Ready);
             }),
         );
-        builder.attach(vsock)?;
-        builder.attach(Rng)?;
         if !self.interfaces.is_empty() {
-            names::serve(&host);
+            names::serve(host);
         }
-        for interface in self.interfaces.drain(..) {
-            builder.attach(interface)?;
-        }
-        for disk in self.disks.drain(..) {
-            builder.attach(disk)?;
-        }
-        if let Some(device) = std::mem::take(&mut self.shares).device()? {
-            builder.attach(device)?;
-        }
-        let machine = Arc::new(builder.boot(cargo)?);
+    }
+
+    /// Lets a machine run, and watches for its end.
+    fn run(&mut self, machine: Machine, vsock: Arc<Mmio<Vsock>>) -> Result<(), Refusal> {
+        let machine = Arc::new(machine);
         machine.resume();
         let (watched, voice) = (Arc::clone(&machine), self.voice.clone());
         thread::Builder::new().name("end".to_owned()).spawn(move || {
@@ -185,8 +229,56 @@ impl Parts {
             };
             let _ = voice.say(&Word::Ended(words(&end)));
         })?;
-        Ok(Running { machine, vsock: host })
+        let (host, _) = vsock.with(|vsock, _| Ok(vsock.host()))?;
+        self.running = Some(Running { machine, vsock, host });
+        Ok(())
     }
+}
+
+impl Running {
+    /// Saves it, once nobody is connected any more, and lets it run on.
+    fn save(&self, directory: &Path) -> Result<(), Refusal> {
+        let by = Deadline::after(IDLE_WITHIN);
+        while !self.vsock.with(|vsock, _| Ok(vsock.is_idle()))?.0 && !by.passed() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        self.machine.pause(Deadline::after(PAUSE_WITHIN))?;
+        let saved = self.machine.snapshot(directory);
+        self.machine.resume();
+        Ok(saved?)
+    }
+}
+
+/// Things for which there are places.
+trait Fill<T> {
+    /// Adds empty ones until every place is filled.
+    fn resize_with_places(
+        &mut self,
+        places: usize,
+        empty: impl FnMut() -> io::Result<T>,
+    ) -> Result<(), Refusal>;
+}
+
+impl<T> Fill<T> for Vec<T> {
+    fn resize_with_places(
+        &mut self,
+        places: usize,
+        mut empty: impl FnMut() -> io::Result<T>,
+    ) -> Result<(), Refusal> {
+        if self.len() > places {
+            return Err("more was handed over than there is room for".into());
+        }
+        while self.len() < places {
+            self.push(empty()?);
+        }
+        Ok(())
+    }
+}
+
+/// A disk of no size.
+fn nothing() -> io::Result<Image> {
+    let file = memfd_create("no disk", MemfdFlags::CLOEXEC)?;
+    Ok(Image::Raw(Raw::new(file.into())?))
 }
 
 /// How a machine ended, in a sentence.

@@ -105,6 +105,8 @@ pub struct Blk {
     counters: Counters,
     error: Option<io::Error>,
     settled: bool,
+    /// The driver has to hear that the size is another.
+    changed: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -137,6 +139,7 @@ impl Blk {
             counters: Counters::default(),
             error: None,
             settled: false,
+            changed: false,
         })
     }
 
@@ -283,6 +286,9 @@ impl Device for Blk {
 
     fn ready(&mut self, _token: u32, queues: &mut Queues) -> Result<(), QueueError> {
         self.timer.clear();
+        if std::mem::take(&mut self.changed) {
+            queues.config_changed();
+        }
         self.drain(0, queues)
     }
 
@@ -300,9 +306,14 @@ impl Device for Blk {
         device::save(VERSION, &State { sectors, read_only, counters, settled })
     }
 
+    /// Where there was no disk, any may be put in; the driver hears of its size.
     fn restore(&mut self, saved: Value) -> Result<(), RestoreError> {
         let state: State = device::restore("disk", VERSION, saved)?;
-        if (state.sectors, state.read_only) != (self.capacity(), self.read_only) {
+        let vacant = state.sectors == 0 && state.read_only == self.read_only;
+        if vacant && self.capacity() != 0 {
+            self.changed = true;
+            self.timer.set(std::time::Duration::ZERO);
+        } else if (state.sectors, state.read_only) != (self.capacity(), self.read_only) {
             let what = format!("a disk of {} sectors", state.sectors);
             return Err(RestoreError::Another(what));
         }

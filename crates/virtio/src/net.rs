@@ -21,7 +21,10 @@ mod tests;
 
 use std::{
     io,
-    os::fd::{AsFd as _, OwnedFd},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::net::UnixDatagram,
+    },
     time::Duration,
 };
 
@@ -223,6 +226,18 @@ impl Net {
         Net::over(tap, true, options)
     }
 
+    /// One without a cable: a place for an interface of a machine that is saved, and restored with
+    /// one that has.
+    ///
+    /// # Errors
+    /// If the host has no descriptors left.
+    pub fn unplugged(options: Options) -> io::Result<Net> {
+        let (link, _) = UnixDatagram::pair()?;
+        let mut net = Net::over(link.into(), false, options)?;
+        net.state.up = false;
+        Ok(net)
+    }
+
     /// The guest's end of anything that carries frames with headers of 12 bytes.
     fn over(link: OwnedFd, is_tap: bool, options: Options) -> io::Result<Net> {
         rustix::io::ioctl_fionbio(&link, true)?;
@@ -277,7 +292,7 @@ impl Net {
     /// Has the driver tell its neighbours where it is, after it was moved.
     pub fn announce(&mut self) {
         self.state.announce = self.features & F_GUEST_ANNOUNCE != 0;
-        self.changed = self.state.announce;
+        self.changed |= self.state.announce;
         self.timer.set(Duration::ZERO);
     }
 
@@ -560,7 +575,11 @@ impl Device for Net {
     /// The address stays the one that the driver knows; who wants another sets it in the guest.
     /// Wherever the machine is, its neighbours hear of it.
     fn restore(&mut self, saved: Value) -> Result<(), RestoreError> {
+        let up = self.state.up;
         self.state = device::restore("network device", VERSION, saved)?;
+        // Whether there is a cable is a matter of this host.
+        self.changed = self.state.up != up;
+        self.state.up = up;
         self.state.offloads &= self.features & GUEST_OFFLOADS;
         self.offload();
         self.announce();

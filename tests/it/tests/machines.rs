@@ -56,6 +56,7 @@ impl Machines {
             start: Arc::new(|_| Err(std::io::Error::other("machines are in shims"))),
             kernel: Arc::new(|| Err(DriverError::Unreachable { why: "in shims".to_owned() })),
             accel: None,
+            warm: None,
         };
         ShimDriver::new(Arc::new(VmDriver::new(nothing)), self.config.clone())
             .expect("the directory is ours")

@@ -49,11 +49,8 @@ impl Shares {
         Ok(())
     }
 
-    /// The device through which the machine sees them, if there are any.
-    pub(super) fn device(self) -> Result<Option<Fs>, Box<dyn std::error::Error + Send + Sync>> {
-        if self.0.is_empty() {
-            return Ok(None);
-        }
+    /// The device through which the machine sees them.
+    pub(super) fn device(self) -> Result<Fs, Box<dyn std::error::Error + Send + Sync>> {
         let place = Path::new(PLACE);
         sys::namespace::leave(Namespaces(Namespaces::MOUNT))?;
         let private = MountPropagationFlags::REC | MountPropagationFlags::PRIVATE;
@@ -72,7 +69,7 @@ impl Shares {
             limits: Limits::default(),
             watch: false,
         };
-        Ok(Some(Fs::new(SHARE_TAG, Box::new(Server::new(export)?))?))
+        Ok(Fs::new(SHARE_TAG, Box::new(Server::new(export)?))?)
     }
 }
 

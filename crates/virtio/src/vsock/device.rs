@@ -2,6 +2,7 @@
 
 use std::{io, os::fd::AsFd as _};
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Config, Counters, HEADER_BYTES, Header, Host, Mux, connection::BUFFER_BYTES};
@@ -29,6 +30,12 @@ const SOCKETS: u32 = 0;
 /// The version of what is saved.
 const VERSION: u32 = 1;
 
+#[derive(Serialize, Deserialize)]
+struct State {
+    /// There were connections.
+    connected: bool,
+}
+
 /// A vsock device.
 #[derive(Debug)]
 pub struct Vsock {
@@ -55,6 +62,11 @@ impl Vsock {
     /// What has happened.
     pub fn counters(&self) -> Counters {
         self.mux.counters()
+    }
+
+    /// Whether nobody is connected.
+    pub fn is_idle(&self) -> bool {
+        self.mux.is_idle()
     }
 
     /// Carries packets both ways, until neither side has one or takes one.
@@ -169,15 +181,16 @@ impl Device for Vsock {
         self.lost = false;
     }
 
-    /// Nothing: sockets cannot be saved, so the connections end with a restore.
+    /// Sockets cannot be saved, so the connections end with a restore. A guest that had none does
+    /// not hear of it: it would end those that it has by then.
     fn save(&self) -> Value {
-        device::save(VERSION, &())
+        device::save(VERSION, &State { connected: self.lost || !self.mux.is_idle() })
     }
 
     fn restore(&mut self, saved: Value) -> Result<(), RestoreError> {
-        device::restore::<()>("vsock", VERSION, saved)?;
+        let state: State = device::restore("vsock", VERSION, saved)?;
         self.mux.forget();
-        self.lost = true;
+        self.lost = state.connected;
         self.host().ring();
         Ok(())
     }

@@ -153,6 +153,11 @@ impl Mux {
         self.resets.clear();
     }
 
+    /// Whether there is no connection, and nothing to be said of one.
+    pub fn is_idle(&self) -> bool {
+        self.streams.is_empty() && self.resets.is_empty()
+    }
+
     /// Whether so much waits for the guest that nothing more may be taken from it.
     pub fn is_full(&self) -> bool {
         self.resets.len() >= RESETS_MAX

@@ -42,6 +42,7 @@ pub(super) fn driver(kernels: &Path) -> VmDriver {
         }),
         kernel: Arc::new(move || kernel(&store)),
         accel: None,
+        warm: Some(kernels.with_file_name("machines").join("warm")),
     })
 }
 
@@ -66,6 +67,7 @@ fn opened(kept: &Kept) -> std::io::Result<Kernel> {
         .into_iter()
         .map(|module| Ok((format!("{}.ko", module.name), fs::read(kept.module_file(module))?)));
     Ok(Kernel {
+        identity: kept.digest.to_string(),
         image: File::open(kept.boot_file())?,
         modules: modules.collect::<std::io::Result<_>>()?,
         acpi: true,

@@ -1,0 +1,200 @@
+//! Machines that were booted once and are taken up from where their agent was ready.
+//!
+//! ```text
+//! <directory>/<key>/        a snapshot: kernel, agent and shape make its key
+//! <directory>/<key>.lock    held by whoever makes it
+//! <directory>/<key>.part    not yet one
+//! ```
+//!
+//! A template has no disks, no cable and nothing of the host's: places for them, which are filled
+//! when it is taken up. So one serves every image.
+
+use std::{
+    fmt::Write as _,
+    fs::{self, File, Permissions, TryLockError},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    io,
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::fs::PermissionsExt as _,
+    },
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use base::Deadline;
+use rustix::fs::{Mode, OFlags, open};
+use workload::DriverError;
+
+use crate::{
+    control::{Boot, Order},
+    driver::{Kernel, StartVmm},
+    initramfs,
+    link::Link,
+};
+
+/// Templates that are kept; those that nobody used for the longest time go.
+const KEPT: usize = 6;
+
+/// Between two looks whether somebody else has made it.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// The file by which a directory is a snapshot.
+const MANIFEST: &str = "machine.json";
+
+/// The template for this machine; it is made where it is missing.
+pub(crate) async fn template(
+    directory: &Path,
+    start: &StartVmm,
+    kernel: &Kernel,
+    boot: &Boot,
+    by: Deadline,
+) -> Result<OwnedFd, DriverError> {
+    let key = key(kernel, boot);
+    let at = directory.join(&key);
+    let failed = |error: io::Error| DriverError::step("keep a booted machine", &error);
+    if let Some(found) = opened(&at) {
+        return Ok(found);
+    }
+    fs::create_dir_all(directory).map_err(failed)?;
+    let lock = File::create(directory.join(format!("{key}.lock"))).map_err(failed)?;
+    while let Err(error) = lock.try_lock() {
+        match error {
+            TryLockError::WouldBlock if !by.passed() => tokio::time::sleep(LOOK_AGAIN).await,
+            TryLockError::WouldBlock => {
+                let doing = "waiting for another machine to boot".to_owned();
+                return Err(DriverError::DeadlinePassed { doing });
+            }
+            TryLockError::Error(error) => return Err(failed(error)),
+        }
+    }
+    if let Some(found) = opened(&at) {
+        return Ok(found);
+    }
+    let part = directory.join(format!("{key}.part"));
+    let made = make(&part, start, kernel, boot, by).await;
+    let made = made.and_then(|()| fs::rename(&part, &at).map_err(failed));
+    if made.is_err() {
+        // Nobody else has a use for it.
+        let _ = fs::remove_dir_all(&part);
+    }
+    made?;
+    clear(directory, &key);
+    opened(&at).ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
+}
+
+/// A template that is there. That it was used is noted on it.
+fn opened(at: &Path) -> Option<OwnedFd> {
+    if !at.join(MANIFEST).is_file() {
+        return None;
+    }
+    let directory = open(at, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    // Only for the order in which they go.
+    let _ = File::from(directory.try_clone().ok()?).set_modified(SystemTime::now());
+    Some(directory)
+}
+
+async fn make(
+    part: &Path,
+    start: &StartVmm,
+    kernel: &Kernel,
+    boot: &Boot,
+    by: Deadline,
+) -> Result<(), DriverError> {
+    let failed = |error: io::Error| DriverError::step("keep a booted machine", &error);
+    match fs::remove_dir_all(part) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        Ok(()) | Err(_) => {}
+    }
+    fs::create_dir(part).map_err(failed)?;
+    // Its memory has what the host's random numbers made of it.
+    fs::set_permissions(part, Permissions::from_mode(0o700)).map_err(failed)?;
+    let link = Link::start(start)?;
+    switch_on(&link, kernel, boot).await?;
+    link.ready(by).await?;
+    let part = File::open(part).map_err(failed)?;
+    link.order(&Order::Snapshot, &[part.as_fd()]).await?;
+    link.kill().await
+}
+
+/// Boots a machine with what was handed over to it.
+pub(crate) async fn switch_on(
+    link: &Link,
+    kernel: &Kernel,
+    boot: &Boot,
+) -> Result<(), DriverError> {
+    let initramfs = initramfs::file(&kernel.modules)
+        .map_err(|error| DriverError::step("make the first file system", &error))?;
+    let console = link.console.listen();
+    let console = console.map_err(|error| DriverError::step("listen to a console", &error))?;
+    let fds = [kernel.image.as_fd(), initramfs.as_fd(), console.as_fd()];
+    link.order(&Order::Boot(Box::new(boot.clone())), &fds).await
+}
+
+/// Takes up a machine from a template, with what was handed over to it.
+pub(crate) async fn take_up(
+    link: &Link,
+    template: &OwnedFd,
+    boot: &Boot,
+) -> Result<(), DriverError> {
+    let console = link.console.listen();
+    let console = console.map_err(|error| DriverError::step("listen to a console", &error))?;
+    let order = Order::Restore(Box::new(boot.clone()));
+    link.order(&order, &[template.as_fd(), console.as_fd()]).await
+}
+
+/// Names everything on which it depends what a booted machine is like.
+fn key(kernel: &Kernel, boot: &Boot) -> String {
+    let mut hasher = DefaultHasher::new();
+    (&kernel.identity, boot, env!("AGENT_ID"), vm::snapshot::VERSION).hash(&mut hasher);
+    let mut key = String::new();
+    // Writing to a string does not fail.
+    let _ = write!(key, "{:016x}", hasher.finish());
+    key
+}
+
+/// Removes those that were not used for the longest time, and what was left half made.
+fn clear(directory: &Path, but: &str) {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut templates: Vec<(SystemTime, PathBuf)> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_none() && !path.ends_with(but))
+        .filter(|path| path.join(MANIFEST).is_file())
+        .filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path)))
+        .collect();
+    templates.sort();
+    for (_, path) in templates.iter().rev().skip(KEPT - 1) {
+        // Whoever runs from it has its memory mapped.
+        if let Err(error) = fs::remove_dir_all(path) {
+            tracing::warn!(path = %path.display(), %error, "a booted machine stays");
+        }
+        let _ = fs::remove_file(path.with_extension("lock"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_ones_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |n: usize| {
+            let path = dir.path().join(n.to_string());
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join(MANIFEST), "").unwrap();
+            let at = SystemTime::UNIX_EPOCH + Duration::from_secs(n as u64);
+            File::open(&path).unwrap().set_modified(at).unwrap();
+        };
+        (0..KEPT + 3).for_each(make);
+        // One that is used becomes the newest.
+        assert!(opened(&dir.path().join("0")).is_some());
+        clear(dir.path(), "1");
+        let mut left: Vec<_> =
+            fs::read_dir(dir.path()).unwrap().flatten().map(|e| e.file_name()).collect();
+        left.sort();
+        let mut want: Vec<String> = vec!["0".into(), "1".into()];
+        want.extend((5..KEPT + 3).map(|n| n.to_string()));
+        assert_eq!(left, want);
+    }
+}
