@@ -115,6 +115,32 @@ pub(crate) fn debian() -> Result<Option<PathBuf>> {
     Ok(Some(tar))
 }
 
+/// A store with a kernel for machines, fetched once and kept in the target directory.
+///
+/// `None` where it cannot be fetched, which is said.
+pub(crate) fn kernels() -> Option<PathBuf> {
+    let home = target().join("fixtures/machines");
+    let store = home.join("kernels");
+    let program = target().join("debug/wythe");
+    let wythe = |words: &[&str]| {
+        let mut command = Command::new(&program);
+        command.args(words).env("WYTHE_DATA", &home);
+        command
+    };
+    let listed = wythe(&["kernel", "ls", "--quiet"]).output().ok()?;
+    if listed.status.success() && !listed.stdout.is_empty() {
+        return Some(store);
+    }
+    eprintln!("xtask: fetching a kernel for machines");
+    match run(&mut wythe(&["kernel", "pull"])) {
+        Ok(()) => Some(store),
+        Err(error) => {
+            eprintln!("xtask: no kernel for machines, whose tests are skipped: {error:#}");
+            None
+        }
+    }
+}
+
 /// The host's own Debian release, whose mirror is known to answer.
 fn suite() -> Result<String> {
     let text = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;

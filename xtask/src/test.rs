@@ -19,6 +19,9 @@ pub(crate) fn all(filters: &[String]) -> Result<()> {
     let mut test = Command::new(setup::nextest()?);
     test.args(["nextest", "run", "--workspace", "--locked", "--profile", profile]);
     test.current_dir(root()).env_remove("CARGO_MANIFEST_DIR");
+    if let Some(kernels) = setup::kernels() {
+        test.env("WYTHE_TEST_KERNELS", kernels);
+    }
     if let Some(tar) = debian {
         test.env("WYTHE_TEST_DEBIAN", tar);
     }

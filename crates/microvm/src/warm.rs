@@ -190,8 +190,8 @@ mod tests {
         // One that is used becomes the newest.
         assert!(opened(&dir.path().join("0")).is_some());
         clear(dir.path(), "1");
-        let mut left: Vec<_> =
-            fs::read_dir(dir.path()).unwrap().flatten().map(|e| e.file_name()).collect();
+        let names = fs::read_dir(dir.path()).unwrap().flatten().map(|entry| entry.file_name());
+        let mut left: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
         left.sort();
         let mut want: Vec<String> = vec!["0".into(), "1".into()];
         want.extend((5..KEPT + 3).map(|n| n.to_string()));

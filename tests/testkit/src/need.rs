@@ -33,6 +33,16 @@ pub fn ptrace(permitted: bool) -> bool {
     met(permitted, "ptrace")
 }
 
+/// What stands in this variable of the environment, which `cargo xtask test` sets where it can.
+///
+/// # Panics
+/// In CI (`CI` set in the environment), where every need must be met.
+pub fn given(variable: &str) -> Option<PathBuf> {
+    let given = std::env::var_os(variable).map(PathBuf::from);
+    met(given.is_some(), variable);
+    given
+}
+
 #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
 fn met(met: bool, need: &str) -> bool {
     assert!(met || std::env::var_os("CI").is_none(), "this test needs {need}, and CI must have it");
