@@ -12,6 +12,7 @@
 
 use hv::Accel;
 use serde::{Deserialize, Serialize};
+use workload::MachineEnd;
 
 /// What the driver says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +82,6 @@ pub(crate) enum Word {
     Refused(String),
     /// The agent listens.
     Ready,
-    /// The machine has ended, and how.
-    Ended(String),
+    /// The machine has ended, how, and what more is known.
+    Ended(MachineEnd, String),
 }

@@ -20,7 +20,7 @@ use tokio::{
     task::JoinHandle,
 };
 use wire::{Conn, Reader, Writer};
-use workload::DriverError;
+use workload::{DriverError, MachineEnd};
 
 use crate::{
     STREAM_PORT,
@@ -40,7 +40,7 @@ const ORDER_WITHIN: Duration = Duration::from_secs(20);
 enum State {
     Starting,
     Ready,
-    Ended(String),
+    Ended(MachineEnd, String),
 }
 
 /// A machine's process. Dropped, it is killed.
@@ -115,26 +115,29 @@ impl Link {
         })?;
         match decided.as_deref() {
             Ok(State::Ready) => Ok(()),
-            Ok(State::Starting | State::Ended(_)) | Err(_) => {
+            Ok(State::Starting | State::Ended(..)) | Err(_) => {
                 Err(self.ended_or("its process has gone"))
             }
         }
     }
 
     /// Waits until it has ended, and tells how.
-    pub(crate) async fn ended(&self) -> String {
+    pub(crate) async fn ended(&self) -> (MachineEnd, String) {
         let mut state = self.state.clone();
-        match state.wait_for(|state| matches!(state, State::Ended(_))).await.as_deref() {
-            Ok(State::Ended(how)) => self.with_last_words(how),
+        match state.wait_for(|state| matches!(state, State::Ended(..))).await.as_deref() {
+            Ok(State::Ended(end, more)) => {
+                let more = self.with_last_words(more);
+                (refine(*end, &more), more)
+            }
             Ok(State::Starting | State::Ready) | Err(_) => {
-                self.with_last_words("its process has gone")
+                (MachineEnd::Killed, self.with_last_words(""))
             }
         }
     }
 
     fn ended_or(&self, why: &str) -> DriverError {
         let how = match &*self.state.borrow() {
-            State::Ended(how) => how.clone(),
+            State::Ended(end, more) => format!("{end} {more}"),
             State::Starting | State::Ready => why.to_owned(),
         };
         let how = self.with_last_words(&how);
@@ -144,7 +147,7 @@ impl Link {
     fn with_last_words(&self, how: &str) -> String {
         match self.console.last_words() {
             None => how.to_owned(),
-            Some(words) => format!("{how}; its console's last words: {words}"),
+            Some(words) => format!("{how} (its console's last words: {words})").trim().to_owned(),
         }
     }
 
@@ -183,6 +186,12 @@ impl Link {
     }
 }
 
+/// A kernel that panics resets the machine, where it has no device to tell by; it says so before.
+fn refine(end: MachineEnd, words: &str) -> MachineEnd {
+    let panicked = end == MachineEnd::Reset && words.contains("Kernel panic - not syncing");
+    if panicked { MachineEnd::Panicked } else { end }
+}
+
 impl Drop for Link {
     fn drop(&mut self) {
         self.listening.abort();
@@ -202,8 +211,8 @@ async fn listen(
     let end = loop {
         let word = match reader.recv::<Word>().await {
             Ok(Some((word, _))) => word,
-            Ok(None) => break "its process has gone".to_owned(),
-            Err(error) => break chain(&error),
+            Ok(None) => break (MachineEnd::Killed, String::new()),
+            Err(error) => break (MachineEnd::Failed, chain(&error)),
         };
         let answer = match word {
             Word::Done => Ok(()),
@@ -212,11 +221,11 @@ async fn listen(
                 state.send_replace(State::Ready);
                 continue;
             }
-            Word::Ended(how) => break how,
+            Word::Ended(end, more) => break (end, more),
         };
         if answered.send(answer).await.is_err() {
-            break "nobody listens to it".to_owned();
+            break (MachineEnd::Killed, "nobody listens to it".to_owned());
         }
     };
-    state.send_replace(State::Ended(end));
+    state.send_replace(State::Ended(end.0, end.1));
 }

@@ -13,6 +13,9 @@ use crate::sandbox::{Running, done};
 /// How long the last of a process's output may be on its way.
 const LAST_OUTPUT: Duration = Duration::from_secs(5);
 
+/// How long a machine that does not answer any more may take to say how it ended.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
 /// A process, running or ended.
 #[derive(Debug)]
 pub(crate) struct VmProcess {
@@ -63,16 +66,20 @@ impl VmProcess {
 /// How it ended. If its machine has, nobody knows.
 async fn exit_of(running: &Running, process: ProcessId) -> Exit {
     let waiting = running.agent.call(Request::Wait { process: process.clone() }, None, None);
-    let why = tokio::select! {
+    let (status, why) = tokio::select! {
         answer = waiting => match answer {
             Ok(Reply::Exit(exit)) => return exit,
-            Ok(other) => format!("the agent answered nonsense: {other:?}"),
-            Err(error) => error.to_string(),
+            Ok(other) => (ExitStatus::Lost, format!("the agent answered nonsense: {other:?}")),
+            // Most often it is the machine that has ended, which is heard a moment later.
+            Err(error) => match tokio::time::timeout(LAST_WORD, running.link.ended()).await {
+                Ok((end, more)) => (ExitStatus::Machine(end), more),
+                Err(_) => (ExitStatus::Lost, error.to_string()),
+            },
         },
-        how = running.link.ended() => how,
+        (end, more) = running.link.ended() => (ExitStatus::Machine(end), more),
     };
-    tracing::warn!(%process, why, "a machine has ended under a process");
-    Exit { status: ExitStatus::Lost, out_of_memory: false, at: Timestamp::now() }
+    tracing::warn!(%process, ?status, why, "a machine has ended under a process");
+    Exit { status, out_of_memory: false, at: Timestamp::now() }
 }
 
 impl Drop for VmProcess {

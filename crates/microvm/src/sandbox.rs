@@ -14,7 +14,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use base::{Deadline, ProcessId, chain};
+use base::{ByteSize, Deadline, ProcessId, chain};
 use net::machine::{Interface, hand_over};
 use rustix::{
     fs::{Mode, OFlags, open},
@@ -408,13 +408,21 @@ impl Sandbox for VmSandbox {
     fn usage(&self) -> Pending<'_, Result<Usage, DriverError>> {
         Box::pin(async move {
             let reply = self.running().await?.call(Request::Usage).await?;
-            let Reply::Usage(usage) = reply else { return Err(nonsense(&reply)) };
+            let Reply::Usage(mut usage) = reply else { return Err(nonsense(&reply)) };
+            // There is no more than the machine has.
+            let most = ByteSize(self.size.memory_bytes);
+            usage.memory.limit = Some(usage.memory.limit.map_or(most, |limit| limit.min(most)));
             Ok(*usage)
         })
     }
 
     fn host_pids(&self) -> Pending<'_, Result<Vec<u32>, DriverError>> {
-        Box::pin(async { Ok(Vec::new()) })
+        Box::pin(async {
+            Err(DriverError::Unsupported {
+                what: "a list of a machine's processes".to_owned(),
+                why: "they are not this host's; exec ps inside".to_owned(),
+            })
+        })
     }
 
     fn destroy(&self, by: Deadline) -> Pending<'_, Result<(), DriverError>> {

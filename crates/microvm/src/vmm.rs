@@ -24,6 +24,7 @@ use virtio::{
     vsock::{self, Vsock},
 };
 use vm::{Announce, Builder, Cargo, Console, End, Machine, snapshot::Snapshot};
+use workload::MachineEnd;
 
 use self::shares::Shares;
 use crate::{
@@ -227,7 +228,8 @@ impl Parts {
                     break end;
                 }
             };
-            let _ = voice.say(&Word::Ended(words(&end)));
+            let (end, more) = ended(end);
+            let _ = voice.say(&Word::Ended(end, more));
         })?;
         let (host, _) = vsock.with(|vsock, _| Ok(vsock.host()))?;
         self.running = Some(Running { machine, vsock, host });
@@ -281,15 +283,16 @@ fn nothing() -> io::Result<Image> {
     Ok(Image::Raw(Raw::new(file.into())?))
 }
 
-/// How a machine ended, in a sentence.
-fn words(end: &End) -> String {
-    match end {
-        End::PoweredOff => "it was switched off".to_owned(),
-        End::Reset => "its kernel asked for a reset".to_owned(),
-        End::Panicked => "its kernel panicked".to_owned(),
-        End::TripleFault => "it faulted while a fault was handled (triple fault)".to_owned(),
-        End::Stuck => "all its processors wait with interrupts off".to_owned(),
-        End::Stopped => "it was stopped".to_owned(),
-        End::Failed { why } => format!("it failed: {why}"),
-    }
+/// How a machine ended, and what more there is to say.
+fn ended(end: End) -> (MachineEnd, String) {
+    let end = match end {
+        End::PoweredOff => MachineEnd::PoweredOff,
+        End::Reset => MachineEnd::Reset,
+        End::Panicked => MachineEnd::Panicked,
+        End::TripleFault => MachineEnd::TripleFault,
+        End::Stuck => MachineEnd::Stuck,
+        End::Stopped => MachineEnd::Killed,
+        End::Failed { why } => return (MachineEnd::Failed, why),
+    };
+    (end, String::new())
 }

@@ -37,8 +37,8 @@ pub use limits::{
 };
 pub use log::{LogDriver, LogSpec, SyslogFormat, SyslogSpec, SyslogTarget};
 pub use process::{
-    Attachment, Exit, ExitStatus, ProcessRoot, ProcessSpec, Rlimit, Signal, Streams, TerminalSize,
-    UserSpec,
+    Attachment, Exit, ExitStatus, MachineEnd, ProcessRoot, ProcessSpec, Rlimit, Signal, Streams,
+    TerminalSize, UserSpec,
 };
 pub use sandbox::{
     Isolation, IsolationError, Materials, Namespace, Network, SandboxSpec, TimeOffsets,

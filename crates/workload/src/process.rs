@@ -266,15 +266,53 @@ pub enum ExitStatus {
     Signal(Signal),
     /// Whoever could have known was killed first.
     Lost,
+    /// The machine that it was in ended under it.
+    Machine(MachineEnd),
+}
+
+/// How a machine ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MachineEnd {
+    /// It was switched off from inside.
+    PoweredOff,
+    /// Its kernel asked for a reset.
+    Reset,
+    /// Its kernel panicked.
+    Panicked,
+    /// A processor could not even deliver a double fault.
+    TripleFault,
+    /// All its processors waited with interrupts off.
+    Stuck,
+    /// Whoever carried it out could not go on.
+    Failed,
+    /// The process that was the machine was killed.
+    Killed,
+}
+
+impl fmt::Display for MachineEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            MachineEnd::PoweredOff => "the machine was switched off from inside",
+            MachineEnd::Reset => "the machine's kernel asked for a reset",
+            MachineEnd::Panicked => "the machine's kernel panicked",
+            MachineEnd::TripleFault => {
+                "the machine faulted while a fault was handled (triple fault)"
+            }
+            MachineEnd::Stuck => "all the machine's processors waited with interrupts off",
+            MachineEnd::Failed => "the machine could not go on",
+            MachineEnd::Killed => "the machine's process was killed",
+        })
+    }
 }
 
 impl ExitStatus {
-    /// The code that a shell would report: the code itself, 128 + signal, 255 for lost.
+    /// The code that a shell would report: the code itself, 128 + signal, 255 for what nobody knows.
     pub fn shell_code(self) -> u8 {
         match self {
             ExitStatus::Code(code) => code,
             ExitStatus::Signal(signal) => 128 + signal.number(),
-            ExitStatus::Lost => 255,
+            ExitStatus::Lost | ExitStatus::Machine(_) => 255,
         }
     }
 }

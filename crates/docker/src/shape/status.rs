@@ -62,6 +62,7 @@ pub fn error(state: &StateView) -> String {
     match (&state.error, state.exit.map(|exit| exit.status)) {
         (Some(error), _) => error.clone(),
         (None, Some(ExitStatus::Lost)) => "the exit status was lost".to_owned(),
+        (None, Some(ExitStatus::Machine(end))) => end.to_string(),
         (None, _) => String::new(),
     }
 }

@@ -234,7 +234,9 @@ async fn probe(
     let text = output.text();
     Ok(match exit {
         // Nobody knows how it ended.
-        Ok(exit) if exit.status == ExitStatus::Lost => (-1, text, ended),
+        Ok(exit) if matches!(exit.status, ExitStatus::Lost | ExitStatus::Machine(_)) => {
+            (-1, text, ended)
+        }
         Ok(exit) => (exit.status.shell_code().into(), text, ended),
         Err(_) => (-1, late(timeout, &text), ended),
     })

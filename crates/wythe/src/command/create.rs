@@ -8,6 +8,7 @@ use crate::{
 };
 
 use super::{
+    kernel,
     pull::with_image,
     run::{Cidfile, warn},
 };
@@ -26,6 +27,7 @@ impl Args {
         let cidfile = Cidfile::open(self.flags.cidfile.as_deref())?;
         let policy = self.flags.pull()?;
         let mut create = self.flags.request(&Host)?;
+        kernel::needed(to, &create, policy.1).await?;
         create.stdin_once = create.stdin;
         let made = async || Ok(to.connect().await?.create(create.clone()).await?);
         let created = with_image(to, policy, &create, made).await?;

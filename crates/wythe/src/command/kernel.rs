@@ -5,10 +5,12 @@
 
 use clap::Subcommand;
 use kernels::{Settings, Store};
+use workload::Isolation;
 
 use crate::{
     connect::Endpoint,
     error::{CliError, chain},
+    output,
     paths::Roots,
 };
 
@@ -62,6 +64,27 @@ impl KernelCommand {
 /// Where an instance keeps its kernels.
 pub(crate) fn store(roots: &Roots) -> Store {
     Store::new(roots.data.join("kernels"))
+}
+
+/// Fetches Debian's kernel if a machine is asked for and there is none, as an image is that is
+/// missing.
+pub(super) async fn needed(
+    to: &Endpoint,
+    create: &engine::Create,
+    quiet: bool,
+) -> Result<(), CliError> {
+    let store = store(&to.roots);
+    if create.isolation != Isolation::Vm || store.default().map_err(|e| failed(&e))?.is_some() {
+        return Ok(());
+    }
+    if !quiet {
+        output::complain("Unable to find a kernel for machines locally");
+    }
+    let settings = From { mirror: Vec::new(), keyring: None }.settings(&to.roots)?;
+    progress::beside(quiet, async |tell| {
+        kernels::pull(&store, &settings, None, now(), tell).await.map_err(|error| failed(&error))
+    })
+    .await
 }
 
 /// Where kernels and sources come from.

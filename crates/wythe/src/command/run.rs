@@ -10,7 +10,7 @@ use std::{
 use base::ContainerId;
 use engine::WaitFor;
 
-use super::{attach::SessionFlags, pull::with_image};
+use super::{attach::SessionFlags, kernel, pull::with_image};
 use crate::{
     connect::Endpoint,
     create::{Flags, Host},
@@ -43,6 +43,7 @@ impl Args {
         let cidfile = Cidfile::open(self.flags.cidfile.as_deref())?;
         let policy = self.flags.pull()?;
         let mut create = self.flags.request(&Host)?;
+        kernel::needed(to, &create, policy.1).await?;
         create.stdin_once = plan.stdin && !self.detach;
         if self.detach {
             let run =

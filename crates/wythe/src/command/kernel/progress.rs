@@ -36,6 +36,16 @@ pub(super) fn shown<E: std::error::Error>(
     })
 }
 
+/// Shows events on standard error until the work is done, beside which something else goes on.
+pub(super) async fn beside(
+    quiet: bool,
+    work: impl AsyncFnOnce(&mut (dyn FnMut(Event) + Send)) -> Result<Added, CliError>,
+) -> Result<(), CliError> {
+    let mut transfers = Transfers::to_stderr(quiet);
+    let mut tell = |event| transfers.show(&transfer(event));
+    work(&mut tell).await.map(drop)
+}
+
 fn transfer(event: Event) -> TransferEvent {
     match event {
         Event::Note(text) => TransferEvent::Note { text },

@@ -1,0 +1,111 @@
+//! Containers in machines, as users have them: beside others on a network, by docker's client, with
+//! volumes; and what is said when a machine ends.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    process::Command,
+};
+
+use it::{Instance, kernels, wait_until};
+
+/// An instance that has a kernel.
+fn start() -> Option<Instance> {
+    let store = kernels()?;
+    let instance = Instance::start()?;
+    let copied = Command::new("cp").arg("-a").arg(store).arg(instance.path("data")).status();
+    assert!(copied.expect("cp can be started").success());
+    Some(instance)
+}
+
+/// What a web server answers; nothing if none does.
+fn get(port: u16) -> Option<String> {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    socket.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
+    let mut text = String::new();
+    socket.read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+#[test]
+fn a_machine_is_a_neighbour_like_any_other() {
+    let Some(instance) = start() else { return };
+    if testkit::need::tool("docker").is_none() {
+        return;
+    }
+    let ok = |args: &[&str]| instance.ok(args);
+    let docker = |args: &[&str]| instance.docker_ok(args);
+    ok(&["network", "create", "n1"]);
+    ok(&["run", "-d", "--name", "near", "--network", "n1", "demo", "httpd"]);
+    let data = instance.path("shared");
+    std::fs::create_dir(&data).unwrap();
+    let share = format!("{}:/shared", data.display());
+    // The first one of its kind is booted.
+    let mut machine = vec!["run", "-d", "--name", "vm", "--isolation", "vm", "--network", "n1"];
+    machine.extend(["--memory", "128m", "-v", &share, "-p", "18080:80", "demo", "httpd"]);
+    docker(&machine);
+    assert_eq!(docker(&["inspect", "-f", "{{.HostConfig.Isolation}}", "vm"]), "vm");
+
+    // It has a kernel of its own, and what was asked for.
+    let here = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    assert_ne!(docker(&["exec", "vm", "uname", "-r"]), here.trim());
+    let limit = docker(&["exec", "vm", "cat", "/sys/fs/cgroup/memory.max"]);
+    assert_eq!(limit, (128 << 20).to_string());
+    let failed = instance.docker(&["exec", "vm", "sh", "-c", "exit 7"]);
+    assert_eq!(failed.code, 7, "{failed:?}");
+
+    // Both ways by name, and from outside by its port.
+    let ask = "(echo GET / HTTP/1.0; echo) | nc";
+    for (from, to) in [("near", "vm"), ("vm", "near")] {
+        let answer = ok(&["exec", from, "sh", "-c", &format!("{ask} {to} 80")]);
+        assert!(answer.starts_with("HTTP/1.0 200"), "{from} to {to}: {answer}");
+    }
+    instance.on_network(|| {
+        wait_until("the published port answers", || {
+            get(18080).is_some_and(|answer| answer.starts_with("HTTP/1.0 200"))
+        });
+    });
+
+    // Files of the host, both ways.
+    docker(&["exec", "vm", "sh", "-c", "echo inside > /shared/from"]);
+    assert_eq!(std::fs::read_to_string(data.join("from")).unwrap(), "inside\n");
+    std::fs::write(data.join("to"), "outside\n").unwrap();
+    assert_eq!(docker(&["exec", "vm", "cat", "/shared/to"]), "outside");
+
+    // What it changes is there when it is started again, and another one begins with the image.
+    docker(&["exec", "vm", "sh", "-c", "echo kept > /kept"]);
+    docker(&["restart", "-t", "0", "vm"]);
+    assert_eq!(docker(&["exec", "vm", "cat", "/kept"]), "kept");
+    let other = ["run", "--rm", "--isolation", "vm", "--memory", "128m", "demo", "cat", "/kept"];
+    assert_ne!(instance.run(&other).code, 0);
+    instance.remove_all();
+    ok(&["network", "rm", "n1"]);
+}
+
+#[test]
+fn a_panic_is_told_as_what_it_is_and_disturbs_nobody() {
+    let Some(instance) = start() else { return };
+    let ok = |args: &[&str]| instance.ok(args);
+    let none = ["--isolation", "vm", "--network", "none"];
+    let run = |name: &str, more: &[&str]| {
+        let mut words = vec!["run", "-d", "--name", name];
+        words.extend(none);
+        words.extend(more);
+        words.extend(["demo", "sleep", "1000"]);
+        ok(&words);
+    };
+    run("neighbour", &[]);
+    run("victim", &["--privileged"]);
+    let crash = ["exec", "--privileged", "victim", "sh", "-c", "echo c > /proc/sysrq-trigger"];
+    assert_ne!(instance.run(&crash).code, 0);
+    wait_until("the end is noticed", || {
+        instance.inspect("victim", "{{.State.Status}}") == "exited"
+    });
+    assert_eq!(instance.inspect("victim", "{{.State.Error}}"), "the machine's kernel panicked");
+    assert_eq!(instance.inspect("victim", "{{.State.ExitCode}}"), "255");
+    assert_eq!(ok(&["exec", "neighbour", "echo", "still here"]), "still here");
+    // It can be started again.
+    ok(&["start", "victim"]);
+    assert_eq!(ok(&["exec", "victim", "echo", "back"]), "back");
+    instance.remove_all();
+}
