@@ -63,6 +63,7 @@ impl Guest {
         let header: &[u8] = match self.framing {
             Framing::Plain => &[],
             Framing::Virtio => &[2, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            Framing::Card => &[2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
         };
         send(&self.link, &[header, frame].concat(), SendFlags::empty()).unwrap();
     }
@@ -70,7 +71,11 @@ impl Guest {
     fn receive(&self) -> Vec<u8> {
         let mut bytes = vec![0; 70_000];
         let (count, _) = recv(&self.link, &mut bytes[..], RecvFlags::empty()).unwrap();
-        let header = if self.framing == Framing::Virtio { 10 } else { 0 };
+        let header = match self.framing {
+            Framing::Plain => 0,
+            Framing::Virtio => 10,
+            Framing::Card => 12,
+        };
         bytes[header..count].to_vec()
     }
 
