@@ -129,8 +129,6 @@ fn host(step: &'static str) -> impl FnOnce(io::Error) -> AssemblyError {
 pub(crate) struct Assembly {
     pub(crate) machine: Machine,
     pub(crate) balloon: Arc<Mmio<Balloon>>,
-    /// The other end of its serial port.
-    pub(crate) port: UnixStream,
     _network: Option<Carrier>,
     _kernel: Option<Box<dyn Send + Sync>>,
 }
@@ -155,6 +153,7 @@ pub(crate) fn boot(
     spec: &Spec,
     name: &Name,
     directory: &Path,
+    line: &UnixStream,
     around: &Surroundings<'_>,
 ) -> Result<Assembly, AssemblyError> {
     let (kernel, held) = kernel(spec, directory, around.kernel)?;
@@ -166,7 +165,8 @@ pub(crate) fn boot(
     };
     let memory = GuestMemory::new(spec.memory_bytes).map_err(AssemblyError::Memory)?;
     let shape = Shape { vcpus: spec.cpus, model: Model::default() };
-    assemble(spec, directory, around, (memory, shape), held, |builder| builder.boot(&cargo))
+    let parts = Parts { memory, shape, line, kernel: held };
+    assemble(spec, directory, around, parts, |builder| builder.boot(&cargo))
 }
 
 /// A machine where it stood when it was saved.
@@ -174,12 +174,23 @@ pub(crate) fn restore(
     spec: &Spec,
     saved: &Path,
     directory: &Path,
+    line: &UnixStream,
     around: &Surroundings<'_>,
 ) -> Result<Assembly, AssemblyError> {
     let saved = Saved::open(saved)?;
     let memory = saved.memory().map_err(AssemblyError::Memory)?;
-    let (parts, manifest) = ((memory, saved.manifest.shape.clone()), saved.manifest);
-    assemble(spec, directory, around, parts, None, |builder| builder.restore(manifest))
+    let (manifest, kernel) = (saved.manifest, None);
+    let parts = Parts { memory, shape: manifest.shape.clone(), line, kernel };
+    assemble(spec, directory, around, parts, |builder| builder.restore(manifest))
+}
+
+/// What a machine is put together from beside its record.
+struct Parts<'a> {
+    memory: GuestMemory,
+    shape: Shape,
+    /// The machine's end of its serial port's line.
+    line: &'a UnixStream,
+    kernel: Held,
 }
 
 /// The devices, always in this order, and then the machine.
@@ -187,15 +198,13 @@ fn assemble(
     spec: &Spec,
     directory: &Path,
     around: &Surroundings<'_>,
-    (memory, shape): (GuestMemory, Shape),
-    kernel: Option<Box<dyn Send + Sync>>,
+    Parts { memory, shape, line, kernel }: Parts<'_>,
     finish: impl FnOnce(Builder) -> Result<Machine, BuildError>,
 ) -> Result<Assembly, AssemblyError> {
     let hypervisor = (around.hypervisor)(spec.accel).map_err(AssemblyError::Hypervisor)?;
     let announce = if spec.acpi { Announce::Acpi } else { Announce::CommandLine };
     let mut builder = Builder::new(&*hypervisor, memory.clone(), shape, announce)?;
-    let (console, port) = console::line().map_err(host("make a socket"))?;
-    builder.console(console);
+    builder.console(console::end(line).map_err(host("connect its serial port"))?);
     builder.attach(Rng)?;
     let balloon = builder.attach(Balloon::new(memory))?;
     for (index, disk) in spec.disks.iter().enumerate() {
@@ -217,7 +226,7 @@ fn assemble(
         }
     };
     let machine = finish(builder)?;
-    Ok(Assembly { machine, balloon, port, _network: network, _kernel: kernel })
+    Ok(Assembly { machine, balloon, _network: network, _kernel: kernel })
 }
 
 /// A card's line, and the stack at its other end.

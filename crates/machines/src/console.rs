@@ -13,7 +13,7 @@ use std::{
     collections::VecDeque,
     io::{self, Read as _, Write as _},
     os::{
-        fd::{AsFd as _, OwnedFd},
+        fd::OwnedFd,
         unix::net::{UnixListener, UnixStream},
     },
     thread::{self, JoinHandle},
@@ -232,12 +232,11 @@ fn hung_up(socket: &UnixStream) -> bool {
     poll(&mut one, Some(&now)).is_ok() && one[0].revents().contains(PollFlags::HUP)
 }
 
-/// The two ends of a serial port's line: the machine's, twice, and the hub's.
-pub(crate) fn line() -> io::Result<(vm::Console, UnixStream)> {
-    let (machine, hub) = UnixStream::pair()?;
-    machine.set_nonblocking(true)?;
-    let output: OwnedFd = machine.as_fd().try_clone_to_owned()?;
-    Ok((vm::Console { input: Some(machine.into()), output: Some(output) }, hub))
+/// A machine's end of its serial port's line, for a machine that begins.
+pub(crate) fn end(line: &UnixStream) -> io::Result<vm::Console> {
+    line.set_nonblocking(true)?;
+    let [input, output] = [line.try_clone()?, line.try_clone()?].map(OwnedFd::from);
+    Ok(vm::Console { input: Some(input), output: Some(output) })
 }
 
 #[cfg(test)]

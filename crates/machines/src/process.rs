@@ -14,7 +14,7 @@ use std::{
     },
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock},
-    thread,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -72,15 +72,15 @@ pub fn serve(socket: OwnedFd, around: &Surroundings<'_>) -> io::Result<()> {
 
 type Refusal = Box<dyn std::error::Error + Send + Sync>;
 
-/// What threads share.
+/// The process.
 struct Process {
     start: Start,
     spec: Spec,
     began: u64,
     live: Arc<RwLock<Option<Assembly>>>,
-    /// The console's, which is another after a reset.
-    listener: UnixListener,
-    hub: Mutex<Option<thread::JoinHandle<()>>>,
+    /// The machine's end of its serial port's line, which stays when it is reset.
+    line: UnixStream,
+    console: JoinHandle<()>,
 }
 
 impl Process {
@@ -88,62 +88,64 @@ impl Process {
         let spec: Spec = record::read(&start.directory.join(MACHINE), spec::VERSION)?;
         spec.check()?;
         snapshot::unfinished(&start.directory)?;
+        let (line, port) = UnixStream::pair()?;
         let assembly = match &start.restore {
-            None => assembly::boot(&spec, &start.name, &start.directory, around)?,
+            None => assembly::boot(&spec, &start.name, &start.directory, &line, around)?,
             Some(name) => {
                 let saved = snapshot::state_of(&start.directory, name);
-                assembly::restore(&spec, &saved, &start.directory, around)?
+                assembly::restore(&spec, &saved, &start.directory, &line, around)?
             }
         };
-        let listener = Socket::Console.listen(&start.run, &start.name)?;
-        let control = Socket::Control.listen(&start.run, &start.name)?;
-        let began = Timestamp::now().seconds();
-        lifetime::write(&start.directory, &Lifetime { began, end: None })?;
+        let console = console::serve(port, Socket::Console.listen(&start.run, &start.name)?)?;
         let live = Arc::new(RwLock::new(None));
         let (directory, saving) = (start.directory.clone(), Arc::default());
         let desk = Desk { directory, spec: spec.clone(), live: live.clone(), saving };
-        desk.open(control)?;
-        let process = Process { start, spec, began, live, listener, hub: Mutex::default() };
-        process.connect(assembly)?;
+        desk.open(Socket::Control.listen(&start.run, &start.name)?)?;
+        // From here on nothing is refused: what follows is the machine's own fate.
+        let began = Timestamp::now().seconds();
+        lifetime::write(&start.directory, &Lifetime { began, end: None })?;
+        let process = Process { start, spec, began, live, line, console };
+        process.resume(assembly);
         Ok(process)
     }
 
-    /// Lets a machine run, with its console served.
-    fn connect(&self, assembly: Assembly) -> io::Result<()> {
-        let hub = console::serve(assembly.port.try_clone()?, self.listener.try_clone()?)?;
-        *self.hub.lock().unwrap_or_else(PoisonError::into_inner) = Some(hub);
+    /// Lets a machine run, and whoever asks have it.
+    fn resume(&self, assembly: Assembly) {
         assembly.machine.resume();
         *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some(assembly);
-        Ok(())
     }
 
     fn run(self, around: &Surroundings<'_>) -> io::Result<()> {
-        let how = loop {
+        let how = self.until_the_end(around);
+        let Process { start, began, line, console, .. } = self;
+        drop(line);
+        // Its last words are read when this is over. If it panicked, it has said so.
+        let _ = console.join();
+        let end = Some(Ended { at: Timestamp::now().seconds(), how });
+        let written = lifetime::write(&start.directory, &Lifetime { began, end });
+        Socket::Control.remove(&start.run, &start.name);
+        Socket::Console.remove(&start.run, &start.name);
+        written
+    }
+
+    fn until_the_end(&self, around: &Surroundings<'_>) -> How {
+        loop {
             let booted = base::clock::monotonic();
             let end = self.wait();
-            self.disconnect();
-            match how(end) {
-                Some(how) => break how,
-                None => {
-                    thread::sleep(RESET_AFTER.saturating_sub(booted.elapsed()));
-                    let start = &self.start;
-                    let again = assembly::boot(&self.spec, &start.name, &start.directory, around);
-                    let again = again.map_err(|error| chain(&error));
-                    let again = again.and_then(|assembly| {
-                        self.connect(assembly).map_err(|error| error.to_string())
-                    });
-                    if let Err(why) = again {
-                        break How::Failed(format!("it could not be booted again: {why}"));
-                    }
+            // Dropped: its disks are whole, and what it said is on its line.
+            drop(self.live.write().unwrap_or_else(PoisonError::into_inner).take());
+            if let Some(how) = how(end) {
+                return how;
+            }
+            thread::sleep(RESET_AFTER.saturating_sub(booted.elapsed()));
+            let Start { name, directory, .. } = &self.start;
+            match assembly::boot(&self.spec, name, directory, &self.line, around) {
+                Ok(assembly) => self.resume(assembly),
+                Err(error) => {
+                    return How::Failed(format!("it could not be booted again: {}", chain(&error)));
                 }
             }
-        };
-        let end = Ended { at: Timestamp::now().seconds(), how };
-        let written =
-            lifetime::write(&self.start.directory, &Lifetime { began: self.began, end: Some(end) });
-        Socket::Control.remove(&self.start.run, &self.start.name);
-        Socket::Console.remove(&self.start.run, &self.start.name);
-        written
+        }
     }
 
     fn wait(&self) -> End {
@@ -154,14 +156,6 @@ impl Process {
                 return end;
             }
         }
-    }
-
-    /// Drops the machine: its disks are whole and its last words said when this is over.
-    fn disconnect(&self) {
-        drop(self.live.write().unwrap_or_else(PoisonError::into_inner).take());
-        let hub = self.hub.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // If it panicked, it has said so.
-        let _ = hub.map(thread::JoinHandle::join);
     }
 }
 

@@ -263,9 +263,10 @@ impl Kept {
         };
         let from = self.directory.join(SNAPSHOTS).join(snapshot.name.as_str());
         let spec = &snapshot.manifest.machine;
-        let mut copies = Vec::new();
+        let (mut copies, mut held) = (Vec::new(), Vec::new());
         for (index, disk) in written(spec) {
             let to = disk.path(&self.directory);
+            held.extend(alone(&to).map_err(failed("replace", &to))?);
             let new = beside(&to, disk);
             let _ = fs::remove_file(&new);
             copy(&from.join(index.to_string()), &new).map_err(failed("copy to", &new))?;
@@ -294,6 +295,21 @@ fn beside(path: &Path, disk: &Disk) -> PathBuf {
         Place::Outside(_) => ".wythe-restore",
     });
     path.with_file_name(name)
+}
+
+/// Keeps other machines from a disk that is replaced, if it is there.
+fn alone(path: &Path) -> io::Result<Option<fs::File>> {
+    let file = match fs::File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(fs::TryLockError::WouldBlock) => {
+            Err(io::Error::new(io::ErrorKind::WouldBlock, "another machine uses it"))
+        }
+        Err(fs::TryLockError::Error(error)) => Err(error),
+    }
 }
 
 /// Gives a new file the mode and the owner of the one whose place it takes, if that is there.

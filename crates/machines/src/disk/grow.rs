@@ -95,8 +95,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
         for format in [Format::Raw, Format::Qcow2] {
-            let file = File::options().read(true).write(true).create(true).truncate(true);
-            let file = file.clone().open(&path).unwrap();
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(&path)
+                .unwrap();
             match format {
                 Format::Raw => file.set_len(1 << 20).unwrap(),
                 Format::Qcow2 => qcow2::create(&file, 1 << 20, None).unwrap(),

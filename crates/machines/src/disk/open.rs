@@ -189,8 +189,13 @@ mod tests {
             name: name.to_owned(),
             format: format.map(str::to_owned),
         });
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true);
-        let file = file.clone().open(path).unwrap();
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(path)
+            .unwrap();
         qcow2::create(&file, 1 << 20, backing).unwrap();
     }
 

@@ -50,8 +50,12 @@ fn an_image_that_cannot_grow_stays_as_it_is() {
 #[test]
 fn qemu_finds_nothing_wrong_with_it() {
     let dir = tempfile::tempdir().unwrap();
-    let file = File::options().read(true).write(true).create_new(true);
-    let file = file.clone().open(dir.path().join("image")).unwrap();
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(dir.path().join("image"))
+        .unwrap();
     create(&file, 1 << 30, None).unwrap();
     // More than one cluster of the first table covers: 4 TiB.
     for bytes in [3 << 30, 9 << 40] {
