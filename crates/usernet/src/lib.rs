@@ -12,11 +12,14 @@
 //! is this stack, and a resolver, which is the host's. Where a packet may go is decided in `plan`,
 //! and nowhere else: the host's loopback is not among it unless that is asked for.
 //!
+//! The guest's address can be leased to it by DHCP, and ports of the host's can lead to the guest's.
+//!
 //! IPv4 alone. One thread, one `epoll`; everything waits there. Whatever the guest sends that cannot
 //! be carried is discarded and counted by its reason, see [`Discard`].
 
 mod count;
 mod datagram;
+mod dhcp;
 mod flow;
 mod frame;
 pub mod fuzzing;
@@ -31,4 +34,4 @@ mod timers;
 pub use count::{Counters, Discard};
 pub use link::{Framing, Link};
 pub use plan::{Addresses, AddressesError};
-pub use stack::{Config, Stack, StackError};
+pub use stack::{Config, PUBLISHED_MAX, Stack, StackError};

@@ -18,6 +18,11 @@ pub enum Framing {
     ///
     /// Source: `struct virtio_net_hdr`, VIRTIO 1.2, 5.1.6.
     Virtio,
+    /// A frame behind the 12 bytes of a virtio card. What comes may lack its checksum and be as large as
+    /// a packet; what goes is finished, and no longer than the largest packet.
+    ///
+    /// Source: `struct virtio_net_hdr`, VIRTIO 1.2, 5.1.6, with `num_buffers`.
+    Card,
 }
 
 /// One side of an interface: each read is a frame, and each write.
@@ -27,8 +32,10 @@ pub struct Link {
     framing: Framing,
 }
 
+/// Room in front of a frame: as much as [`Framing::Card`] needs.
+pub(crate) const HEADER_BYTES: usize = 12;
 /// Bytes in front of a frame with [`Framing::Virtio`].
-pub(crate) const HEADER_BYTES: usize = 10;
+const VIRTIO_BYTES: usize = 10;
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM`: its sum covers the pseudo header alone.
 const NEEDS_CSUM: u8 = 1;
 /// `VIRTIO_NET_HDR_F_DATA_VALID`: its sum has been checked.
@@ -70,10 +77,11 @@ impl Link {
         let read = buffer.get(..length).unwrap_or_default();
         match self.framing {
             Framing::Plain => Ok((read, false)),
-            Framing::Virtio => {
+            Framing::Virtio | Framing::Card => {
                 let flags = read.first().copied().unwrap_or_default();
                 let verified = flags & (NEEDS_CSUM | DATA_VALID) != 0;
-                Ok((read.get(HEADER_BYTES..).unwrap_or_default(), verified))
+                let header = if self.offloads() { VIRTIO_BYTES } else { HEADER_BYTES };
+                Ok((read.get(header..).unwrap_or_default(), verified))
             }
         }
     }
@@ -83,8 +91,16 @@ impl Link {
         let bytes = match self.framing {
             Framing::Plain => bytes.get(HEADER_BYTES..).unwrap_or_default(),
             Framing::Virtio => {
+                let bytes = bytes.get_mut(HEADER_BYTES - VIRTIO_BYTES..).unwrap_or_default();
                 if let Some(header) = bytes.first_chunk_mut() {
                     *header = virtio(todo);
+                }
+                bytes
+            }
+            Framing::Card => {
+                // Nothing is left to do, and each is in one buffer.
+                if let Some(header) = bytes.first_chunk_mut::<HEADER_BYTES>() {
+                    *header = [0; HEADER_BYTES];
                 }
                 bytes
             }
@@ -93,8 +109,8 @@ impl Link {
     }
 }
 
-fn virtio(todo: Todo) -> [u8; HEADER_BYTES] {
-    let mut header = [0; HEADER_BYTES];
+fn virtio(todo: Todo) -> [u8; VIRTIO_BYTES] {
+    let mut header = [0; VIRTIO_BYTES];
     let mut put = |at: usize, value: u16| {
         let place = header.iter_mut().skip(at);
         place.zip(value.to_le_bytes()).for_each(|(place, byte)| *place = byte);

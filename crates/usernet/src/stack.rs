@@ -1,8 +1,11 @@
 //! The stack: waits for the guest and for sockets of the host, and carries between them.
 
+mod lease;
+mod publish;
+
 use std::{
     fmt, io,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     os::fd::{BorrowedFd, OwnedFd},
     path::PathBuf,
     time,
@@ -20,7 +23,7 @@ use rustix::{
 use smoltcp::{
     iface::{self, Interface, SocketSet},
     time::Instant,
-    wire::{HardwareAddress, IpCidr},
+    wire::{EthernetAddress, HardwareAddress, IpCidr},
 };
 
 use crate::{
@@ -35,6 +38,9 @@ use crate::{
     tcp::{self, Connection, Fate, Refusal, Wire},
     timers::{Millis, Timers},
 };
+
+pub use publish::PUBLISHED_MAX;
+use publish::Published;
 
 /// How a stack is to be.
 #[derive(Clone, Debug)]
@@ -98,6 +104,11 @@ pub struct Stack {
     datagram: Box<[u8]>,
     /// Whether epoll tells when the guest takes frames again.
     watches_room: bool,
+    /// Ports of the host's that lead to the guest, and the gateway's port of the last connection.
+    published: Vec<Published>,
+    last_port: u16,
+    /// The address that a guest who asks for one gets.
+    lease: Option<Ipv4Addr>,
 }
 
 impl fmt::Debug for Stack {
@@ -145,6 +156,9 @@ impl Stack {
             list: Vec::new(),
             datagram: vec![0; PACKET_BYTES_MAX].into_boxed_slice(),
             watches_room: false,
+            published: Vec::new(),
+            last_port: 0,
+            lease: None,
         })
     }
 
@@ -175,6 +189,7 @@ impl Stack {
                             return Ok(self.out.counters);
                         }
                     }
+                    token if publish::TOKENS.contains(&token) => self.accept(token),
                     token => self.event(token, event.flags),
                 }
             }
@@ -245,6 +260,7 @@ impl Stack {
             }
             // For another of the guest's addresses, or one of nobody's.
             Frame::Arp(_) => Err(Discard::Destination),
+            Frame::Packet(packet) if self.ask_lease(packet) => Ok(()),
             Frame::Packet(packet) if !self.config.addresses.is_guest(*packet.source.ip()) => {
                 Err(Discard::Source)
             }
@@ -316,7 +332,7 @@ impl Stack {
         match Connection::start(to, sequence, packet.bytes, self.memory) {
             Ok(connection) => {
                 self.memory += connection.memory();
-                self.insert(key, packet, Kind::Tcp(connection)).map(drop)
+                self.insert(key, packet.mac, Kind::Tcp(connection)).map(drop)
             }
             Err(Errno::NOBUFS | Errno::MFILE | Errno::NFILE | Errno::NOMEM) => Err(Discard::Full),
             Err(error) => {
@@ -402,7 +418,7 @@ impl Stack {
         match self.open_exchange(to, service, now) {
             Ok(exchange) => {
                 let at = exchange.idle_at();
-                let slot = self.insert(key, packet, Kind::Datagrams(exchange))?;
+                let slot = self.insert(key, packet.mac, Kind::Datagrams(exchange))?;
                 if let Some(flow) = self.flows.get(slot) {
                     self.idle.set(slot, &mut flow.deadline, Some(at));
                 }
@@ -456,8 +472,8 @@ impl Stack {
         }
     }
 
-    fn insert(&mut self, key: Key, packet: &Packet<'_>, kind: Kind) -> Result<usize, Discard> {
-        let flow = Flow { key, mac: packet.mac, deadline: None, listed: false, kind };
+    fn insert(&mut self, key: Key, mac: EthernetAddress, kind: Kind) -> Result<usize, Discard> {
+        let flow = Flow { key, mac, deadline: None, listed: false, kind };
         let slot = self.flows.insert(flow);
         let token = self.flows.token(slot);
         let watched = match self.flows.get(slot).map(|flow| &flow.kind) {

@@ -50,6 +50,8 @@ pub(crate) const MEMORY_MAX: usize = 256 << 20;
 const KEEP_ALIVE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(60);
 /// How long he may not answer until the connection is given up.
 const GONE: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(600);
+/// How long he may take to answer at all, where the host's side began: until then somebody waits.
+const ANSWERS_WITHIN: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(30);
 
 /// A connection.
 #[derive(Debug)]
@@ -147,6 +149,26 @@ impl Connection {
         Ok(Connection { socket, sequence, ring, stage, ready: Ready::default() })
     }
 
+    /// The other way round: a client of the host's is led to the guest. `used`: what the rings of
+    /// all connections take.
+    ///
+    /// # Errors
+    /// `NOBUFS` if memory is used up, and what setsockopt(2) says.
+    pub(crate) fn inward(
+        socket: OwnedFd,
+        key: &Key,
+        used: usize,
+        wire: &mut Wire<'_>,
+    ) -> Result<Connection, Errno> {
+        let ring = ring(used).ok_or(Errno::NOBUFS)?;
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        sockopt::set_tcp_nodelay(&socket, true)?;
+        sockopt::set_socket_keepalive(&socket, true)?;
+        let stage = Stage::Open(Box::new(Open::dial(key, ring, wire)?));
+        // The guest's SYN has no number yet: one that is no answer begins another connection.
+        Ok(Connection { socket, sequence: 0, ring, stage, ready: Ready::default() })
+    }
+
     pub(crate) fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
@@ -223,16 +245,36 @@ impl Connection {
     }
 }
 
+/// The guest's end of a connection that is not there yet.
+fn end(ring: usize) -> Socket<'static> {
+    let ring = || SocketBuffer::new(vec![0; ring]);
+    let mut socket = Socket::new(ring(), ring());
+    // Both is done by the senders behind the rings.
+    socket.set_nagle_enabled(false);
+    socket.set_ack_delay(None);
+    socket.set_keep_alive(Some(KEEP_ALIVE));
+    socket.set_timeout(Some(GONE));
+    socket
+}
+
 impl Open {
     fn new(key: &Key, ring: usize) -> Open {
-        let ring = || SocketBuffer::new(vec![0; ring]);
-        let mut socket = Socket::new(ring(), ring());
-        // Both is done by the senders behind the rings.
-        socket.set_nagle_enabled(false);
-        socket.set_ack_delay(None);
-        socket.set_keep_alive(Some(KEEP_ALIVE));
-        socket.set_timeout(Some(GONE));
+        let mut socket = end(ring);
         socket.listen(key.remote).expect("ports of 0 are refused when frames are read");
+        Open::of(socket)
+    }
+
+    /// One that the stack begins.
+    fn dial(key: &Key, ring: usize, wire: &mut Wire<'_>) -> Result<Open, Errno> {
+        let mut socket = end(ring);
+        socket.set_timeout(Some(ANSWERS_WITHIN));
+        socket
+            .connect(wire.interface.context(), key.guest, key.remote)
+            .map_err(|_| Errno::ADDRNOTAVAIL)?;
+        Ok(Open::of(socket))
+    }
+
+    fn of(socket: Socket<'static>) -> Open {
         let mut sockets = SocketSet::new(vec![SocketStorage::EMPTY]);
         let handle = sockets.add(socket);
         Open { sockets, handle, guest_ended: false, host_ended: false, told: false }
@@ -243,8 +285,12 @@ impl Open {
     }
 
     fn arrived(&mut self, packet: &[u8], wire: &mut Wire<'_>) {
+        let dials = self.socket().state() == State::SynSent;
         let mut port = Port { packet: Some(packet), mac: wire.mac, out: wire.out };
         wire.interface.poll_ingress_single(wire.now, &mut port, &mut self.sockets);
+        if dials {
+            self.socket().set_timeout(Some(GONE));
+        }
         self.guest_ended |= match self.socket().state() {
             State::CloseWait | State::LastAck | State::Closing | State::TimeWait => true,
             State::Closed

@@ -38,6 +38,10 @@ struct Guest {
 
 impl Guest {
     fn new(framing: Framing) -> Guest {
+        Guest::with(framing, |_| ())
+    }
+
+    fn with(framing: Framing, prepare: impl FnOnce(&mut Stack)) -> Guest {
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
                 .unwrap();
@@ -48,7 +52,8 @@ impl Guest {
             host_loopback: true,
             resolv_conf: "/nothing".into(),
         };
-        let stack = Stack::new(Link::new(theirs, framing).unwrap(), config).unwrap();
+        let mut stack = Stack::new(Link::new(theirs, framing).unwrap(), config).unwrap();
+        prepare(&mut stack);
         Guest { link: ours, framing, stack: thread::spawn(move || stack.run(None).unwrap()) }
     }
 
@@ -63,6 +68,7 @@ impl Guest {
         let header: &[u8] = match self.framing {
             Framing::Plain => &[],
             Framing::Virtio => &[2, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            Framing::Card => &[2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
         };
         send(&self.link, &[header, frame].concat(), SendFlags::empty()).unwrap();
     }
@@ -70,7 +76,11 @@ impl Guest {
     fn receive(&self) -> Vec<u8> {
         let mut bytes = vec![0; 70_000];
         let (count, _) = recv(&self.link, &mut bytes[..], RecvFlags::empty()).unwrap();
-        let header = if self.framing == Framing::Virtio { 10 } else { 0 };
+        let header = match self.framing {
+            Framing::Plain => 0,
+            Framing::Virtio => 10,
+            Framing::Card => 12,
+        };
         bytes[header..count].to_vec()
     }
 
@@ -261,6 +271,101 @@ fn a_guest_that_takes_nothing_holds_up_nobody_but_himself() {
 }
 
 /// Segments near what is expected, with anything in them.
+/// A segment of the stack's: its ports, numbers, flags and payload.
+struct Seen {
+    from: u16,
+    sequence: TcpSeqNumber,
+    syn: bool,
+    payload: Vec<u8>,
+}
+
+impl Guest {
+    /// The next segment for a port.
+    fn led_to(&self, port: u16) -> Seen {
+        loop {
+            let bytes = self.receive();
+            assert_eq!(EthernetFrame::new_unchecked(&bytes[..]).dst_addr(), CARD);
+            let packet = Ipv4Packet::new_checked(&bytes[14..]).unwrap();
+            if packet.next_header() != IpProtocol::Tcp {
+                continue;
+            }
+            let segment = TcpPacket::new_checked(packet.payload()).unwrap();
+            assert!(segment.verify_checksum(&GATEWAY.into(), &GUEST.into()), "it is finished");
+            assert_eq!((packet.src_addr(), segment.dst_port()), (GATEWAY, port));
+            return Seen {
+                from: segment.src_port(),
+                sequence: segment.seq_number(),
+                syn: segment.syn(),
+                payload: segment.payload().to_vec(),
+            };
+        }
+    }
+}
+
+#[test]
+fn who_connects_to_a_published_port_is_led_to_the_guest() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let place = std::net::SocketAddrV4::new(GUEST, 22);
+    let guest = Guest::with(Framing::Card, |stack| {
+        stack.publish(listener, place, CARD.0).unwrap();
+    });
+    let connect = || {
+        let client = TcpStream::connect(address).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client
+    };
+    let mut client = connect();
+    std::io::Write::write_all(&mut client, b"hello").unwrap();
+    let first = guest.led_to(22);
+    assert!(first.syn && first.payload.is_empty());
+    let ours = TcpSeqNumber(1000);
+    let answer = TcpRepr {
+        control: TcpControl::Syn,
+        seq_number: ours,
+        ack_number: Some(first.sequence + 1),
+        max_seg_size: Some(1460),
+        ..segment(22, first.from)
+    };
+    guest.tcp(&answer);
+    let said = loop {
+        let seen = guest.led_to(22);
+        if !seen.payload.is_empty() {
+            break seen;
+        }
+    };
+    assert_eq!(said.payload, b"hello");
+    guest.tcp(&TcpRepr {
+        control: TcpControl::Psh,
+        seq_number: ours + 1,
+        ack_number: Some(said.sequence + 5),
+        payload: b"world",
+        ..segment(22, first.from)
+    });
+    let mut heard = [0; 5];
+    std::io::Read::read_exact(&mut client, &mut heard).unwrap();
+    assert_eq!(&heard, b"world");
+    // Nobody listens: whoever connects is sent away.
+    let mut other = connect();
+    let second = loop {
+        let seen = guest.led_to(22);
+        if seen.syn {
+            break seen;
+        }
+    };
+    assert_ne!(second.from, first.from);
+    guest.tcp(&TcpRepr {
+        control: TcpControl::Rst,
+        seq_number: TcpSeqNumber(0),
+        ack_number: Some(second.sequence + 1),
+        ..segment(22, second.from)
+    });
+    let ended = std::io::Read::read(&mut other, &mut heard);
+    assert!(ended.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset));
+    drop(client);
+    guest.end();
+}
+
 fn anything() -> impl Strategy<Value = (u8, i32, i32, u16, Vec<u8>, Vec<u8>)> {
     let near = || prop_oneof![4 => -3..4_i32, 2 => -70_000..70_000_i32, 1 => any::<i32>()];
     let options = prop::collection::vec(any::<u8>(), 0..10).prop_map(|mut words| {

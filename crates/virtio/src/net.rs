@@ -98,6 +98,11 @@ const OFFERED: u64 = GUEST_OFFLOADS
     | F_GUEST_ANNOUNCE
     | F_CTRL_MAC_ADDR;
 
+/// What a card offers whose frames go to another program: that one takes them large and without
+/// checksums, and gives them finished.
+const OFFERED_TO_PROGRAM: u64 =
+    OFFERED & !(F_GUEST_TSO4 | F_GUEST_TSO6 | F_GUEST_ECN | F_CTRL_GUEST_OFFLOADS | F_HOST_TSO6);
+
 /// Bits of the status.
 const LINK_UP: u16 = 1;
 const ANNOUNCE: u16 = 2;
@@ -197,6 +202,7 @@ pub struct Net {
     tap: OwnedFd,
     /// Whether the descriptor is a tap device, and can be told of offloads.
     is_tap: bool,
+    offered: u64,
     options: Options,
     features: u64,
     state: State,
@@ -238,6 +244,16 @@ impl Net {
         Ok(net)
     }
 
+    /// The guest's end of a socket that keeps bounds. Whoever has the other end reads frames behind
+    /// headers of 12 bytes, of TCP over IPv4 as large as a packet and without checksums, and writes
+    /// frames behind such headers of zeros.
+    ///
+    /// # Errors
+    /// If the host has no timer, or the socket cannot be made not to block.
+    pub fn to_program(socket: OwnedFd, options: Options) -> io::Result<Net> {
+        Ok(Net { offered: OFFERED_TO_PROGRAM, ..Net::over(socket, false, options)? })
+    }
+
     /// The guest's end of anything that carries frames with headers of 12 bytes.
     fn over(link: OwnedFd, is_tap: bool, options: Options) -> io::Result<Net> {
         rustix::io::ioctl_fionbio(&link, true)?;
@@ -252,6 +268,7 @@ impl Net {
         Ok(Net {
             tap: link,
             is_tap,
+            offered: OFFERED,
             features: 0,
             state,
             sent: Limiter::new(options.sent),
@@ -511,7 +528,7 @@ impl Device for Net {
     }
 
     fn features(&self) -> u64 {
-        OFFERED | if self.options.mtu.is_some() { F_MTU } else { 0 }
+        self.offered | if self.options.mtu.is_some() { F_MTU } else { 0 }
     }
 
     fn queue_sizes(&self) -> &[u16] {

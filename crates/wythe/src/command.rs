@@ -61,6 +61,7 @@ mod wait;
 
 #[cfg(test)]
 pub(crate) use unbuilt::UNBUILT;
+pub(crate) use vm::{PROCESS as VM_PROCESS, serve as vm_process};
 
 /// What can be asked.
 #[derive(Debug, Subcommand)]

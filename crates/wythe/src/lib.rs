@@ -42,6 +42,7 @@ pub fn main() -> ExitCode {
         Some(outside::FACTORY) => outside::factory(&args.split_off(2)),
         Some(outside::NETWORK) => outside::network(),
         Some("shim") => daemon::shim(&args.split_off(2)),
+        Some(command::VM_PROCESS) => command::vm_process(&args.split_off(2)),
         Some(daemon::machines::VMM) => daemon::machines::vmm(&args.split_off(2)),
         _ => cli::main(args),
     }

@@ -27,7 +27,7 @@ use workload::{Exit, TerminalSize};
 
 pub(crate) use control::{Control, Target};
 pub(crate) use demux::{Demux, Stream};
-pub(crate) use detach::DetachKeys;
+pub(crate) use detach::{DetachKeys, Watch};
 use pump::Ended;
 use terminal::Raw;
 pub(crate) use terminal::without_echo;

@@ -4,6 +4,7 @@
 pub(crate) mod history;
 pub(crate) mod image;
 pub(crate) mod kernel;
+pub(crate) mod machine;
 pub(crate) mod network;
 pub(crate) mod row;
 pub(crate) mod stats;

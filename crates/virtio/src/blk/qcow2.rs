@@ -19,6 +19,7 @@
 mod counts;
 mod create;
 mod entry;
+mod grow;
 mod header;
 mod tables;
 #[cfg(test)]
@@ -42,6 +43,7 @@ use super::{
 use counts::Counts;
 pub use create::{CreateError, create};
 use entry::{Entry, Shape, decode_l1};
+pub use grow::{GrowError, grow};
 use header::Compression;
 pub(super) use header::HEADER_MAX;
 pub use header::{Backing, Header};

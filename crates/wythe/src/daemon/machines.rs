@@ -96,7 +96,8 @@ pub(crate) fn vmm(args: &[OsString]) -> ExitCode {
     }
 }
 
-fn hypervisor(accel: Option<Accel>) -> Result<Arc<dyn Hypervisor>, HvError> {
+/// What carries out a machine's instructions: what was named, or the best there is.
+pub(crate) fn hypervisor(accel: Option<Accel>) -> Result<Arc<dyn Hypervisor>, HvError> {
     let kvm = match accel {
         Some(accel) => accel == Accel::Kvm,
         None => probe::probe().is_usable(),

@@ -52,18 +52,18 @@ impl FromStr for DetachKeys {
 
 /// Looks for the sequence in what is typed, and keeps back what may be its beginning.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(crate) struct Watch {
     keys: Vec<u8>,
     matched: usize,
 }
 
 impl Watch {
-    pub(super) fn new(keys: DetachKeys) -> Watch {
+    pub(crate) fn new(keys: DetachKeys) -> Watch {
         Watch { keys: keys.0, matched: 0 }
     }
 
     /// What of the typed bytes is to be passed on now, and whether the sequence is complete.
-    pub(super) fn pass(&mut self, typed: &[u8]) -> (Vec<u8>, bool) {
+    pub(crate) fn pass(&mut self, typed: &[u8]) -> (Vec<u8>, bool) {
         let mut out = Vec::with_capacity(typed.len());
         for byte in typed {
             if self.keys.get(self.matched) == Some(byte) {

@@ -194,6 +194,15 @@ impl Counts {
         Ok(Fresh { at: cluster << self.shape.cluster_bits, is_zero })
     }
 
+    /// Clusters that stand in one row at the end of the file, each with a count of one.
+    pub(super) fn allocate_run(&mut self, file: &File, clusters: u64) -> io::Result<u64> {
+        let first = self.append(clusters)?;
+        for cluster in first..first + clusters {
+            self.set(file, cluster, 1)?;
+        }
+        Ok(first << self.shape.cluster_bits)
+    }
+
     /// One reference to a cluster is gone, and the file no longer has it either; whether it was
     /// the last.
     pub(super) fn release(&mut self, file: &File, cluster: u64) -> io::Result<bool> {

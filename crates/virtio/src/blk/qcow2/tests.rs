@@ -2,6 +2,7 @@
 
 mod audit;
 mod damaged;
+mod grow;
 mod model;
 mod qemu;
 

@@ -311,7 +311,7 @@ impl Qcow2 {
     }
 
     /// Leaves an image behind that needs no repair and wastes nothing.
-    fn close(&mut self) -> io::Result<()> {
+    pub(super) fn close(&mut self) -> io::Result<()> {
         self.flush()?;
         if self.counts()?.is_dirty() { self.flush() } else { Ok(()) }
     }

@@ -21,6 +21,15 @@ pub(super) enum Accel {
 }
 
 impl Accel {
+    /// What was named, if anything was.
+    pub(super) fn choice(self) -> Option<hv::Accel> {
+        match self {
+            Accel::Auto => None,
+            Accel::Kvm => Some(hv::Accel::Kvm),
+            Accel::Soft => Some(hv::Accel::Soft),
+        }
+    }
+
     pub(super) fn hypervisor(self) -> Result<Arc<dyn Hypervisor>, CliError> {
         let kvm = match self {
             Accel::Auto => probe::probe().is_usable(),
