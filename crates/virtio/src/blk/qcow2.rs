@@ -20,6 +20,7 @@ mod counts;
 mod create;
 mod entry;
 mod header;
+mod packing;
 mod tables;
 #[cfg(test)]
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bytes of patterns")]
@@ -45,6 +46,7 @@ use entry::{Entry, Shape, decode_l1};
 use header::Compression;
 pub(super) use header::HEADER_MAX;
 pub use header::{Backing, Header};
+pub use packing::Packing;
 use tables::Tables;
 
 /// What is wrong with an image.

@@ -3,6 +3,7 @@
 mod audit;
 mod damaged;
 mod model;
+mod packed;
 mod qemu;
 
 use std::{fs::File, os::unix::fs::FileExt as _};
