@@ -37,7 +37,7 @@ mod xattr;
 
 pub use disk::{Disk, Identity, SizeError};
 pub use empty::{Image, format};
-pub use fill::{FILE_MAX, FillError, Filling, NAMES_MAX, Node, Size, TARGET_MAX};
+pub use fill::{FILE_MAX, FillError, Filling, HELD_MAX, Node, Size, TARGET_MAX};
 pub use tar::TarFillError;
 pub use tree::PathError;
 pub use xattr::XattrError;
