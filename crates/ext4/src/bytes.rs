@@ -1,5 +1,8 @@
 //! A block of bytes with fields at their places.
 
+/// Bytes of a block, in memory.
+pub(crate) const BLOCK_BYTES: usize = 4096;
+
 /// A piece of the disk under construction.
 #[derive(Clone, Debug)]
 pub(crate) struct Bytes(Vec<u8>);

@@ -21,6 +21,7 @@ mod create;
 mod entry;
 mod grow;
 mod header;
+mod packing;
 mod tables;
 #[cfg(test)]
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bytes of patterns")]
@@ -47,6 +48,7 @@ pub use grow::{GrowError, grow};
 use header::Compression;
 pub(super) use header::HEADER_MAX;
 pub use header::{Backing, Header};
+pub use packing::Packing;
 use tables::Tables;
 
 /// What is wrong with an image.

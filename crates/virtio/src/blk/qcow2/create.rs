@@ -8,10 +8,10 @@ use super::{
 };
 
 /// 64 KiB, as QEMU's own default.
-const CLUSTER_BITS: u32 = 16;
+pub(super) const CLUSTER_BITS: u32 = 16;
 
 /// Counts of 16 bits.
-const REFCOUNT_ORDER: u32 = 4;
+pub(super) const REFCOUNT_ORDER: u32 = 4;
 
 /// Why an image was not made.
 #[derive(Debug, thiserror::Error)]

@@ -4,6 +4,7 @@ mod audit;
 mod damaged;
 mod grow;
 mod model;
+mod packed;
 mod qemu;
 
 use std::{fs::File, os::unix::fs::FileExt as _};

@@ -61,6 +61,24 @@ fn qemu_reads_what_we_write() {
 }
 
 #[test]
+fn qemu_reads_what_was_written_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let mut packing = Packing::new(File::create_new(dir.join("ours")).unwrap());
+    let data = pattern(300_000, 9);
+    let mut want = vec![0; 700 << 20];
+    for at in [0, 5_000_000, (700 << 20) - data.len()] {
+        packing.write_at(&data, at as u64).unwrap();
+        want[at..at + data.len()].copy_from_slice(&data);
+    }
+    packing.finish(want.len() as u64).unwrap();
+    let Some(said) = qemu_img(&["check", "--output=json", "ours"], dir) else { return };
+    assert!(!said.contains("leaks") && !said.contains("corruptions"), "{said}");
+    qemu_img(&["convert", "-O", "raw", "ours", "raw"], dir);
+    assert!(std::fs::read(dir.join("raw")).unwrap() == want);
+}
+
+#[test]
 fn we_read_and_write_what_qemu_makes() {
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
