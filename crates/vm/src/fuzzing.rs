@@ -36,12 +36,12 @@ const STOP: Duration = Duration::from_secs(20);
 const STRANGE: [u64; 8] = [0, 1, 0xff, 0xffff, 0xffff_ffff, 1 << 63, u64::MAX - 1, u64::MAX];
 
 /// Restores a machine with one of each device from a description, and lets it run for a moment.
-/// Bytes that begin as a description are one; others say how a good one is changed. The directory
-/// is the caller's, for nothing else.
+/// Bytes that begin as a description are one; others say how a good one is changed. Gives whether a
+/// machine came of it. The directory is the caller's, for nothing else.
 ///
 /// # Panics
 /// If a thread of the machine does, or if there are no files and threads to be had.
-pub fn snapshot(hypervisor: &dyn Hypervisor, dir: &Path, bytes: &[u8]) {
+pub fn snapshot(hypervisor: &dyn Hypervisor, dir: &Path, bytes: &[u8]) -> bool {
     static GOOD: OnceLock<Value> = OnceLock::new();
     let good = GOOD.get_or_init(|| good(hypervisor, dir));
     let text = match bytes.first() {
@@ -51,9 +51,11 @@ pub fn snapshot(hypervisor: &dyn Hypervisor, dir: &Path, bytes: &[u8]) {
     fs::write(dir.join("machine.json"), text).expect("there is room for a file");
     let file = fs::File::create(dir.join("memory")).expect("there is room for a file");
     file.set_len(MEMORY).expect("there is room for zeros");
-    if let Some(machine) = restore(hypervisor, dir) {
-        run(&machine, dir);
+    let restored = restore(hypervisor, dir);
+    if let Some(machine) = &restored {
+        run(machine, dir);
     }
+    restored.is_some()
 }
 
 fn restore(hypervisor: &dyn Hypervisor, dir: &Path) -> Option<Machine> {
