@@ -15,6 +15,12 @@ pub(crate) fn fs(script: &[u8]) {
     exported(|root| virtio::fs::fuzzing::device(root, script));
 }
 
+/// The description of a machine that was saved.
+pub(crate) fn snapshot(bytes: &[u8]) {
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
+    vm::fuzzing::snapshot(&softcpu::Soft, dir.path(), bytes);
+}
+
 fn exported(act: impl FnOnce(OwnedFd)) {
     let around = tempfile::tempdir().expect("a temporary directory can be made");
     let exported = around.path().join("exported");

@@ -25,7 +25,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 38] = [
+pub const TARGETS: [Target; 39] = [
     Target { name: "tar", run: image::tar },
     Target { name: "layer", run: image::layer },
     Target { name: "erofs", run: image::erofs },
@@ -58,6 +58,7 @@ pub const TARGETS: [Target; 38] = [
     Target { name: "format", run: cli::format },
     Target { name: "boot", run: vm::boot::fuzzing::kernel },
     Target { name: "kernel", run: vm::boot::fuzzing::kernel },
+    Target { name: "snapshot", run: guest::snapshot },
     Target { name: "blk", run: virtio::fuzzing::blk },
     Target { name: "console", run: virtio::fuzzing::console },
     Target { name: "rng", run: virtio::fuzzing::rng },

@@ -3,16 +3,25 @@
 //! `cargo run --release -p vm --example boot -- --kernel vmlinuz --initrd initrd.gz --disk a.img`
 #![allow(clippy::print_stderr, reason = "a tool for the terminal")]
 
-use std::{error::Error, fs::File, os::fd::AsFd as _, path::PathBuf, time::Duration};
+use std::{
+    error::Error,
+    fs::File,
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use base::Deadline;
 use hv::{GuestMemory, Model, Shape};
 use virtio::blk::{Blk, Image, Options, Raw};
-use vm::{Announce, Builder, Cargo, Console, snapshot::Snapshot};
+use vm::{
+    Announce, Builder, Cargo, Console,
+    snapshot::{Save, Snapshot},
+};
 
 const USAGE: &str = "boot --kernel FILE [--initrd FILE]... [--cmdline TEXT] [--memory MIB] \
-[--cpus N] [--disk FILE]... [--model x86-64-v2] [--no-acpi] [--seconds N] [--snapshot DIR] \
-[--restore DIR] [--no-input]";
+[--cpus N] [--disk FILE]... [--model x86-64-v2] [--no-acpi] [--seconds N] \
+[--snapshot DIR] [--since DIR] [--restore DIR] [--copy] [--no-input]";
 
 /// What was asked for.
 struct Args {
@@ -26,7 +35,9 @@ struct Args {
     announce: Announce,
     seconds: u64,
     snapshot: Option<PathBuf>,
+    since: Option<PathBuf>,
     restore: Option<PathBuf>,
+    copy: bool,
     input: bool,
 }
 
@@ -42,7 +53,9 @@ fn args() -> Result<Args, Box<dyn Error>> {
         announce: Announce::Acpi,
         seconds: u64::MAX,
         snapshot: None,
+        since: None,
         restore: None,
+        copy: false,
         input: true,
     };
     let mut words = std::env::args().skip(1);
@@ -59,12 +72,27 @@ fn args() -> Result<Args, Box<dyn Error>> {
             "--no-acpi" => args.announce = Announce::CommandLine,
             "--seconds" => args.seconds = value()?.parse()?,
             "--snapshot" => args.snapshot = Some(value()?.into()),
+            "--since" => args.since = Some(value()?.into()),
             "--restore" => args.restore = Some(value()?.into()),
+            "--copy" => args.copy = true,
             "--no-input" => args.input = false,
             _ => return Err(format!("{flag}: unknown\n{USAGE}").into()),
         }
     }
     Ok(args)
+}
+
+/// Whether a snapshot has this memory.
+fn same(dir: &Path, memory: &GuestMemory) -> Result<bool, Box<dyn Error>> {
+    let saved = Snapshot::open(dir)?.memory()?;
+    let (mut one, mut other) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    let same = |at| {
+        let bytes = one.len().min(memory.bytes() - at);
+        memory.copy_out(at, &mut one[..bytes]);
+        saved.copy_out(at, &mut other[..bytes]);
+        one[..bytes] == other[..bytes]
+    };
+    Ok((0..memory.bytes()).step_by(1 << 20).all(same))
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -89,6 +117,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         let disk = Blk::new(Image::Raw(Raw::new(file)?), &Options::default())?;
         builder.attach(disk)?;
     }
+    if args.copy {
+        builder.copy();
+    }
     let start = base::clock::monotonic();
     let machine = match saved {
         Some(saved) => builder.restore(saved.manifest)?,
@@ -108,7 +139,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let end = machine.wait(limit);
     if let (None, Some(dir)) = (&end, &args.snapshot) {
         machine.pause(Deadline::after(Duration::from_secs(10)))?;
-        machine.snapshot(dir)?;
+        let save = Save { parent: args.since.as_deref(), disks: Vec::new() };
+        machine.save(dir, &save)?;
+        eprintln!("saved; it is the same: {}", same(dir, machine.memory())?);
     }
     drop(machine);
     eprintln!("\n{end:?} after {:.3?}, of which {ready:.3?} before it ran", start.elapsed());

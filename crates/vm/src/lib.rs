@@ -7,6 +7,8 @@
 
 pub mod acpi;
 pub mod boot;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod layout;
 pub mod legacy;
 mod machine;

@@ -132,6 +132,11 @@ impl Machine {
 }
 
 impl Machine {
+    /// Writes to a device as a driver does.
+    pub(crate) fn store(&self, address: u64, value: u32) {
+        self.shared.bus.write(address, &value.to_le_bytes());
+    }
+
     /// How often it was resumed.
     pub(crate) fn resumed(&self) -> u64 {
         self.shared.control.resumed()

@@ -2,6 +2,8 @@
 //! switches off when that is a `q`.
 #![allow(clippy::unwrap_used, reason = "helpers of tests are not marked as tests")]
 
+#[path = "soft/hostile.rs"]
+mod hostile;
 #[path = "soft/snapshots.rs"]
 mod snapshots;
 

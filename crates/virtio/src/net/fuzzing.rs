@@ -31,6 +31,12 @@ pub fn headers(bytes: &[u8]) {
     }
 }
 
+/// A device whose link leads nowhere, if the host has sockets and timers.
+pub fn unplugged() -> Option<Net> {
+    let made = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::NONBLOCK, None);
+    Net::over(made.ok()?.0, false, Options::default()).ok()
+}
+
 /// A script of a hostile driver's: see [`crate::fuzzing::device`]. Frames wait for it.
 pub fn device(script: &[u8]) {
     let made = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::NONBLOCK, None);
