@@ -1,0 +1,342 @@
+//! Machines that are kept by name, from the command line: a guest of some hundred bytes on the
+//! software processor.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    path::PathBuf,
+    process::{Child, ChildStdin, ChildStdout, Stdio},
+};
+
+use it::{Instance, wait_until};
+
+/// 32-bit code at 1 MiB: it counts in memory, and does what it is told by letters at its serial
+/// port.
+#[rustfmt::skip]
+const GUEST: &[u8] = &[
+    // 0: the power button?
+    0x66, 0xba, 0x01, 0x06,             // mov dx, 0x601
+    0xec,                               // in al, dx
+    0xa8, 0x01,                         // test al, 1
+    0x75, 0x38,                         // jnz off (65)
+    // 9: a letter?
+    0x66, 0xba, 0xfd, 0x03,             // mov dx, 0x3fd
+    0xec,                               // in al, dx
+    0xa8, 0x01,                         // test al, 1
+    0x74, 0xee,                         // jz the beginning (0)
+    // 18
+    0x66, 0xba, 0xf8, 0x03,             // mov dx, 0x3f8
+    0xec,                               // in al, dx
+    0x3c, b'n',                         // cmp al, 'n'
+    0x74, 0x35,                         // je next (80)
+    0x3c, b'q',                         // cmp al, 'q'
+    0x74, 0x22,                         // je off (65)
+    0x3c, b'p',                         // cmp al, 'p'
+    0x74, 0x3c,                         // je panic (95)
+    0x3c, b't',                         // cmp al, 't'
+    0x74, 0x43,                         // je fault (106)
+    0x3c, b'r',                         // cmp al, 'r'
+    0x74, 0x4a,                         // je reset (117)
+    0x3c, b'h',                         // cmp al, 'h'
+    0x74, 0x50,                         // je stuck (127)
+    // 47: anything else comes back
+    0xee,                               // out dx, al
+    0xeb, 0xce,                         // jmp the beginning (0)
+    0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90,
+    // 65: off
+    0x66, 0xba, 0x04, 0x06,             // mov dx, 0x604
+    0x66, 0xb8, 0x00, 0x34,             // mov ax, 0x3400
+    0x66, 0xef,                         // out dx, ax
+    0xeb, 0xfe,                         // jmp here
+    0x90, 0x90, 0x90,
+    // 80: next: counts, and says the count as a letter and a new line
+    0xff, 0x05, 0x00, 0x00, 0x20, 0x00, // inc dword [0x200000]
+    0xa0, 0x00, 0x00, 0x20, 0x00,       // mov al, [0x200000]
+    0x04, b'@',                         // add al, '@'
+    0xeb, 0x24,                         // jmp say (131)
+    // 95: panic, as pvpanic has it
+    0x66, 0xba, 0x05, 0x05,             // mov dx, 0x505
+    0xb0, 0x01,                         // mov al, 1
+    0xee,                               // out dx, al
+    0xeb, 0xfe,                         // jmp here
+    0x90, 0x90,
+    // 106: fault: no table of interrupts, and an interrupt
+    0x0f, 0x01, 0x1d, 0x00, 0x00, 0x30, 0x00, // lidt [0x300000], which is zeros
+    0xcc,                               // int3
+    0xeb, 0xfe,                         // jmp here
+    0x90,
+    // 117: reset, by the keyboard's controller
+    0x66, 0xba, 0x64, 0x00,             // mov dx, 0x64
+    0xb0, 0xfe,                         // mov al, 0xfe
+    0xee,                               // out dx, al
+    0xeb, 0xfe,                         // jmp here
+    0x90,
+    // 127: stuck
+    0xfa,                               // cli
+    0xf4,                               // hlt
+    0xeb, 0xfe,                         // jmp here
+    // 131: say
+    0xee,                               // out dx, al
+    0xb0, b'\n',                        // mov al, '\n'
+    0xee,                               // out dx, al
+    0xe9, 0x74, 0xff, 0xff, 0xff,       // jmp the beginning (0)
+];
+
+/// An ELF file with a PVH entry and the words that the kernel store looks for.
+fn kernel() -> Vec<u8> {
+    let mut file = vec![0; 0x300];
+    let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
+    let bytes = GUEST.len() as u64;
+    put(0, b"\x7fELF\x02\x01\x01");
+    put(16, &[2, 0, 62, 0]);
+    put(32, &64_u64.to_le_bytes());
+    put(54, &[56, 0, 2, 0]);
+    let header = |kind: u32, offset: u64, at: u64, bytes: u64| {
+        let mut header = [kind.to_le_bytes(), [0; 4]].concat();
+        header.extend([offset, at, at, bytes, bytes, 0].map(u64::to_le_bytes).concat());
+        header
+    };
+    put(64, &header(1, 0x100, 0x10_0000, bytes));
+    put(120, &header(4, 0xc0, 0, 20));
+    put(0xc0, &[4, 0, 0, 0, 4, 0, 0, 0, 18, 0, 0, 0]);
+    put(0xcc, b"Xen\0");
+    put(0xd0, &0x10_0000_u32.to_le_bytes());
+    put(0x100, GUEST);
+    file.extend(b"Linux version 6.1.9-test (x@y) #1 SMP\n\0");
+    file
+}
+
+/// An instance with that kernel, which ends its machines however the test ends.
+struct Host(Instance);
+
+impl Host {
+    fn new() -> Option<Host> {
+        let host = Host(Instance::without_daemon()?);
+        fs::write(host.0.path("kernel"), kernel()).unwrap();
+        Some(host)
+    }
+
+    fn ok(&self, args: &[&str]) -> String {
+        self.0.ok(&[&["vm"], args].concat())
+    }
+
+    fn refused(&self, args: &[&str], why: &str) {
+        let ran = self.0.run(&[&["vm"], args].concat());
+        assert!(ran.code != 0 && ran.err.contains(why), "{args:?}: {ran:?}");
+    }
+
+    fn create(&self, name: &str, more: &[&str]) {
+        let kernel = self.0.path("kernel");
+        let args = ["create", "--accel", "soft", "--memory", "8m", "--kernel"];
+        let args = [&args, &[kernel.to_str().unwrap()][..], more, &[name]].concat();
+        assert_eq!(self.ok(&args), name);
+    }
+
+    /// Its state in a word.
+    fn state(&self, name: &str) -> String {
+        self.ok(&["inspect", "--format", "{{.State}}", name])
+    }
+
+    fn process(&self, name: &str) -> rustix::process::Pid {
+        let pid = self.ok(&["inspect", "--format", "{{.Process}}", name]);
+        rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap()
+    }
+
+    fn console(&self, name: &str) -> Console {
+        let mut command = self.0.command(&["vm", "console", name]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (keys, screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Console { child, keys, screen: BufReader::new(screen) }
+    }
+
+    fn wait_for(&self, name: &str, state: &str) {
+        wait_until(&format!("{name} is {state}"), || self.state(name) == state);
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path("data/machines").join(name)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let names = self.0.run(&["vm", "ls", "-q"]).out;
+        for name in names.lines() {
+            self.0.run(&["vm", "rm", "-f", name]);
+        }
+    }
+}
+
+/// A terminal at a machine's console.
+struct Console {
+    child: Child,
+    keys: ChildStdin,
+    screen: BufReader<ChildStdout>,
+}
+
+impl Console {
+    fn types(&mut self, text: &str) {
+        self.keys.write_all(text.as_bytes()).unwrap();
+        self.keys.flush().unwrap();
+    }
+
+    /// The next line.
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.screen.read_line(&mut line).unwrap();
+        line
+    }
+
+    /// It ends by itself.
+    fn ends(mut self) -> bool {
+        drop(self.keys);
+        self.child.wait().unwrap().success()
+    }
+
+    fn leave(mut self) {
+        self.types("\x10\x11");
+        assert!(self.ends());
+    }
+}
+
+#[test]
+fn a_machine_is_made_started_talked_to_saved_restored_and_removed() {
+    let Some(host) = Host::new() else { return };
+    host.create("a", &["--disk", "size=1M", "--network", "none"]);
+    host.refused(&["create", "--kernel", "/nothing", "a"], "there is a machine a already");
+    assert_eq!(host.state("a"), "created");
+    host.refused(&["console", "a"], "machine a does not run");
+    assert_eq!(host.ok(&["start", "a"]), "a");
+    assert_eq!(host.state("a"), "running");
+    host.refused(&["start", "a"], "machine a runs");
+    host.refused(&["rm", "a"], "machine a runs");
+    host.refused(&["resize", "--cpus", "2", "a"], "stop it first");
+
+    let mut console = host.console("a");
+    console.types("nnn");
+    assert_eq!([console.line(), console.line(), console.line()], ["A\n", "B\n", "C\n"]);
+    console.leave();
+    assert_eq!(host.state("a"), "running");
+    assert_eq!(host.ok(&["snapshot", "create", "a"]), "s1");
+    host.refused(&["snapshot", "create", "a", "s1"], "there is a snapshot s1 already");
+
+    // Whoever comes later sees what was said before.
+    let disk = host.path("a").join("disk-0");
+    fs::write(&disk, vec![7; 1 << 20]).unwrap();
+    let mut console = host.console("a");
+    assert_eq!([console.line(), console.line(), console.line()], ["A\n", "B\n", "C\n"]);
+    console.types("n");
+    assert_eq!(console.line(), "D\n");
+    assert_eq!(host.ok(&["stop", "a"]), "a");
+    assert!(console.ends(), "the console ends with the machine");
+    assert_eq!(host.state("a"), "stopped");
+    let status = host.ok(&["ls", "--format", "{{.Status}}"]);
+    assert!(status.ends_with("the guest switched it off"), "{status}");
+
+    // As often as one likes, memory and disk are as they were.
+    for _ in 0..2 {
+        assert_eq!(host.ok(&["restore", "a"]), "s1");
+        assert!(fs::read(&disk).unwrap().iter().all(|byte| *byte == 0));
+        let mut console = host.console("a");
+        console.types("n");
+        assert_eq!(console.line(), "D\n");
+        host.refused(&["restore", "a"], "machine a runs");
+        console.leave();
+        host.ok(&["stop", "a"]);
+    }
+    assert_eq!(host.ok(&["snapshot", "ls", "-q", "a"]), "s1");
+    assert_eq!(host.ok(&["snapshot", "rm", "a", "s1"]), "s1");
+    host.refused(&["restore", "a"], "no such snapshot");
+    host.ok(&["resize", "--cpus", "2", "--memory", "16m", "--disk", "0=3M", "a"]);
+    assert_eq!(fs::metadata(&disk).unwrap().len(), 3 << 20);
+    assert_eq!(host.ok(&["ls", "--format", "{{.CPUs}} {{.Memory}}"]), "2 16MiB");
+    host.refused(&["resize", "--disk", "0=1M", "a"], "not shrink");
+    host.refused(&["resize", "--disk", "1=1M", "a"], "has 1 disks");
+    assert_eq!(host.ok(&["rm", "a"]), "a");
+    assert_eq!(host.ok(&["ls", "-q"]), "");
+    assert!(!host.path("a").exists());
+}
+
+#[test]
+fn every_end_is_told_as_what_it_was() {
+    let Some(host) = Host::new() else { return };
+    let ends = [("q", "stopped"), ("p", "panicked"), ("t", "faulted"), ("h", "stuck")];
+    for (letter, state) in ends {
+        host.create(state, &["--network", "none"]);
+        host.ok(&["start", state]);
+        host.console(state).types(letter);
+        host.wait_for(state, state);
+    }
+    host.create("killed", &["--network", "none"]);
+    host.ok(&["start", "killed"]);
+    rustix::process::kill_process(host.process("killed"), rustix::process::Signal::KILL).unwrap();
+    host.wait_for("killed", "killed");
+    // It is as any other that does not run.
+    host.ok(&["start", "killed"]);
+    let mut console = host.console("killed");
+    console.types("r");
+    // A board that is reset begins again, in the same process.
+    let process = host.process("killed");
+    wait_until("it has begun again", || {
+        let ran = host.0.run(&["vm", "inspect", "--format", "{{.Process}}", "killed"]);
+        ran.code == 0 && ran.out.trim() == process.as_raw_nonzero().get().to_string()
+    });
+    drop(console);
+    let mut console = host.console("killed");
+    console.types("n");
+    assert_eq!(console.line(), "A\n");
+    // One that does not answer to its button in time is ended.
+    host.ok(&["stop", "--time", "0", "killed"]);
+    let status = host.ok(&["inspect", "--format", "{{.Status}}", "killed"]);
+    assert!(status.ends_with("it was stopped"), "{status}");
+}
+
+#[test]
+fn disks_are_what_their_user_said_and_nothing_else() {
+    let Some(host) = Host::new() else { return };
+    let kernel = host.0.path("kernel");
+    let create = ["create", "--network", "none", "--kernel", kernel.to_str().unwrap()];
+    let refused = |disk: &str, why: &str| {
+        host.refused(&[&create, &["--disk", disk, "a"][..]].concat(), why);
+        assert!(!host.path("a").exists());
+    };
+    refused("/nothing/there", "cannot open /nothing/there");
+    refused("size=0", "is no size of a disk");
+    refused("size=1G,ro", "neither read-only nor");
+    refused("size=1G,cache=none", "says nothing of a disk");
+    host.create("one", &["--network", "none", "--disk", "size=1M"]);
+    let disk = host.path("one").join("disk-0");
+    let same = format!("path={}", disk.display());
+    host.create("two", &["--network", "none", "--disk", &same]);
+    host.ok(&["start", "one"]);
+    host.refused(&["start", "two"], "is used by another machine");
+    host.ok(&["stop", "one"]);
+    host.ok(&["start", "two"]);
+    host.refused(&[&create, &["--network=bridge", "b"][..]].concat(), "--network bridge");
+}
+
+#[test]
+fn twice_the_processors_of_the_host_and_more_memory_than_is_resident() {
+    let Some(host) = Host::new() else { return };
+    let names = ["a", "b"];
+    for name in names {
+        let kernel = host.0.path("kernel");
+        let args = ["create", "--accel", "soft", "--network", "none", "--cpus", "4"];
+        let kernel = ["--memory", "64g", "--kernel", kernel.to_str().unwrap(), name];
+        host.ok(&[&args[..], &kernel].concat());
+    }
+    host.ok(&[&["start"], &names[..]].concat());
+    let all: Vec<serde_json::Value> =
+        serde_json::from_str(&host.ok(&[&["inspect"], &names[..]].concat())).unwrap();
+    for one in &all {
+        assert_eq!(one["MemoryBytes"], 64_u64 << 30);
+        assert!(one["ResidentBytes"].as_u64().unwrap() < 1 << 30, "{one}");
+    }
+    let listed = host.ok(&["ls", "--format", "{{.CPUs}} {{.Memory}}"]);
+    assert_eq!(listed, "4 64GiB\n4 64GiB");
+    host.refused(&["resize", "--memory", "65g", "a"], "while it runs it can have");
+    host.ok(&["resize", "--memory", "32g", "a"]);
+    let asked = host.ok(&["inspect", "--format", "{{.BalloonAskedBytes}}", "a"]);
+    assert_eq!(asked, (32_u64 << 30).to_string());
+}
