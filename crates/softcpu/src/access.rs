@@ -7,8 +7,8 @@ use hv::memory::PAGE;
 
 use crate::{
     cpu::Cpu,
-    fault::{Did, Stop, Stopped},
-    mmu::{Access, Place},
+    fault::{Did, Exception, Stop, Stopped},
+    mmu::{Access, Place, canonical},
     word::Word,
 };
 
@@ -112,11 +112,18 @@ impl Cpu {
     #[cold]
     pub(crate) fn check_writable<T: Word>(&mut self, linear: u64) -> Did {
         let (user, last) = (self.cpl == 3, self.linear(linear.wrapping_add(T::BYTES - 1)));
+        self.check_end(last)?;
         self.writable(linear, user)?;
         if last & PAGES != linear & PAGES {
-            self.writable(last, user)?;
+            self.writable(last & PAGES, user)?;
         }
         Ok(())
+    }
+
+    /// An operand whose end has no address is none, whatever page its beginning is in.
+    fn check_end(&mut self, last: u64) -> Did {
+        let fine = !self.control.long() || canonical(last);
+        if fine { Ok(()) } else { Err(self.raise(Exception::non_canonical(last))) }
     }
 
     /// The place of one byte that is to be written; only alone, if it is not plain memory.
@@ -145,8 +152,9 @@ impl Cpu {
                 Place::Device(at) => self.device_read(at, T::BYTES),
             };
         }
+        self.check_end(last)?;
         self.translate(linear, Access::Read, user)?;
-        self.translate(last, Access::Read, user)?;
+        self.translate(last & PAGES, Access::Read, user)?;
         let mut value = 0;
         for n in 0..T::BYTES {
             let byte =
@@ -173,8 +181,9 @@ impl Cpu {
             }
             return Ok(());
         }
+        self.check_end(last)?;
         self.writable(linear, user)?;
-        self.writable(last, user)?;
+        self.writable(last & PAGES, user)?;
         for n in 0..T::BYTES {
             let byte = value >> (8 * n);
             match self.writable(self.linear(linear.wrapping_add(n)), user)? {

@@ -13,7 +13,7 @@ use crate::{
     fault::{Did, Exception, Stop, vector},
     machine::{Seat, Seats},
     mmu::{Access, Place},
-    op::{Flow, Op, system},
+    op::{self, Flow, Op, system},
 };
 
 /// How many instructions go by before the clock is looked at: a tenth of a millisecond at most.
@@ -337,7 +337,7 @@ impl Processor {
         let flow = (op.run)(cpu, op);
         cpu.alone = false;
         if flow == Ok(Flow::Next) {
-            cpu.regs[RIP] = crate::op::after(cpu, op);
+            cpu.regs[RIP] = op::after(cpu, op);
         }
         if flow.is_ok() {
             cpu.device.end();
@@ -361,9 +361,13 @@ impl Processor {
         let stepping = system::single_step(&self.cpu);
         self.cpu.shadow = false;
         self.cpu.instructions = self.cpu.instructions.wrapping_add(1);
-        let at = self.cache.block(number).ops.first().map_or(0, |op: &Op| op.at);
+        let first = self.cache.block(number).ops.first();
+        let (at, next) = first.map_or((0, 0), |op: &Op| (op.at, op::after(&self.cpu, op)));
         let (done, ending) = self.alone(number, at)?;
-        if stepping && done && system::single_step(&self.cpu) {
+        // Whoever takes the flag away himself is stepped once more (`popf`); what enters a handler
+        // without it is not.
+        let still = system::single_step(&self.cpu) || self.cpu.regs[RIP] == next;
+        if stepping && done && still {
             let trap = Exception { vector: vector::DB, code: None, address: 1 << 14 };
             return self.deliver(Event::Exception(trap));
         }

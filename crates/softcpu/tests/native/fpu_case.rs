@@ -222,7 +222,12 @@ fn compare(
     let end = (start + fresh.len()).min(DATA_LEN);
     mirror[start..end].copy_from_slice(&fresh[..end - start]);
     host.data()[start..end].copy_from_slice(&fresh[..end - start]);
-    let before = host::State { gpr: case.gpr, flags: case.flags, fpu: Some(case.fpu.clone()) };
+    let before = host::State {
+        gpr: case.gpr,
+        flags: case.flags,
+        bases: [0; 2],
+        fpu: Some(case.fpu.clone()),
+    };
     let theirs = host.run(&case.code, &before);
     let mut fpu = Fpu::new(&case.fpu);
     let address = memory_operand(instruction, &case.gpr);
@@ -235,7 +240,12 @@ fn compare(
     };
     let result = execute(&mut fpu, instruction, &mut model);
     let ours = Outcome {
-        state: host::State { gpr: model.gpr, flags: model.flags, fpu: Some(fpu.state()) },
+        state: host::State {
+            gpr: model.gpr,
+            flags: model.flags,
+            bases: [0; 2],
+            fpu: Some(fpu.state()),
+        },
         rip: if result.is_ok() { instruction.len() as u64 } else { 0 },
         event: Event::Done,
     };
