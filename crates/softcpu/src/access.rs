@@ -3,6 +3,8 @@
 //! What hits the TLB is one comparison and one access; everything else (a miss, two pages, a
 //! device, a page that holds decoded instructions) goes the long way in this file's lower half.
 
+use std::sync::Arc;
+
 use hv::memory::PAGE;
 
 use crate::{
@@ -80,8 +82,7 @@ impl Cpu {
         Ok(result)
     }
 
-    /// The same in one step for all processors. An operand in two pages is not: no kernel or
-    /// compiler makes one, and processors can be told to refuse them.
+    /// The same in one step for all processors.
     #[inline(always)]
     pub(crate) fn modify_locked<T: Word, R>(
         &mut self,
@@ -89,23 +90,48 @@ impl Cpu {
         change: impl Fn(u64) -> (u64, R),
     ) -> Did<R> {
         let entry = self.tlb.entry(linear);
-        if linear.wrapping_add(T::BYTES - 1) & PAGES != entry.write {
-            self.check_writable::<T>(linear)?;
+        if linear.wrapping_add(T::BYTES - 1) & PAGES == entry.write {
+            return Ok(self.exchange::<T, R>(offset(entry.addend, linear), change));
         }
-        let entry = self.tlb.entry(linear);
-        if linear.wrapping_add(T::BYTES - 1) & PAGES != entry.write {
-            return self.modify::<T, R>(linear, change);
-        }
-        let at = offset(entry.addend, linear);
+        self.modify_locked_long::<T, R>(linear, change)
+    }
+
+    /// Exchanges what is at an offset in guest memory by one instruction of the host.
+    #[inline(always)]
+    fn exchange<T: Word, R>(&self, at: usize, change: impl Fn(u64) -> (u64, R)) -> R {
         let mut current = self.memory.get::<T>(at);
         loop {
             let (new, result) = change(current.wide());
             let there = self.memory.compare_exchange(at, current, T::cut(new));
             if there == current {
-                return Ok(result);
+                return result;
             }
             current = there;
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn modify_locked_long<T: Word, R>(
+        &mut self,
+        linear: u64,
+        change: impl Fn(u64) -> (u64, R),
+    ) -> Did<R> {
+        let last = self.linear(linear.wrapping_add(T::BYTES - 1));
+        if last & PAGES == linear & PAGES {
+            if let Place::Ram(at) = self.writable(linear, self.cpl == 3)? {
+                let result = self.exchange::<T, R>(at, change);
+                self.memory.dirty().mark(at, 1);
+                return Ok(result);
+            }
+            return self.modify::<T, R>(linear, change);
+        }
+        if self.machine.vcpus == 1 {
+            return self.modify::<T, R>(linear, change);
+        }
+        let machine = Arc::clone(&self.machine);
+        let _alone = machine.alone(self.index);
+        self.modify::<T, R>(linear, change)
     }
 
     /// Fails as a store would, and writes nothing.

@@ -29,6 +29,7 @@ mod cpu;
 mod decode;
 mod deliver;
 mod device;
+mod exclusion;
 mod far;
 mod fault;
 mod flags;

@@ -69,6 +69,7 @@ impl Processor {
             self.cpu.tlb.protect_all();
             self.cpu.other_tlb.protect_all();
         }
+        let machine = Arc::clone(&self.cpu.machine);
         loop {
             if let Some(post) = self.cpu.next_post() {
                 return Ok(Ending::Write(post));
@@ -79,13 +80,13 @@ impl Processor {
             {
                 return Ok(ending);
             }
-            if let Some(event) = self.cpu.waiting.take() {
-                if let Some(ending) = self.deliver(event)? {
-                    return Ok(ending);
-                }
-                continue;
-            }
-            if let Some(ending) = self.go()? {
+            machine.exclusion.enter(self.cpu.index);
+            let done = match self.cpu.waiting.take() {
+                Some(event) => self.deliver(event),
+                None => self.go(),
+            };
+            machine.exclusion.leave(self.cpu.index);
+            if let Some(ending) = done? {
                 return Ok(ending);
             }
         }
