@@ -360,6 +360,7 @@ impl Processor {
     /// Carries out one instruction, the first of a block.
     fn one(&mut self, number: u32) -> Result<Option<Ending>, HvError> {
         let stepping = system::single_step(&self.cpu);
+        let open = self.cpu.interrupts_on();
         self.cpu.shadow = false;
         self.cpu.instructions = self.cpu.instructions.wrapping_add(1);
         let first = self.cache.block(number).ops.first();
@@ -368,7 +369,10 @@ impl Processor {
         // Whoever takes the flag away himself is stepped once more (`popf`); what enters a handler
         // without it is not.
         let still = system::single_step(&self.cpu) || self.cpu.regs[RIP] == next;
-        if stepping && done && still {
+        // A new stack segment holds traps off, too, until the stack pointer is there; `sti`, which
+        // lets interrupts in, does not: Intel SDM volume 3, 6.8.3.
+        let stack = self.cpu.shadow && self.cpu.interrupts_on() == open;
+        if stepping && done && still && !stack {
             let trap = Exception { vector: vector::DB, code: None, address: 1 << 14 };
             return self.deliver(Event::Exception(trap));
         }
