@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::command::{cargo, quietly, run, target, which};
 
 /// A program that tests call, and Debian's package that has it.
-const TOOLS: [(&str, &str); 24] = [
+const TOOLS: [(&str, &str); 25] = [
     ("busybox", "busybox-static"),
     ("conmon", "conmon"),
     ("crun", "crun"),
@@ -27,6 +27,7 @@ const TOOLS: [(&str, &str); 24] = [
     ("podman", "podman"),
     ("python3", "python3-minimal"),
     ("qemu-img", "qemu-utils"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
     ("runc", "runc"),
     ("setcap", "libcap2-bin"),
     ("skopeo", "skopeo"),

@@ -3,6 +3,12 @@
 //! A guest never sees the host's own processor, so that a snapshot can go on elsewhere: each model
 //! is a level of the x86-64 psABI and nothing beyond it but what kernels need.
 //!
+//! No model says that its processor is free of Meltdown and its kin (leaf 7, edx bit 29, and the
+//! register `IA32_ARCH_CAPABILITIES`), although the software processor is: a guest that has heard
+//! so at its start leaves its mitigations off for good, and would go on without them when its
+//! snapshot moves to KVM on a host's processor that needs them. Who knows that a guest stays where
+//! it is can switch them off on the kernel's command line (`mitigations=off`).
+//!
 //! Source: x86-64 psABI, 3.1.1 (micro-architecture levels); Intel SDM volume 2, `CPUID`; AMD APM
 //! volume 3, appendix E; Linux `Documentation/virt/kvm/x86/cpuid.rst`.
 

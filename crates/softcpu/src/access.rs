@@ -3,12 +3,14 @@
 //! What hits the TLB is one comparison and one access; everything else (a miss, two pages, a
 //! device, a page that holds decoded instructions) goes the long way in this file's lower half.
 
+use std::sync::Arc;
+
 use hv::memory::PAGE;
 
 use crate::{
     cpu::Cpu,
-    fault::{Did, Stop, Stopped},
-    mmu::{Access, Place},
+    fault::{Did, Exception, Stop, Stopped},
+    mmu::{Access, Place, canonical},
     word::Word,
 };
 
@@ -80,8 +82,7 @@ impl Cpu {
         Ok(result)
     }
 
-    /// The same in one step for all processors. An operand in two pages is not: no kernel or
-    /// compiler makes one, and processors can be told to refuse them.
+    /// The same in one step for all processors.
     #[inline(always)]
     pub(crate) fn modify_locked<T: Word, R>(
         &mut self,
@@ -89,34 +90,66 @@ impl Cpu {
         change: impl Fn(u64) -> (u64, R),
     ) -> Did<R> {
         let entry = self.tlb.entry(linear);
-        if linear.wrapping_add(T::BYTES - 1) & PAGES != entry.write {
-            self.check_writable::<T>(linear)?;
+        if linear.wrapping_add(T::BYTES - 1) & PAGES == entry.write {
+            return Ok(self.exchange::<T, R>(offset(entry.addend, linear), change));
         }
-        let entry = self.tlb.entry(linear);
-        if linear.wrapping_add(T::BYTES - 1) & PAGES != entry.write {
-            return self.modify::<T, R>(linear, change);
-        }
-        let at = offset(entry.addend, linear);
+        self.modify_locked_long::<T, R>(linear, change)
+    }
+
+    /// Exchanges what is at an offset in guest memory by one instruction of the host.
+    #[inline(always)]
+    fn exchange<T: Word, R>(&self, at: usize, change: impl Fn(u64) -> (u64, R)) -> R {
         let mut current = self.memory.get::<T>(at);
         loop {
             let (new, result) = change(current.wide());
             let there = self.memory.compare_exchange(at, current, T::cut(new));
             if there == current {
-                return Ok(result);
+                return result;
             }
             current = there;
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn modify_locked_long<T: Word, R>(
+        &mut self,
+        linear: u64,
+        change: impl Fn(u64) -> (u64, R),
+    ) -> Did<R> {
+        let last = self.linear(linear.wrapping_add(T::BYTES - 1));
+        if last & PAGES == linear & PAGES {
+            if let Place::Ram(at) = self.writable(linear, self.cpl == 3)? {
+                let result = self.exchange::<T, R>(at, change);
+                self.memory.dirty().mark(at, 1);
+                return Ok(result);
+            }
+            return self.modify::<T, R>(linear, change);
+        }
+        if self.machine.vcpus == 1 {
+            return self.modify::<T, R>(linear, change);
+        }
+        let machine = Arc::clone(&self.machine);
+        let _alone = machine.alone(self.index);
+        self.modify::<T, R>(linear, change)
     }
 
     /// Fails as a store would, and writes nothing.
     #[cold]
     pub(crate) fn check_writable<T: Word>(&mut self, linear: u64) -> Did {
         let (user, last) = (self.cpl == 3, self.linear(linear.wrapping_add(T::BYTES - 1)));
+        self.check_end(last)?;
         self.writable(linear, user)?;
         if last & PAGES != linear & PAGES {
-            self.writable(last, user)?;
+            self.writable(last & PAGES, user)?;
         }
         Ok(())
+    }
+
+    /// An operand whose end has no address is none, whatever page its beginning is in.
+    fn check_end(&mut self, last: u64) -> Did {
+        let fine = !self.control.long() || canonical(last);
+        if fine { Ok(()) } else { Err(self.raise(Exception::non_canonical(last))) }
     }
 
     /// The place of one byte that is to be written; only alone, if it is not plain memory.
@@ -145,8 +178,9 @@ impl Cpu {
                 Place::Device(at) => self.device_read(at, T::BYTES),
             };
         }
+        self.check_end(last)?;
         self.translate(linear, Access::Read, user)?;
-        self.translate(last, Access::Read, user)?;
+        self.translate(last & PAGES, Access::Read, user)?;
         let mut value = 0;
         for n in 0..T::BYTES {
             let byte =
@@ -173,8 +207,9 @@ impl Cpu {
             }
             return Ok(());
         }
+        self.check_end(last)?;
         self.writable(linear, user)?;
-        self.writable(last, user)?;
+        self.writable(last & PAGES, user)?;
         for n in 0..T::BYTES {
             let byte = value >> (8 * n);
             match self.writable(self.linear(linear.wrapping_add(n)), user)? {

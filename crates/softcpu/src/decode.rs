@@ -8,7 +8,8 @@ mod choose;
 mod features;
 
 use iced_x86::{
-    Code, Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, OpKind, Register,
+    Code, Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind,
+    Register,
 };
 
 pub(crate) use features::offered;
@@ -198,7 +199,9 @@ fn stack(instruction: &Instruction, mode: Mode) -> bool {
     let operand = (0..instruction.op_count()).any(|n| instruction.op_kind(n) == OpKind::Memory);
     let segment = instruction.memory_segment();
     if !operand {
-        instruction.stack_pointer_increment() != 0
+        // The decoder counts nothing for what depends on the frame pointer.
+        let frame = matches!(instruction.mnemonic(), Mnemonic::Leave | Mnemonic::Enter);
+        frame || instruction.stack_pointer_increment() != 0
     } else if mode.code == 64 {
         let base = instruction.memory_base().full_register();
         matches!(base, Register::RSP | Register::RBP)

@@ -11,9 +11,14 @@
 //! a software TLB. Between blocks a processor takes interrupts and messages of others; an
 //! instruction that reaches a device is carried out on its own and ends the run.
 //!
-//! Absent, with an exception in their place: task switches and task gates, call gates, virtual
-//! 8086 mode. Breakpoints in debug registers are kept and do not strike; an unaligned access is
-//! never an exception of its own.
+//! Absent by decision, with an exception in their place: hardware task switches and task gates,
+//! call gates, virtual 8086 mode. No system of 64 bits can use the first and the last (long mode
+//! has neither: AMD APM volume 2, 1.3), and the 32-bit kernels that this processor is
+//! to run do not: they switch tasks themselves, and use a task gate for the double fault alone,
+//! which is a triple fault here. Call gates are left out because nothing uses them.
+//!
+//! Breakpoints in debug registers are kept and do not strike; an unaligned access is never an
+//! exception of its own.
 //!
 //! Knows no device and no descriptor of the host.
 
@@ -29,6 +34,7 @@ mod cpu;
 mod decode;
 mod deliver;
 mod device;
+mod exclusion;
 mod far;
 mod fault;
 mod flags;

@@ -15,7 +15,10 @@ use hv::{
 };
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::chips::{Chips, Wake};
+use crate::{
+    chips::{Chips, Wake},
+    exclusion::{Alone, Exclusion},
+};
 
 /// The time stamp counter's rate: it counts nanoseconds.
 pub(crate) const TSC_KHZ: u32 = 1_000_000;
@@ -29,6 +32,7 @@ pub(crate) struct Machine {
     pub(crate) memory: GuestMemory,
     pub(crate) chips: Chips,
     pub(crate) seats: Arc<Seats>,
+    pub(crate) exclusion: Exclusion,
     pub(crate) doorbells: RwLock<Vec<(Doorbell, OwnedFd)>>,
     /// Where the machine's clock stands at zero, in nanoseconds of the host's.
     origin: AtomicU64,
@@ -51,6 +55,7 @@ impl Machine {
             memory,
             chips,
             seats,
+            exclusion: Exclusion::new(vcpus),
             doorbells: RwLock::default(),
             origin: AtomicU64::new(host_now()),
             clock_set: AtomicU64::new(0),
@@ -83,6 +88,15 @@ impl Machine {
         // An eventfd that is full has been rung already.
         let _full = rustix::io::write(descriptor, &1u64.to_ne_bytes());
         true
+    }
+
+    /// Lets the other processors stand still.
+    pub(crate) fn alone(&self, vcpu: u8) -> Alone<'_> {
+        self.exclusion.alone(vcpu, || {
+            for seat in &self.seats.0 {
+                seat.post(|_| ());
+            }
+        })
     }
 
     /// Tells all processors but this one that a page has instructions.

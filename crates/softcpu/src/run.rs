@@ -13,7 +13,7 @@ use crate::{
     fault::{Did, Exception, Stop, vector},
     machine::{Seat, Seats},
     mmu::{Access, Place},
-    op::{Flow, Op, system},
+    op::{self, Flow, Op, system},
 };
 
 /// How many instructions go by before the clock is looked at: a tenth of a millisecond at most.
@@ -69,6 +69,7 @@ impl Processor {
             self.cpu.tlb.protect_all();
             self.cpu.other_tlb.protect_all();
         }
+        let machine = Arc::clone(&self.cpu.machine);
         loop {
             if let Some(post) = self.cpu.next_post() {
                 return Ok(Ending::Write(post));
@@ -79,13 +80,13 @@ impl Processor {
             {
                 return Ok(ending);
             }
-            if let Some(event) = self.cpu.waiting.take() {
-                if let Some(ending) = self.deliver(event)? {
-                    return Ok(ending);
-                }
-                continue;
-            }
-            if let Some(ending) = self.go()? {
+            machine.exclusion.enter(self.cpu.index);
+            let done = match self.cpu.waiting.take() {
+                Some(event) => self.deliver(event),
+                None => self.go(),
+            };
+            machine.exclusion.leave(self.cpu.index);
+            if let Some(ending) = done? {
                 return Ok(ending);
             }
         }
@@ -337,7 +338,7 @@ impl Processor {
         let flow = (op.run)(cpu, op);
         cpu.alone = false;
         if flow == Ok(Flow::Next) {
-            cpu.regs[RIP] = crate::op::after(cpu, op);
+            cpu.regs[RIP] = op::after(cpu, op);
         }
         if flow.is_ok() {
             cpu.device.end();
@@ -359,11 +360,19 @@ impl Processor {
     /// Carries out one instruction, the first of a block.
     fn one(&mut self, number: u32) -> Result<Option<Ending>, HvError> {
         let stepping = system::single_step(&self.cpu);
+        let open = self.cpu.interrupts_on();
         self.cpu.shadow = false;
         self.cpu.instructions = self.cpu.instructions.wrapping_add(1);
-        let at = self.cache.block(number).ops.first().map_or(0, |op: &Op| op.at);
+        let first = self.cache.block(number).ops.first();
+        let (at, next) = first.map_or((0, 0), |op: &Op| (op.at, op::after(&self.cpu, op)));
         let (done, ending) = self.alone(number, at)?;
-        if stepping && done && system::single_step(&self.cpu) {
+        // Whoever takes the flag away himself is stepped once more (`popf`); what enters a handler
+        // without it is not.
+        let still = system::single_step(&self.cpu) || self.cpu.regs[RIP] == next;
+        // A new stack segment holds traps off, too, until the stack pointer is there; `sti`, which
+        // lets interrupts in, does not: Intel SDM volume 3, 6.8.3.
+        let stack = self.cpu.shadow && self.cpu.interrupts_on() == open;
+        if stepping && done && still && !stack {
             let trap = Exception { vector: vector::DB, code: None, address: 1 << 14 };
             return self.deliver(Event::Exception(trap));
         }

@@ -432,11 +432,30 @@ fn an_interrupt_wakes_a_processor_that_halts() {
     assert_eq!(vcpu.state().unwrap().gpr[gpr::RBX], 1);
 }
 
+/// Lets two processors run a program each until they write to a port; the second finds its number
+/// in rbx.
+fn together(memory: &hv::GuestMemory, write: impl FnOnce(&mut CodeAssembler)) {
+    let vm = on(memory, 2);
+    program(memory, write);
+    thread::scope(|scope| {
+        for n in [0u8, 1] {
+            let mut vcpu = vm.vcpu(n).unwrap();
+            let mut state = long_mode(memory, vcpu.state().unwrap());
+            state.gpr[gpr::RSP] = STACK - 0x1000 * u64::from(n);
+            state.gpr[gpr::RBX] = n.into();
+            vcpu.set_state(&state).unwrap();
+            scope.spawn(move || {
+                assert!(matches!(vcpu.run().unwrap(), Exit::PortWrite { port: 0x80, .. }));
+            });
+        }
+    });
+}
+
 #[test]
 fn locked_additions_of_two_processors_add_up() {
-    let (memory, vm) = machine(2);
     const ROUNDS: u64 = 20_000;
-    let counter = |a: &mut CodeAssembler| {
+    let (memory, _) = machine(2);
+    together(&memory, |a| {
         let mut again = a.create_label();
         asm! { a,
             a.mov(rdi, 0x20_0000u64);
@@ -449,25 +468,67 @@ fn locked_additions_of_two_processors_add_up() {
             a.jnz(again);
             a.out(0x80, al);
         }
-    };
-    program(&memory, counter);
-    let threads: Vec<_> = [0u8, 1]
-        .into_iter()
-        .map(|n| {
-            let mut vcpu = vm.vcpu(n).unwrap();
-            let mut state = long_mode(&memory, vcpu.state().unwrap());
-            state.gpr[gpr::RSP] = STACK - 0x1000 * u64::from(n);
-            vcpu.set_state(&state).unwrap();
-            thread::spawn(move || {
-                assert!(matches!(vcpu.run().unwrap(), Exit::PortWrite { port: 0x80, .. }));
-            })
-        })
-        .collect();
-    for thread in threads {
-        thread.join().unwrap();
-    }
+    });
     assert_eq!(memory.load::<u64>(0x20_0000), Ok(2 * ROUNDS));
     assert_eq!(memory.load::<u64>(0x20_0008), Ok(2 * ROUNDS));
+}
+
+#[test]
+fn they_do_in_a_page_that_has_instructions_too() {
+    const ROUNDS: u64 = 1_000;
+    let (memory, _) = machine(2);
+    together(&memory, |a| {
+        let mut again = a.create_label();
+        asm! { a,
+            a.mov(rdi, CODE + 0x800);
+            a.mov(ecx, ROUNDS as u32);
+            a.set_label(&mut again);
+            a.lock().inc(qword_ptr(rdi));
+            a.dec(ecx);
+            a.jnz(again);
+            a.out(0x80, al);
+        }
+    });
+    assert_eq!(memory.load::<u64>(CODE + 0x800), Ok(2 * ROUNDS));
+}
+
+/// One adds to eight bytes across the border of two pages, the other to the four behind it.
+#[test]
+fn a_locked_operand_in_two_pages_is_one_to_others() {
+    const ROUNDS: u64 = 2_000;
+    const BORDER: u64 = 0x20_1000;
+    let (memory, _) = machine(2);
+    together(&memory, |a| {
+        let (mut wide, mut narrow) = (a.create_label(), a.create_label());
+        let (mut both, mut again) = (a.create_label(), a.create_label());
+        asm! { a,
+            a.mov(rdi, BORDER - 4);
+            a.mov(ecx, ROUNDS as u32);
+            a.test(ebx, ebx);
+            a.jnz(narrow);
+            a.set_label(&mut wide);
+            a.lock().inc(qword_ptr(rdi));
+            a.dec(ecx);
+            a.jnz(wide);
+            a.jmp(both);
+            a.set_label(&mut narrow);
+            a.lock().inc(dword_ptr(rdi + 4));
+            a.dec(ecx);
+            a.jnz(narrow);
+            // Then both of them across the border.
+            a.set_label(&mut both);
+            a.mov(ecx, ROUNDS as u32);
+            a.set_label(&mut again);
+            a.mov(rax, 1u64 << 32 | 1);
+            a.lock().xadd(qword_ptr(rdi), rax);
+            a.dec(ecx);
+            a.jnz(again);
+            a.out(0x80, al);
+        }
+    });
+    let each = ROUNDS + 2 * ROUNDS;
+    assert_eq!(memory.load::<u32>(BORDER - 4).map(u64::from), Ok(each));
+    assert_eq!(memory.load::<u32>(BORDER).map(u64::from), Ok(each));
 }
 
 #[test]

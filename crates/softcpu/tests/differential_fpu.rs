@@ -7,6 +7,8 @@
 mod encodings;
 #[path = "native/fpu_case.rs"]
 mod fpu_case;
+#[path = "native/fpu_leeway.rs"]
+mod fpu_leeway;
 #[path = "native/host.rs"]
 mod host;
 #[path = "native/model.rs"]

@@ -6,7 +6,7 @@ mod host;
 use host::{CODE, DATA, DATA_LEN, Event, Host, State};
 use testkit::need;
 
-const CALM: State = State { gpr: [0; 16], flags: 0x202, fpu: None };
+const CALM: State = State { gpr: [0; 16], flags: 0x202, bases: [0; 2], fpu: None };
 
 fn host() -> Option<Host> {
     let host = Host::new();

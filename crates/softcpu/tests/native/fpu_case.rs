@@ -16,6 +16,7 @@ use softcpu::fpu::{Environment, Fpu, Stop, execute};
 
 use crate::{
     encodings::{self, Encoding, Family},
+    fpu_leeway::{Part, Seen, leaves_out, unspecified},
     host::{self, DATA, DATA_LEN, Event, Host, Outcome},
     model::{ARITHMETIC, Model, memory_operand},
     random::Random,
@@ -221,7 +222,12 @@ fn compare(
     let end = (start + fresh.len()).min(DATA_LEN);
     mirror[start..end].copy_from_slice(&fresh[..end - start]);
     host.data()[start..end].copy_from_slice(&fresh[..end - start]);
-    let before = host::State { gpr: case.gpr, flags: case.flags, fpu: Some(case.fpu.clone()) };
+    let before = host::State {
+        gpr: case.gpr,
+        flags: case.flags,
+        bases: [0; 2],
+        fpu: Some(case.fpu.clone()),
+    };
     let theirs = host.run(&case.code, &before);
     let mut fpu = Fpu::new(&case.fpu);
     let address = memory_operand(instruction, &case.gpr);
@@ -234,19 +240,28 @@ fn compare(
     };
     let result = execute(&mut fpu, instruction, &mut model);
     let ours = Outcome {
-        state: host::State { gpr: model.gpr, flags: model.flags, fpu: Some(fpu.state()) },
+        state: host::State {
+            gpr: model.gpr,
+            flags: model.flags,
+            bases: [0; 2],
+            fpu: Some(fpu.state()),
+        },
         rip: if result.is_ok() { instruction.len() as u64 } else { 0 },
         event: Event::Done,
     };
     let mut text = String::new();
-    if may_differ(instruction, case, theirs.event) {
+    let seen = Seen { instruction, case, address, event: theirs.event };
+    if leaves_out(Part::Case, &seen) {
         mirror.copy_from_slice(host.data());
         return Ok(());
     }
     if !same_end(&result, theirs.event, address) {
         let _ = writeln!(text, "  ended: ours {result:x?}, host {:x?}", theirs.event);
     }
-    differences(&mut text, instruction, &ours, &theirs);
+    differences(&mut text, &seen, &ours, &theirs);
+    if leaves_out(Part::Memory, &seen) {
+        mirror.copy_from_slice(host.data());
+    }
     mask_memory(instruction, host.data(), mirror, start);
     if host.data() != mirror {
         let at = host.data().iter().zip(mirror.iter()).position(|(a, b)| a != b).unwrap_or(0);
@@ -258,25 +273,6 @@ fn compare(
         return Ok(());
     }
     Err(format!("{:?} {:02x?}\n{text}", instruction.code(), case.code))
-}
-
-/// Cases where processors differ among themselves, or may.
-fn may_differ(instruction: &Instruction, case: &Case, event: Event) -> bool {
-    use Mnemonic::{Fbstp, Fist, Fistp, Fisttp, Fst, Fstp, Maskmovdqu, Maskmovq};
-    match instruction.mnemonic() {
-        // Bytes that are masked out may fault: Intel SDM volume 2, MASKMOVDQU.
-        Maskmovq | Maskmovdqu => event != Event::Done,
-        // Which comes first, a page fault or an exception that is not masked and keeps the value
-        // from being stored: Intel SDM volume 3, table 7-2, leaves the order to the processor.
-        Fst | Fstp | Fist | Fistp | Fisttp | Fbstp => {
-            case.fpu.control & 0x3f != 0x3f && event_is_fault(event)
-        }
-        _ => false,
-    }
-}
-
-fn event_is_fault(event: Event) -> bool {
-    matches!(event, Event::Signal { number: libc::SIGSEGV, .. })
 }
 
 fn same_end(ours: &Result<(), Stop<u64>>, theirs: Event, operand: u64) -> bool {
@@ -297,7 +293,7 @@ fn same_end(ours: &Result<(), Stop<u64>>, theirs: Event, operand: u64) -> bool {
     }
 }
 
-fn differences(text: &mut String, instruction: &Instruction, ours: &Outcome, theirs: &Outcome) {
+fn differences(text: &mut String, seen: &Seen<'_>, ours: &Outcome, theirs: &Outcome) {
     if ours.rip != theirs.rip {
         let _ = writeln!(text, "  rip: ours {}, host {}", ours.rip, theirs.rip);
     }
@@ -312,20 +308,11 @@ fn differences(text: &mut String, instruction: &Instruction, ours: &Outcome, the
         let _ = writeln!(text, "  flags: ours {a:#x}, host {b:#x}");
     }
     let (mut a, mut b) = (ours.state.fpu.clone().unwrap(), theirs.state.fpu.clone().unwrap());
-    mask_registers(instruction, &mut a);
-    mask_registers(instruction, &mut b);
-    let top = |fpu: &FpuState| usize::from(fpu.status >> 11 & 7);
-    let from_memory = instruction.mnemonic() == Mnemonic::Cvtpi2ps;
-    if theirs.event != Event::Done && uses_mmx(instruction) || from_memory {
-        // Whether an MMX instruction that faults has left x87's mode is nowhere said, and the
-        // next attempt does it in any case. Whether cvtpi2ps leaves it for an operand in memory
-        // is told differently: Intel SDM volume 2 and AMD APM volume 5, CVTPI2PS.
-        for fpu in [&mut a, &mut b] {
-            let top = top(fpu);
-            fpu.st.rotate_right(top);
-            fpu.status &= !(7 << 11);
-            fpu.tags = 0;
-        }
+    if leaves_out(Part::Registers, seen) {
+        return;
+    }
+    for fpu in [&mut a, &mut b] {
+        leave_out(fpu, seen);
     }
     if (a.control, a.status, a.tags, a.mxcsr) != (b.control, b.status, b.tags, b.mxcsr) {
         for (who, fpu) in [("ours", &a), ("host", &b)] {
@@ -348,38 +335,62 @@ fn differences(text: &mut String, instruction: &Instruction, ours: &Outcome, the
     }
 }
 
-fn uses_mmx(instruction: &Instruction) -> bool {
-    (0..instruction.op_count()).any(|n| instruction.op_register(n).is_mm())
+/// Makes the same whatever is not compared.
+fn leave_out(fpu: &mut FpuState, seen: &Seen<'_>) {
+    forget_addresses(fpu);
+    if leaves_out(Part::MmxMode, seen) {
+        let top = usize::from(fpu.status >> 11 & 7);
+        fpu.st.rotate_right(top);
+        fpu.status &= !(7 << 11);
+        fpu.tags = 0;
+    }
+    if leaves_out(Part::Summary, seen) {
+        fpu.status &= !0x8080;
+    }
+    if leaves_out(Part::SimdFlags, seen) {
+        fpu.mxcsr &= !0x3f;
+    }
+    if leaves_out(Part::Nans, seen) {
+        let doubles = matches!(
+            seen.instruction.mnemonic(),
+            Mnemonic::Dppd | Mnemonic::Haddpd | Mnemonic::Hsubpd
+        );
+        for xmm in &mut fpu.xmm {
+            forget_nans(xmm, doubles);
+        }
+    }
 }
 
-/// What is not compared of registers: the last instruction's opcode and addresses, which
-/// processors keep at different times.
-///
-/// Source: Intel SDM volume 1, 8.1.8 and 8.1.9; AMD APM volume 2, 11.4.4 (`FXSAVE` keeps them only
-/// while an exception is pending).
-fn mask_registers(_: &Instruction, fpu: &mut FpuState) {
+/// The last instruction's opcode and addresses are not compared, see [`unspecified`].
+fn forget_addresses(fpu: &mut FpuState) {
     fpu.opcode = 0;
     fpu.instruction = 0;
     fpu.operand = 0;
 }
 
-/// The same in memory: bytes of the areas of `fxsave` (with the mask of mxcsr, which has a bit more
-/// on AMD) and `fnstenv`.
+/// Nor are some bytes of the areas in memory.
 fn mask_memory(instruction: &Instruction, theirs: &mut [u8], ours: &mut [u8], start: usize) {
-    let fields: &[(usize, usize)] = match instruction.mnemonic() {
-        Mnemonic::Fxsave | Mnemonic::Fxsave64 => &[(5, 24), (28, 32), (416, 512)],
-        Mnemonic::Fnstenv | Mnemonic::Fnsave
-            if instruction.memory_size().size().is_multiple_of(28) =>
-        {
-            &[(12, 28)]
-        }
-        Mnemonic::Fnstenv | Mnemonic::Fnsave => &[(6, 14)],
-        _ => return,
-    };
-    for &(from, to) in fields {
+    for &(from, to) in unspecified(instruction) {
         for at in (from..to).map(|n| start + n).filter(|&at| at < DATA_LEN) {
             theirs[at] = 0;
             ours[at] = 0;
+        }
+    }
+}
+
+/// Makes every NaN the same one: lanes of doubles if they are that, else singles.
+fn forget_nans(xmm: &mut [u8; 16], doubles: bool) {
+    if doubles {
+        for lane in xmm.as_chunks_mut::<8>().0 {
+            if f64::from_le_bytes(*lane).is_nan() {
+                *lane = f64::NAN.to_le_bytes();
+            }
+        }
+    } else {
+        for lane in xmm.as_chunks_mut::<4>().0 {
+            if f32::from_le_bytes(*lane).is_nan() {
+                *lane = f32::NAN.to_le_bytes();
+            }
         }
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct State {
     pub(crate) gpr: [u64; 16],
     /// rflags.
     pub(crate) flags: u64,
+    /// Bases of fs and gs.
+    pub(crate) bases: [u64; 2],
     /// Floating-point registers; `None` neither sets nor reads them.
     pub(crate) fpu: Option<FpuState>,
 }
@@ -244,7 +246,7 @@ fn be_traced(fd: i32) -> ! {
 
 fn to_user(base: libc::user_regs_struct, state: &State) -> libc::user_regs_struct {
     let [rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15] = state.gpr;
-    let (rip, eflags) = (CODE, state.flags);
+    let (rip, eflags, [fs_base, gs_base]) = (CODE, state.flags, state.bases);
     libc::user_regs_struct {
         rax,
         rcx,
@@ -264,16 +266,21 @@ fn to_user(base: libc::user_regs_struct, state: &State) -> libc::user_regs_struc
         r15,
         rip,
         eflags,
+        fs_base,
+        gs_base,
         ..base
     }
 }
+
+/// The trap flag, which is how the kernel steps.
+const STEP: u64 = 1 << 8;
 
 fn from_user(user: &libc::user_regs_struct, fpu: Option<FpuState>) -> State {
     let gpr = [
         user.rax, user.rcx, user.rdx, user.rbx, user.rsp, user.rbp, user.rsi, user.rdi, user.r8,
         user.r9, user.r10, user.r11, user.r12, user.r13, user.r14, user.r15,
     ];
-    State { gpr, flags: user.eflags, fpu }
+    State { gpr, flags: user.eflags & !STEP, bases: [user.fs_base, user.gs_base], fpu }
 }
 
 fn to_area(fpu: &FpuState) -> libc::user_fpregs_struct {

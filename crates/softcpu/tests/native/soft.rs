@@ -53,6 +53,10 @@ impl Soft64 {
         self.memory.write(DATA_AT + offset as u64, bytes).expect("data");
     }
 
+    pub(crate) fn clear_data(&self) {
+        self.set_data(0, &[0; DATA_LEN]);
+    }
+
     pub(crate) fn data(&self) -> Vec<u8> {
         let mut data = vec![0; DATA_LEN];
         self.memory.read(DATA_AT, &mut data).expect("data");
@@ -66,6 +70,7 @@ impl Soft64 {
         before.gpr = state.gpr;
         before.rflags = state.flags | 1 << 8 | 2;
         before.rip = CODE;
+        [before.segments[4].base, before.segments[5].base] = state.bases;
         if let Some(fpu) = &state.fpu {
             before.fpu = fpu.clone();
         }
@@ -103,7 +108,8 @@ impl Soft64 {
             14 => signal(libc::SIGSEGV, after.cr2),
             _ => signal(libc::SIGSEGV, 0),
         };
-        let state = State { gpr, flags, fpu };
+        let bases = [after.segments[4].base, after.segments[5].base];
+        let state = State { gpr, flags, bases, fpu };
         Outcome { state, rip: at(skip).wrapping_sub(CODE), event }
     }
 }
@@ -139,11 +145,14 @@ fn gates(memory: &GuestMemory) {
         memory.store(IDT + 16 * vector, low).expect("a gate");
     }
     memory.store(TSS + 4, STACK_TOP).expect("a stack");
+    memory.store(TSS + 0x66, 0x68u16).expect("no ports");
 }
 
 fn registers(mut state: CpuState) -> CpuState {
-    let data = Segment { selector: 0x23, base: 0, limit: u32::MAX, access: 0xc0f3 };
+    // The selectors that a program of Linux has.
+    let data = Segment { selector: 0, base: 0, limit: u32::MAX, access: 0xc0f3 };
     state.segments = [data; 6];
+    state.segments[2].selector = 0x2b;
     state.segments[1] = Segment { selector: 0x33, access: 0xa0fb, ..data };
     state.tr = Segment { selector: 0x40, base: TSS, limit: 0x67, access: 0x8b };
     state.gdt = Table { base: GDT, limit: 0x1f };
