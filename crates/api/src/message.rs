@@ -329,6 +329,13 @@ pub enum Request {
         /// Which container.
         who: String,
     },
+    /// [`Reply::Done`]. One descriptor, as for export: all files of an image.
+    ExportImage {
+        /// Which image.
+        image: String,
+        /// For which platform.
+        platform: Option<String>,
+    },
     /// Any number of [`Reply::PathChanges`], then [`Reply::Done`].
     PathChanges {
         /// Of which container.
@@ -358,6 +365,7 @@ impl Request {
             | Request::ArchiveRead { .. }
             | Request::ArchiveWrite { .. }
             | Request::Export { .. }
+            | Request::ExportImage { .. }
             | Request::LoadPlatforms { .. } => 1,
             Request::Volume(request) => request.descriptors(),
             Request::Create(_)

@@ -20,6 +20,7 @@ mod exec;
 mod export;
 mod history;
 mod image;
+mod image_disk;
 mod image_mount;
 mod images;
 mod import;

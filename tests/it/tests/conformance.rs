@@ -29,6 +29,7 @@ impl Shims {
         let home = Home::new()?;
         let run_dir = home.path().join("shims");
         let init = home.path().join("no-init");
+        let kernels = home.path().join("no-kernels");
         let directory = run_dir.clone();
         let start = move |listener| {
             let mut fork_server = Command::new(Instance::program());
@@ -37,6 +38,7 @@ impl Shims {
                 .arg(&directory)
                 .arg(BUILD)
                 .arg(&init)
+                .arg(&kernels)
                 .stdin(Stdio::from(listener));
             let status = fork_server.status()?;
             assert!(status.success(), "the fork server starts: {status}");

@@ -325,3 +325,55 @@ fn what_cannot_be_mounted_leaves_nothing() {
     assert_eq!(made, 0, "directories are left");
     instance.ok(&["rmi", "multi:1"]);
 }
+
+#[test]
+fn an_image_becomes_a_disk_that_linux_mounts() {
+    let Some(instance) = Instance::start() else { return };
+    let Some(archive) = two_platforms(&instance) else { return };
+    instance.ok(&["load", "-i", &archive]);
+    let (raw, packed) = (instance.path("disk.img"), instance.path("disk.qcow2"));
+    let text = |path: &std::path::Path| path.to_string_lossy().into_owned();
+    instance.ok(&["image", "to-disk", "--platform", "arm64", "multi:1", &text(&raw)]);
+    let run = |program: &str, args: &[&str]| {
+        let output = Command::new(program).args(args).output().expect("it is there");
+        assert!(output.status.success(), "{program} {args:?}: {output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    if testkit::need::tool("e2fsck").is_some() && testkit::need::tool("debugfs").is_some() {
+        run("e2fsck", &["-fn", &text(&raw)]);
+        assert_eq!(run("debugfs", &["-R", "cat /built-for", &text(&raw)]), "arm64");
+    }
+    // The same image is the same disk, in whichever format and size it was asked for.
+    let again = instance.path("again.raw");
+    instance.ok(&["image", "to-disk", "--platform", "arm64", "multi:1", &text(&again)]);
+    assert!(fs::read(&raw).unwrap() == fs::read(&again).unwrap());
+    let size = fs::metadata(&raw).unwrap().len().to_string();
+    instance.ok(&[
+        "image",
+        "to-disk",
+        "--size",
+        &size,
+        "--platform=arm64",
+        "multi:1",
+        &text(&packed),
+    ]);
+    assert!(fs::metadata(&packed).unwrap().len() < 10 << 20);
+    if testkit::need::tool("qemu-img").is_some() {
+        run("qemu-img", &["check", &text(&packed)]);
+    }
+
+    for (args, why) in [
+        (&["--size", "1M", "multi:1", "small.raw"][..], "a disk of 1048576 bytes"),
+        (&["multi:1", "disk.vmdk"], "say --format"),
+        (&["nothing:1", "no.raw"], "No such image"),
+    ] {
+        let place = instance.path(args.last().unwrap());
+        let mut all = vec!["image", "to-disk"];
+        all.extend(&args[..args.len() - 1]);
+        let place_text = text(&place);
+        all.push(&place_text);
+        let refused = instance.run(&all);
+        assert!(refused.code != 0 && refused.err.contains(why), "{refused:?}");
+        assert!(!place.exists());
+    }
+}

@@ -56,6 +56,20 @@ impl Client {
         self.order(Request::Export { who: who.to_owned() }, &[to.as_fd()]).await
     }
 
+    /// Writes all files of an image as one archive.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn export_image(
+        &mut self,
+        image: &str,
+        platform: Option<String>,
+        to: impl AsFd,
+    ) -> Result<(), ClientError> {
+        let image = image.to_owned();
+        self.order(Request::ExportImage { image, platform }, &[to.as_fd()]).await
+    }
+
     /// What a container changed of its image.
     ///
     /// # Errors

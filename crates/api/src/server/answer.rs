@@ -179,6 +179,9 @@ async fn carry_out(
             engine.archive_write(&who, &path, given(fd), unpack).await?;
         }
         Request::Export { who } => engine.export(&who, given(fd)).await?,
+        Request::ExportImage { image, platform } => {
+            engine.export_image(&image, platform, given(fd)).await?;
+        }
         Request::PathChanges { who } => {
             for part in engine.changes(&who).await?.chunks(PATHS_AT_ONCE) {
                 to.send(&Reply::PathChanges(part.to_vec()), &[]).await?;

@@ -447,7 +447,7 @@ fn host_has_no_walls(create: &mut Create) {
     }
 }
 
-fn layers(image: &ImageView) -> Result<Vec<base::Digest>, EngineError> {
+pub(super) fn layers(image: &ImageView) -> Result<Vec<base::Digest>, EngineError> {
     let digest = |text: &String| {
         text.parse().map_err(|error: base::DigestError| plan::invalid("image", error.to_string()))
     };

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{self, Read},
     os::fd::{AsFd as _, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, mpsc},
     thread,
 };
@@ -14,7 +14,11 @@ use files::{Layers, Stream};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use workload::{DriverError, FileFault, FileStat, Sandbox, Unpack};
 
-use super::{Engine, Shared, containers::random, still::to_its_end};
+use super::{
+    Engine, Shared,
+    containers::{layers, random},
+    still::to_its_end,
+};
 use crate::{
     Commit, ContainerState, EngineError, PathChange, PathChangeKind,
     actor::blocking,
@@ -160,6 +164,31 @@ impl Engine {
         Ok(())
     }
 
+    /// Writes all files of an image, its layers one over the other, to `to`.
+    ///
+    /// # Errors
+    /// [`EngineError::NoSuchImage`], or that they cannot be mounted or read; the archive is cut
+    /// off then.
+    pub async fn export_image(
+        &self,
+        image: &str,
+        platform: Option<String>,
+        to: OwnedFd,
+    ) -> Result<(), EngineError> {
+        let (shared, name) = (Arc::clone(&self.inner.shared), image.to_owned());
+        let owner = ContainerId::from_random(random()?);
+        let export = move || {
+            let image = shared.images.find_for(&name, platform.as_deref())?;
+            let held = HeldLayers { shared, owner };
+            let lower = held.shared.images.mount(&held.owner, &layers(&image)?)?;
+            let tree = below(&lower, Path::new(&name))?;
+            files::pack(tree.as_fd(), "/", b".", Stream::from(to)).map_err(|fault| {
+                EngineError::Image { kind: fault.kind(), text: format!("{fault} in image {name}") }
+            })
+        };
+        blocking("exporting the image", export).await
+    }
+
     /// What a container has changed of its image, by path.
     ///
     /// # Errors
@@ -290,18 +319,23 @@ impl Read for Whole<'_> {
 
 /// The writable layer, and everything below it as one tree.
 fn both(root: &Root) -> Result<(OwnedFd, OwnedFd), EngineError> {
-    let upper = root.directory.join("upper");
-    let open = |path: &Path| {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = openat(CWD, path, flags, Mode::empty());
-        opened.map_err(|errno| failed("open", path)(errno.into()))
-    };
-    let lower = match root.lower.as_slice() {
-        [one] => open(one)?,
+    let lower = below(&root.lower, &root.directory)?;
+    Ok((open(&root.directory.join("upper"))?, lower))
+}
+
+/// Layers, top first, as one tree; `of` is whose they are.
+fn below(layers: &[PathBuf], of: &Path) -> Result<OwnedFd, EngineError> {
+    match layers {
+        [one] => open(one),
         many => files::overlay(Layers { lower: many, upper: None })
-            .map_err(|errno| failed("mount the layers of", &root.directory)(errno.into()))?,
-    };
-    Ok((open(&upper)?, lower))
+            .map_err(|errno| failed("mount the layers of", of)(errno.into())),
+    }
+}
+
+fn open(path: &Path) -> Result<OwnedFd, EngineError> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = openat(CWD, path, flags, Mode::empty());
+    opened.map_err(|errno| failed("open", path)(errno.into()))
 }
 
 fn driver_files(sandbox: &dyn Sandbox) -> Result<&dyn workload::Files, EngineError> {

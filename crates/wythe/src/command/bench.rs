@@ -16,7 +16,9 @@ mod table;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use workload::Isolation;
 
+use super::kernel;
 use crate::{connect::Endpoint, error::CliError, output};
 
 #[derive(Debug, clap::Subcommand)]
@@ -79,6 +81,12 @@ impl IsolationArgs {
         let host = host::Host::open()?;
         let mut costs = vec![bare::cost(&program, &host, self.rounds)?.complete()];
         for isolation in isolations {
+            if isolation == Isolation::Vm && !kernel::is_there(to)? {
+                output::complain(
+                    "vm is left out: there is no kernel; wythe kernel pull fetches one",
+                );
+                continue;
+            }
             let place = sandboxed::Place { to, image: &self.image, isolation, program: &program };
             costs.push(place.cost(&host, self.rounds).await?.complete());
         }

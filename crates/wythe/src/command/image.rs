@@ -3,7 +3,8 @@
 use clap::Subcommand;
 
 use super::{
-    history, image_mount, images, import, inspect, load, prune, pull, push, rmi, save, tag,
+    history, image_disk, image_mount, images, import, inspect, load, prune, pull, push, rmi, save,
+    tag,
 };
 use crate::{connect::Endpoint, error::CliError};
 
@@ -34,6 +35,8 @@ pub(crate) enum ImageCommand {
     Rm(rmi::Args),
     /// Save one or more images to a tar archive (streamed to STDOUT by default)
     Save(save::Args),
+    /// Write the files of an image as a disk with an ext4 file system, for a machine
+    ToDisk(image_disk::Args),
     /// Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE
     Tag(tag::Args),
     /// Unmount images that were mounted on directories
@@ -55,6 +58,7 @@ impl ImageCommand {
             ImageCommand::Push(args) => args.run(to).await,
             ImageCommand::Rm(args) => args.run(to).await,
             ImageCommand::Save(args) => args.run(to).await,
+            ImageCommand::ToDisk(args) => args.run(to).await,
             ImageCommand::Tag(args) => args.run(to).await,
             ImageCommand::Unmount(args) => args.run(to).await,
         }

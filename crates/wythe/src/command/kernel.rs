@@ -66,6 +66,11 @@ pub(crate) fn store(roots: &Roots) -> Store {
     Store::new(roots.data.join("kernels"))
 }
 
+/// Whether there is a kernel for machines.
+pub(super) fn is_there(to: &Endpoint) -> Result<bool, CliError> {
+    Ok(store(&to.roots).default().map_err(|error| failed(&error))?.is_some())
+}
+
 /// Fetches Debian's kernel if a machine is asked for and there is none, as an image is that is
 /// missing.
 pub(super) async fn needed(
@@ -73,8 +78,7 @@ pub(super) async fn needed(
     create: &engine::Create,
     quiet: bool,
 ) -> Result<(), CliError> {
-    let store = store(&to.roots);
-    if create.isolation != Isolation::Vm || store.default().map_err(|e| failed(&e))?.is_some() {
+    if create.isolation != Isolation::Vm || is_there(to)? {
         return Ok(());
     }
     if !quiet {
@@ -82,7 +86,9 @@ pub(super) async fn needed(
     }
     let settings = From { mirror: Vec::new(), keyring: None }.settings(&to.roots)?;
     progress::beside(quiet, async |tell| {
-        kernels::pull(&store, &settings, None, now(), tell).await.map_err(|error| failed(&error))
+        kernels::pull(&store(&to.roots), &settings, None, now(), tell)
+            .await
+            .map_err(|error| failed(&error))
     })
     .await
 }
