@@ -162,7 +162,8 @@ mod tests {
     #[test]
     fn a_machine_that_cannot_be_is_refused() {
         assert_eq!(example().check(), Ok(()));
-        let cases: [(fn(&mut Spec), SpecError); 6] = [
+        type Change = fn(&mut Spec);
+        let cases: [(Change, SpecError); 6] = [
             (|spec| spec.cpus = 0, SpecError::Cpus(0)),
             (|spec| spec.cpus = 5, SpecError::Cpus(5)),
             (|spec| spec.memory_bytes = 0, SpecError::Memory(0)),

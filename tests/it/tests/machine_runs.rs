@@ -13,7 +13,8 @@ use it::{Instance, kernels, wait_until};
 fn start() -> Option<Instance> {
     let store = kernels()?;
     let instance = Instance::start()?;
-    let copied = Command::new("cp").arg("-a").arg(store).arg(instance.path("data")).status();
+    let to = instance.path("data").join("kernels");
+    let copied = Command::new("cp").arg("-aT").arg(store).arg(to).status();
     assert!(copied.expect("cp can be started").success());
     Some(instance)
 }
@@ -44,7 +45,7 @@ fn a_machine_is_a_neighbour_like_any_other() {
     let mut machine = vec!["run", "-d", "--name", "vm", "--isolation", "vm", "--network", "n1"];
     machine.extend(["--memory", "128m", "-v", &share, "-p", "18080:80", "demo", "httpd"]);
     docker(&machine);
-    assert_eq!(docker(&["inspect", "-f", "{{.HostConfig.Isolation}}", "vm"]), "vm");
+    assert_eq!(docker(&["inspect", "-f", "{{.HostConfig.Isolation}}", "vm"]), "hyperv");
 
     // It has a kernel of its own, and what was asked for.
     let here = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
@@ -55,10 +56,10 @@ fn a_machine_is_a_neighbour_like_any_other() {
     assert_eq!(failed.code, 7, "{failed:?}");
 
     // Both ways by name, and from outside by its port.
-    let ask = "(echo GET / HTTP/1.0; echo) | nc";
     for (from, to) in [("near", "vm"), ("vm", "near")] {
-        let answer = ok(&["exec", from, "sh", "-c", &format!("{ask} {to} 80")]);
-        assert!(answer.starts_with("HTTP/1.0 200"), "{from} to {to}: {answer}");
+        let ask = ["exec", "-i", from, "nc", to, "80"];
+        let ran = instance.run_with(&ask, b"GET / HTTP/1.0\r\n\r\n");
+        assert!(ran.out.starts_with("HTTP/1.0 200"), "{from} to {to}: {ran:?}");
     }
     instance.on_network(|| {
         wait_until("the published port answers", || {

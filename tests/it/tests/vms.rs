@@ -1,6 +1,8 @@
 //! Machines that are kept by name, from the command line: a guest of some hundred bytes on the
 //! software processor.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers are tests")]
+
 use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
@@ -138,8 +140,13 @@ impl Host {
     }
 
     fn process(&self, name: &str) -> rustix::process::Pid {
-        let pid = self.ok(&["inspect", "--format", "{{.Process}}", name]);
-        rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap()
+        let mut pid = None;
+        wait_until(&format!("{name} has a process"), || {
+            let said = self.ok(&["inspect", "--format", "{{.Process}}", name]);
+            pid = said.parse().ok().and_then(rustix::process::Pid::from_raw);
+            pid.is_some()
+        });
+        pid.unwrap()
     }
 
     fn console(&self, name: &str) -> Console {
@@ -313,7 +320,8 @@ fn disks_are_what_their_user_said_and_nothing_else() {
     host.refused(&["start", "two"], "is used by another machine");
     host.ok(&["stop", "one"]);
     host.ok(&["start", "two"]);
-    host.refused(&[&create, &["--network=bridge", "b"][..]].concat(), "--network bridge");
+    let create = ["create", "--kernel", kernel.to_str().unwrap(), "--network=bridge", "b"];
+    host.refused(&create, "--network bridge");
 }
 
 #[test]

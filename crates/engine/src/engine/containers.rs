@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use base::{ContainerId, ContainerName, Deadline, clock::Timestamp};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
-use workload::{Attachment, Exit, Isolation, Process, Sandbox, Signal, TerminalSize};
+use workload::{Attachment, DriverError, Exit, Isolation, Process, Sandbox, Signal, TerminalSize};
 
 use super::{Engine, Shared};
 use crate::{
@@ -254,13 +254,20 @@ impl Engine {
     /// Host process ids of everything in the container.
     ///
     /// # Errors
-    /// [`EngineError::NotRunning`].
+    /// [`EngineError::NotRunning`]; [`EngineError::Driver`] for a machine, whose processes are none of
+    /// this host's.
     pub async fn host_pids(&self, who: &str) -> Result<Vec<u32>, EngineError> {
         let sandbox: Arc<dyn Sandbox> = self
             .find(who)?
             .live()
             .sandbox
             .ok_or_else(|| EngineError::NotRunning(who.to_owned()))?;
+        if sandbox.handle().isolation == Isolation::Vm {
+            return Err(EngineError::Driver(DriverError::Unsupported {
+                what: "a list of a machine's processes".to_owned(),
+                why: "they are none of this host's; exec ps inside".to_owned(),
+            }));
+        }
         let by = Deadline::after(SHORT_WAIT);
         let pids = within(by, "listing processes", sandbox.host_pids()).await?;
         self.tell(who, "top", &[]);

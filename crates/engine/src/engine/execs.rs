@@ -1,6 +1,6 @@
 //! What is asked of execs.
 
-use std::os::fd::OwnedFd;
+use std::{os::fd::OwnedFd, time::Duration};
 
 use base::{ContainerId, Deadline, clock::Timestamp};
 use tokio::time::timeout;
@@ -13,6 +13,10 @@ use crate::{
     execs::{ExecState, SHORT_WAIT},
     plan::invalid,
 };
+
+/// How long the end of a process is waited for that may not have ended, where only the machine that
+/// it is in knows.
+const UNSEEN_WAIT: Duration = Duration::from_millis(300);
 
 impl Engine {
     /// Notes a process to be started in a running container, and answers with its id.
@@ -87,7 +91,12 @@ impl Engine {
         let started = states.wait_for(|state| !matches!(state, ExecState::Starting));
         timeout(SHORT_WAIT, started).await.ok();
         let view = exec.view();
-        let (Some(_), Ok(process)) = (view.pid, exec.process()) else { return Ok(view) };
+        let Ok(process) = exec.process() else { return Ok(view) };
+        if view.pid.is_none() {
+            // No driver can tell of one that is in a machine, so that it may be waited for in vain.
+            timeout(UNSEEN_WAIT, self.exec_wait(&exec.id)).await.ok();
+            return self.exec_inspect(&exec.id);
+        }
         let sandbox = self.find(exec.container.as_str())?.live().sandbox;
         // Its driver knows before the engine has heard of it.
         let runs = match sandbox {
