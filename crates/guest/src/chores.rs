@@ -2,7 +2,6 @@
 
 use std::{
     fs, io,
-    io::Write as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -50,7 +49,7 @@ pub(crate) async fn carry_out(chore: Chore, by: Deadline) -> Result<(), DriverEr
             set_clock(nanoseconds).map_err(|error| DriverError::step("set the clock", &error))
         }
         Chore::Seed(bytes) => {
-            stir(&bytes).map_err(|error| DriverError::step("stir in a seed", &error))
+            sys::random::stir(&bytes).map_err(|error| DriverError::step("stir in a seed", &error))
         }
     }
 }
@@ -93,10 +92,6 @@ fn set_clock(nanoseconds: u64) -> io::Result<()> {
     let seconds = i64::try_from(nanoseconds / 1_000_000_000).map_err(io::Error::other)?;
     let rest = i64::try_from(nanoseconds % 1_000_000_000).map_err(io::Error::other)?;
     Ok(clock_settime(ClockId::Realtime, Timespec { tv_sec: seconds, tv_nsec: rest })?)
-}
-
-fn stir(bytes: &[u8]) -> io::Result<()> {
-    fs::OpenOptions::new().write(true).open("/dev/urandom")?.write_all(bytes)
 }
 
 #[cfg(test)]

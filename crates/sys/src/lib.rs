@@ -17,6 +17,7 @@ pub mod namespace;
 pub mod netlink;
 pub mod netns;
 pub mod process;
+pub mod random;
 pub mod seccomp;
 pub mod signal;
 pub mod tap;
