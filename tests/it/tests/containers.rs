@@ -31,7 +31,7 @@ fn exit_codes_are_dockers() {
     let missing = run(&["no-such-image"]);
     assert_eq!(missing.code, 125, "{missing:?}");
     assert!(missing.err.contains("no-such-image"), "{missing:?}");
-    assert_eq!(run(&["--isolation", "vm", "demo"]).code, 125);
+    assert_eq!(run(&["--isolation", "wasm", "demo"]).code, 125);
     assert_eq!(instance.run(&["run", "--no-such-flag", "demo"]).code, 125);
     assert_eq!(instance.ok(&["ps", "-aq"]), "", "a run that failed leaves no container");
 
