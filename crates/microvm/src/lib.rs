@@ -9,9 +9,11 @@
 //!
 //! Layers go in as read-only disks, changes are on a disk of their own, and what the host shares
 //! comes through virtio-fs; the agent starts the same processes as a container has. Their output
-//! is kept here, on the host, as for every other driver.
+//! is kept here, on the host, as for every other driver. A machine is not booted each time: it is
+//! taken up from where one of its kind was ready (`warm`).
 //!
-//! Knows no image, no network set-up and no daemon; what carries out instructions it is given.
+//! Knows no image and no daemon, and of a network only the namespace it is handed; what carries out
+//! instructions it is given.
 
 #![cfg(target_arch = "x86_64")]
 

@@ -63,7 +63,7 @@ impl VmProcess {
     }
 }
 
-/// How it ended. If its machine has, nobody knows.
+/// How it ended, or how the machine did under it.
 async fn exit_of(running: &Running, process: ProcessId) -> Exit {
     let waiting = running.agent.call(Request::Wait { process: process.clone() }, None, None);
     let (status, why) = tokio::select! {
