@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! driver: Disk, Disk, …, Boot      machine: Done, Done, …, Done, Ready
+//! driver: Snapshot                 machine: Done         (what Restore takes up in place of Boot)
 //! driver: Connect                  machine: Done
 //!                                  machine: Ended        (and the process leaves)
 //! ```

@@ -183,7 +183,7 @@ impl Parts {
         let vsock = builder.attach(vsock)?;
         builder.attach(Rng)?;
         builder.attach(std::mem::take(&mut self.shares).device()?)?;
-        self.interfaces.resize_with_places(boot.places.interfaces, || {
+        fill(&mut self.interfaces, boot.places.interfaces, || {
             Net::unplugged(net::Options::default())
         })?;
         for interface in self.interfaces.drain(..) {
@@ -194,7 +194,7 @@ impl Parts {
             (&mut self.writable, writable, Options::default()),
             (&mut self.read_only, read_only, Options { read_only: true, ..Options::default() }),
         ] {
-            disks.resize_with_places(places, || Blk::new(nothing()?, &options))?;
+            fill(disks, places, || Blk::new(nothing()?, &options))?;
             for disk in disks.drain(..) {
                 builder.attach(disk)?;
             }
@@ -251,30 +251,19 @@ impl Running {
     }
 }
 
-/// Things for which there are places.
-trait Fill<T> {
-    /// Adds empty ones until every place is filled.
-    fn resize_with_places(
-        &mut self,
-        places: usize,
-        empty: impl FnMut() -> io::Result<T>,
-    ) -> Result<(), Refusal>;
-}
-
-impl<T> Fill<T> for Vec<T> {
-    fn resize_with_places(
-        &mut self,
-        places: usize,
-        mut empty: impl FnMut() -> io::Result<T>,
-    ) -> Result<(), Refusal> {
-        if self.len() > places {
-            return Err("more was handed over than there is room for".into());
-        }
-        while self.len() < places {
-            self.push(empty()?);
-        }
-        Ok(())
+/// Adds empty ones until every place is filled.
+fn fill<T>(
+    all: &mut Vec<T>,
+    places: usize,
+    mut empty: impl FnMut() -> io::Result<T>,
+) -> Result<(), Refusal> {
+    if all.len() > places {
+        return Err("more was handed over than there is room for".into());
     }
+    while all.len() < places {
+        all.push(empty()?);
+    }
+    Ok(())
 }
 
 /// A disk of no size.

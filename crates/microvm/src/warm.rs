@@ -112,9 +112,19 @@ async fn make(
     let link = Link::start(start)?;
     switch_on(&link, kernel, boot).await?;
     link.ready(by).await?;
-    let part = File::open(part).map_err(failed)?;
-    link.order(&Order::Snapshot, &[part.as_fd()]).await?;
-    link.kill().await
+    let directory = File::open(part).map_err(failed)?;
+    link.order(&Order::Snapshot, &[directory.as_fd()]).await?;
+    link.kill().await?;
+    settle(part).map_err(failed)
+}
+
+/// Has everything on the disk before it gets its name: one that a power cut tore would be taken up
+/// by every machine from then on.
+fn settle(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        File::open(entry?.path())?.sync_all()?;
+    }
+    File::open(directory)?.sync_all()
 }
 
 /// Boots a machine with what was handed over to it.
