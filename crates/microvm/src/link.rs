@@ -1,11 +1,13 @@
 //! The driver's end of a machine: its process, orders to it, and streams into it.
 
 use std::{
+    fs::File,
     io::Write as _,
     os::{
         fd::{AsFd as _, BorrowedFd},
         unix::net::UnixStream,
     },
+    path::Path,
     process::Child,
     sync::{
         Mutex, PoisonError,
@@ -103,6 +105,13 @@ impl Link {
         tokio::time::timeout(ORDER_WITHIN, exchange).await.unwrap_or_else(|_| {
             Err(DriverError::DeadlinePassed { doing: "giving the machine an order".to_owned() })
         })
+    }
+
+    /// Saves the machine into an empty directory; it goes on.
+    pub(crate) async fn save(&self, directory: &Path) -> Result<(), DriverError> {
+        let opened = File::open(directory);
+        let opened = opened.map_err(|error| DriverError::step("save a machine", &error))?;
+        self.order(&Order::Snapshot, &[opened.as_fd()]).await
     }
 
     /// Waits until the agent listens.

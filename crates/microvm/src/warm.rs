@@ -112,8 +112,7 @@ async fn make(
     let link = Link::start(start)?;
     switch_on(&link, kernel, boot).await?;
     link.ready(by).await?;
-    let directory = File::open(part).map_err(failed)?;
-    link.order(&Order::Snapshot, &[directory.as_fd()]).await?;
+    link.save(part).await?;
     link.kill().await?;
     settle(part).map_err(failed)
 }
