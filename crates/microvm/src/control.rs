@@ -2,6 +2,7 @@
 //! crate.
 //!
 //! ```text
+//! driver: Probe                    machine: Accel        (asked once for each boot of the host)
 //! driver: Disk, Disk, …, Boot      machine: Done, Done, …, Done, Ready
 //! driver: Snapshot                 machine: Done         (what Restore takes up in place of Boot)
 //! driver: Connect                  machine: Done
@@ -18,6 +19,8 @@ use workload::MachineEnd;
 /// What the driver says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Order {
+    /// Tries what can carry out instructions here.
+    Probe,
     /// A disk for the machine that is to be booted. Descriptor: its image.
     Disk { serial: String, read_only: bool },
     /// A directory or file of the host for the machine that is to be booted, under this name in
@@ -43,8 +46,7 @@ pub(crate) enum Order {
 pub(crate) struct Boot {
     pub(crate) memory_bytes: u64,
     pub(crate) cpus: u8,
-    /// None for what is best here.
-    pub(crate) accel: Option<Accel>,
+    pub(crate) accel: Accel,
     /// Whether the kernel reads ACPI's tables; else it is told everything on its command line.
     pub(crate) acpi: bool,
     pub(crate) command_line: String,
@@ -81,6 +83,8 @@ pub(crate) enum Word {
     Done,
     /// It is not, and why.
     Refused(String),
+    /// What is best here to carry out instructions.
+    Accel(Accel),
     /// The agent listens.
     Ready,
     /// The machine has ended, how, and what more is known.

@@ -34,8 +34,8 @@ pub struct Kernel {
     pub identity: String,
     /// bzImage or ELF.
     pub image: File,
-    /// Modules with their names, each after those it needs.
-    pub modules: Vec<(String, Vec<u8>)>,
+    /// Modules with their names, each after those it needs, and where they are.
+    pub modules: Vec<(String, PathBuf)>,
     /// Whether it reads ACPI's tables.
     pub acpi: bool,
     /// What its command line begins with.
@@ -51,7 +51,8 @@ pub struct VmConfig {
     pub kernel: Arc<FindKernel>,
     /// What carries out its instructions; none for what is best on this host.
     pub accel: Option<Accel>,
-    /// Where machines are kept that were booted once; without it each one is booted.
+    /// Where machines are kept that were booted once, and what was found out about the host; without
+    /// it each one is booted.
     pub warm: Option<PathBuf>,
 }
 

@@ -3,8 +3,9 @@
 //! Source: Linux `Documentation/driver-api/early-userspace/buffer-format.rst` (cpio, "newc").
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Write as _},
+    path::PathBuf,
 };
 
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -33,9 +34,11 @@ const CONSOLE: (&str, (u32, u32)) = ("dev/console", (5, 1));
 const ALIGNMENT: usize = 4;
 
 /// The archive, as a file in memory.
-pub(crate) fn file(modules: &[(String, Vec<u8>)]) -> io::Result<File> {
+pub(crate) fn file(modules: &[(String, PathBuf)]) -> io::Result<File> {
+    let read = |(name, path): &(String, PathBuf)| Ok((name.clone(), fs::read(path)?));
+    let modules: Vec<_> = modules.iter().map(read).collect::<io::Result<_>>()?;
     let mut file = File::from(memfd_create("initramfs", MemfdFlags::CLOEXEC)?);
-    file.write_all(&archive(modules))?;
+    file.write_all(&archive(&modules))?;
     Ok(file)
 }
 

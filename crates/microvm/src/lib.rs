@@ -17,6 +17,7 @@
 
 #![cfg(target_arch = "x86_64")]
 
+mod accel;
 mod changes;
 mod console;
 mod control;

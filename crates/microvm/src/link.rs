@@ -17,6 +17,7 @@ use std::{
 };
 
 use base::{Deadline, chain};
+use hv::Accel;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -60,7 +61,7 @@ pub(crate) struct Link {
 #[derive(Debug)]
 struct Orders {
     writer: Writer,
-    answers: mpsc::Receiver<Result<(), String>>,
+    answers: mpsc::Receiver<Word>,
 }
 
 impl Link {
@@ -91,14 +92,32 @@ impl Link {
         order: &Order,
         fds: &[BorrowedFd<'_>],
     ) -> Result<(), DriverError> {
+        match self.ask(order, fds).await? {
+            Word::Done => Ok(()),
+            word => Err(unexpected(&word)),
+        }
+    }
+
+    /// Finds out what is best here to carry out instructions.
+    pub(crate) async fn probe(&self) -> Result<Accel, DriverError> {
+        match self.ask(&Order::Probe, &[]).await? {
+            Word::Accel(accel) => Ok(accel),
+            word => Err(unexpected(&word)),
+        }
+    }
+
+    /// Gives an order and waits for the word that answers it.
+    async fn ask(&self, order: &Order, fds: &[BorrowedFd<'_>]) -> Result<Word, DriverError> {
         let mut orders = self.orders.lock().await;
         let exchange = async {
             if let Err(error) = orders.writer.send(order, fds).await {
                 return Err(self.ended_or(&chain(&error)));
             }
             match orders.answers.recv().await {
-                Some(Ok(())) => Ok(()),
-                Some(Err(why)) => Err(DriverError::Invalid { what: "the machine".to_owned(), why }),
+                Some(Word::Refused(why)) => {
+                    Err(DriverError::Invalid { what: "the machine".to_owned(), why })
+                }
+                Some(word) => Ok(word),
                 None => Err(self.ended_or("its process has gone")),
             }
         };
@@ -195,6 +214,10 @@ impl Link {
     }
 }
 
+fn unexpected(word: &Word) -> DriverError {
+    DriverError::Unreachable { why: format!("the machine answered nonsense: {word:?}") }
+}
+
 /// A kernel that panics resets the machine, where it has no device to tell by; it says so before.
 fn refine(end: MachineEnd, words: &str) -> MachineEnd {
     let panicked = end == MachineEnd::Reset && words.contains("Kernel panic - not syncing");
@@ -212,11 +235,7 @@ impl Drop for Link {
 }
 
 /// Hands on what the machine says, until it says no more.
-async fn listen(
-    mut reader: Reader,
-    answered: mpsc::Sender<Result<(), String>>,
-    state: watch::Sender<State>,
-) {
+async fn listen(mut reader: Reader, answered: mpsc::Sender<Word>, state: watch::Sender<State>) {
     let end = loop {
         let word = match reader.recv::<Word>().await {
             Ok(Some((word, _))) => word,
@@ -224,8 +243,7 @@ async fn listen(
             Err(error) => break (MachineEnd::Failed, chain(&error)),
         };
         let answer = match word {
-            Word::Done => Ok(()),
-            Word::Refused(why) => Err(why),
+            Word::Done | Word::Refused(_) | Word::Accel(_) => word,
             Word::Ready => {
                 state.send_replace(State::Ready);
                 continue;

@@ -1,6 +1,7 @@
 //! Which machine a sandbox gets. Pure.
 
 use base::ByteSize;
+use hv::Accel;
 use workload::{CpuLimits, DriverError, Limits};
 
 /// Memory of a machine whose sandbox has no limit: 256 MiB.
@@ -14,6 +15,18 @@ const STEP: u64 = 2 << 20;
 
 /// Most processors of a machine.
 const CPUS_MAX: u64 = 4;
+
+/// What a kernel need not do on a processor that guesses nothing: nobody can learn from what it
+/// guessed. Source: Linux `Documentation/admin-guide/kernel-parameters.txt`.
+const WITHOUT_GUESSES: &str = "mitigations=off";
+
+/// What a machine's kernel is told.
+pub(crate) fn command_line(arguments: &str, accel: Accel) -> String {
+    match accel {
+        Accel::Kvm => arguments.to_owned(),
+        Accel::Soft => format!("{arguments} {WITHOUT_GUESSES}"),
+    }
+}
 
 /// A machine's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

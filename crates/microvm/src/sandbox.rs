@@ -15,6 +15,7 @@ use std::{
 };
 
 use base::{ByteSize, Deadline, ProcessId, chain};
+use hv::Accel;
 use net::machine::{Interface, hand_over};
 use rustix::{
     fs::{Mode, OFlags, open},
@@ -32,7 +33,7 @@ use workload::{
 };
 
 use crate::{
-    CALL_PORT, changes,
+    CALL_PORT, accel, changes,
     control::{Boot, Order, Places},
     driver::{Kernel, Shared},
     link::Link,
@@ -166,7 +167,11 @@ impl VmSandbox {
         let kernel = (self.shared.config.kernel)()?;
         let link = Link::start(&*self.shared.config.start)?;
         let interfaces = self.plug_in(&link).await?;
-        let boot = self.machine(&kernel, &furniture, interfaces.len());
+        let accel = match self.shared.config.accel {
+            Some(accel) => accel,
+            None => accel::best(&link, self.shared.config.warm.as_deref()).await?,
+        };
+        let boot = self.machine(&kernel, accel, &furniture, interfaces.len());
         let mut first = self.start_machine(&link, &kernel, &furniture, &boot, by).await?;
         if !interfaces.is_empty() {
             first.extend([Chore::Interfaces(interfaces), Chore::Names]);
@@ -187,15 +192,21 @@ impl VmSandbox {
     }
 
     /// The machine for what it is to have.
-    fn machine(&self, kernel: &Kernel, furniture: &Furniture, interfaces: usize) -> Boot {
+    fn machine(
+        &self,
+        kernel: &Kernel,
+        accel: Accel,
+        furniture: &Furniture,
+        interfaces: usize,
+    ) -> Boot {
         let writable = furniture.disks.iter().filter(|disk| !disk.read_only).count();
         let read_only = furniture.disks.len() - writable;
         Boot {
             memory_bytes: self.size.memory_bytes,
             cpus: self.size.cpus,
-            accel: self.shared.config.accel,
+            accel,
             acpi: kernel.acpi,
-            command_line: kernel.arguments.clone(),
+            command_line: machine::command_line(&kernel.arguments, accel),
             places: Places::for_these(writable, read_only, interfaces),
         }
     }

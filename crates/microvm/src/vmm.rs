@@ -58,7 +58,7 @@ pub fn run(socket: OwnedFd, hypervisor: &MakeHypervisor) -> io::Result<()> {
         wire::blocking::recv::<Order>(&socket).map_err(io::Error::other)?
     {
         let word = match parts.carry_out(order, fds, hypervisor) {
-            Ok(()) => Word::Done,
+            Ok(word) => word,
             Err(error) => Word::Refused(chain(&*error)),
         };
         voice.say(&word)?;
@@ -111,10 +111,11 @@ impl Parts {
         order: Order,
         fds: Vec<OwnedFd>,
         hypervisor: &MakeHypervisor,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Word, Refusal> {
         let mut fds = fds.into_iter();
         let mut next = || fds.next().ok_or("a descriptor did not come");
         match order {
+            Order::Probe => return Ok(Word::Accel(hypervisor(None)?.accel())),
             Order::Disk { serial, read_only } => {
                 let image = Image::Raw(Raw::new(File::from(next()?))?);
                 let options = Options { id: serial, read_only, ..Options::default() };
@@ -155,7 +156,7 @@ impl Parts {
             }
             Order::Connect { port } => self.running()?.host.connect(port, next()?)?,
         }
-        Ok(())
+        Ok(Word::Done)
     }
 
     fn running(&self) -> Result<&Running, Refusal> {
@@ -175,7 +176,7 @@ impl Parts {
         }
         let shape = Shape { vcpus: boot.cpus, model: Model::V2 };
         let announce = if boot.acpi { Announce::Acpi } else { Announce::CommandLine };
-        let hypervisor = hypervisor(boot.accel)?;
+        let hypervisor = hypervisor(Some(boot.accel))?;
         let mut builder = Builder::new(&*hypervisor, memory, shape, announce)?;
         builder.console(Console { input: None, output: Some(console) });
         let vsock = Vsock::new(vsock::Config { cid: CID, listener: None, path: None })?;

@@ -5,15 +5,22 @@
 //! there. A block whose last instruction reaches into the next page stands alone: no link leads to
 //! it, and it goes with either page.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+};
 
 use crate::{machine::page_of, op::Op};
 
-/// Most operations that are kept; beyond that all are forgotten. At 48 bytes each: 6 MiB.
-const OPS_MAX: usize = 128 << 10;
+/// Most operations that are kept; beyond that all are forgotten. At 48 bytes each: 12 MiB. A kernel
+/// with everything that a container's start needs comes to about half of it.
+const OPS_MAX: usize = 256 << 10;
+
+/// Operations of a chunk: memory is asked for by so much at a time, not for each block.
+const CHUNK: usize = 4 << 10;
 
 /// Places of the table that is looked at first; a power of two.
-const TABLE: usize = 1 << 14;
+const TABLE: usize = 1 << 15;
 
 /// No block.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -21,7 +28,11 @@ pub(crate) const NONE: u32 = u32::MAX;
 /// A block.
 #[derive(Debug)]
 pub(crate) struct Block {
-    pub(crate) ops: Box<[Op]>,
+    /// Where its operations are: the chunk, and from where to where in it. Of one that was
+    /// forgotten there are none.
+    chunk: u32,
+    from: u16,
+    to: u16,
     /// Which blocks follow, where the last branch is taken and where it is not.
     pub(crate) links: [u32; 2],
     key: Key,
@@ -49,11 +60,12 @@ const EMPTY: Slot = Slot { key: Key { offset: usize::MAX, mode: 0 }, block: NONE
 pub(crate) struct Cache {
     blocks: Vec<Block>,
     free: Vec<u32>,
+    /// Operations, which stay where they are until all are forgotten.
+    chunks: Vec<Vec<Op>>,
     table: Box<[Slot]>,
-    all: HashMap<Key, u32>,
+    all: HashMap<Key, u32, Mixed>,
     /// Blocks that have bytes in a page.
-    pages: HashMap<usize, Vec<u32>>,
-    ops: usize,
+    pages: HashMap<usize, Vec<u32>, Mixed>,
     /// Grows when all blocks are forgotten, and their numbers with them.
     pub(crate) generation: u64,
 }
@@ -63,10 +75,10 @@ impl Cache {
         Cache {
             blocks: Vec::new(),
             free: Vec::new(),
+            chunks: Vec::new(),
             table: vec![EMPTY; TABLE].into_boxed_slice(),
-            all: HashMap::new(),
-            pages: HashMap::new(),
-            ops: 0,
+            all: HashMap::default(),
+            pages: HashMap::default(),
             generation: 0,
         }
     }
@@ -75,6 +87,12 @@ impl Cache {
     #[inline(always)]
     pub(crate) fn block(&self, number: u32) -> &Block {
         &self.blocks[number as usize]
+    }
+
+    /// A block's operations.
+    #[inline(always)]
+    pub(crate) fn ops(&self, block: &Block) -> &[Op] {
+        &self.chunks[block.chunk as usize][usize::from(block.from)..usize::from(block.to)]
     }
 
     /// The block of a key, if it was decoded.
@@ -94,14 +112,17 @@ impl Cache {
         self.pages.contains_key(&page)
     }
 
-    /// Takes in a block; where it reaches into another page, which one.
-    pub(crate) fn insert(&mut self, key: Key, ops: Vec<Op>, second_page: Option<usize>) -> u32 {
-        if self.ops + ops.len() > OPS_MAX {
-            self.clear();
-        }
-        self.ops += ops.len();
+    /// Takes in a block's operations, which are at most [`CHUNK`]; where it reaches into another
+    /// page, which one.
+    pub(crate) fn insert(
+        &mut self,
+        key: Key,
+        ops: &mut Vec<Op>,
+        second_page: Option<usize>,
+    ) -> u32 {
+        let (chunk, from, to) = self.place(ops);
         let linkable = second_page.is_none();
-        let block = Block { ops: ops.into_boxed_slice(), links: [NONE; 2], key, linkable };
+        let block = Block { chunk, from, to, links: [NONE; 2], key, linkable };
         let number = match self.free.pop() {
             Some(number) => {
                 self.blocks[number as usize] = block;
@@ -120,6 +141,22 @@ impl Cache {
         number
     }
 
+    /// Puts operations into a chunk that has room for them.
+    fn place(&mut self, ops: &mut Vec<Op>) -> (u32, u16, u16) {
+        if self.chunks.last().is_none_or(|chunk| chunk.len() + ops.len() > CHUNK) {
+            if self.chunks.len() >= OPS_MAX / CHUNK {
+                self.clear();
+            }
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        let number = self.chunks.len() - 1;
+        let chunk = &mut self.chunks[number];
+        let from = chunk.len();
+        chunk.append(ops);
+        let within = |at: usize| u16::try_from(at).unwrap_or(u16::MAX);
+        (u32::try_from(number).unwrap_or(NONE), within(from), within(chunk.len()))
+    }
+
     /// Lets a block lead straight to another one, if both are of one page.
     pub(crate) fn link(&mut self, from: u32, way: usize, to: u32) {
         let (first, second) = (self.block(from).key, self.block(to));
@@ -136,11 +173,12 @@ impl Cache {
     pub(crate) fn forget(&mut self, page: usize) {
         for number in self.pages.remove(&page).unwrap_or_default() {
             let block = &mut self.blocks[number as usize];
-            let (key, ops) = (block.key, std::mem::take(&mut block.ops));
-            if ops.is_empty() {
+            let key = block.key;
+            if block.from == block.to {
                 continue;
             }
-            self.ops -= ops.len();
+            // What was there stays unused until all is forgotten.
+            block.to = block.from;
             let other = page_of(key.offset);
             if other != page
                 && let Some(list) = self.pages.get_mut(&other)
@@ -163,6 +201,32 @@ impl Cache {
     /// Forgets all.
     pub(crate) fn clear(&mut self) {
         *self = Cache { generation: self.generation + 1, ..Cache::new() };
+    }
+}
+
+/// Mixes the bits of keys, which are numbers of pages and offsets: nobody but the guest chooses
+/// them, and whoever chooses badly slows himself down.
+#[derive(Debug, Default)]
+struct Mix(u64);
+
+type Mixed = BuildHasherDefault<Mix>;
+
+impl Hasher for Mix {
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u8(*byte));
+    }
+
+    fn write_u8(&mut self, byte: u8) {
+        self.write_usize(usize::from(byte));
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        // The golden ratio, as Knuth has it.
+        self.0 = (self.0 ^ number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 }
 

@@ -28,59 +28,77 @@ pub(crate) const BLOCK_MAX: usize = 64;
 /// Most bytes of an instruction.
 pub(crate) const INSTRUCTION_MAX: usize = 15;
 
-/// What bytes were decoded to.
-#[derive(Debug)]
+/// What bytes were decoded to. One that is used again needs no memory of its own for a block.
+#[derive(Debug, Default)]
 pub(crate) struct Decoded {
     /// One operation for each instruction, and perhaps one that goes on behind the block.
     pub(crate) ops: Vec<Op>,
-    /// How many bytes of instructions there are.
-    pub(crate) bytes: usize,
+    /// What each has to do with the flags.
+    quiet: Vec<Quiet>,
 }
 
 /// `lzcnt` and `tzcnt` are `bsr` and `bsf` with a prefix that means nothing.
 const OPTIONS: u32 = DecoderOptions::NO_MPFX_0FBC | DecoderOptions::NO_MPFX_0FBD;
 
-/// Decodes a block that begins at an address: up to a branch, an instruction that has to look
-/// around afterwards, or the end of the bytes. Of no whole instruction there is no operation.
-pub(crate) fn block(bytes: &[u8], start: u64, mode: Mode, model: Model, most: usize) -> Decoded {
-    let mut decoder = Decoder::with_ip(mode.code.into(), bytes, start, OPTIONS);
-    let mut instruction = Instruction::default();
-    let mut decoded = Decoded { ops: Vec::new(), bytes: 0 };
-    let mut quiet: Vec<Quiet> = Vec::new();
-    let mut before = Instruction::default();
-    while decoder.can_decode() {
-        decoder.decode_out(&mut instruction);
-        if decoder.last_error() == DecoderError::NoMoreBytes {
-            break;
+impl Decoded {
+    /// Decodes a block that begins at an address: up to a branch, an instruction that has to look
+    /// around afterwards, or the end of the bytes. Of no whole instruction there is no operation.
+    pub(crate) fn block(
+        &mut self,
+        bytes: &[u8],
+        start: u64,
+        mode: Mode,
+        model: Model,
+        most: usize,
+    ) -> &mut Vec<Op> {
+        self.ops.clear();
+        self.quiet.clear();
+        let whole = self.instructions(bytes, start, mode, model, most);
+        silence(&mut self.ops, &self.quiet);
+        if let Some(end) = whole.filter(|_| !self.ops.is_empty()) {
+            self.ops.push(fall(end));
         }
-        let at = decoded.bytes;
-        decoded.bytes = decoder.position();
-        let (op, ends, silent) = operation(&instruction, start, at, decoded.bytes, mode, model);
-        if mode.code == 64
-            && instruction.is_jcc_short_or_near()
-            && let Some(last) = decoded.ops.last_mut()
-            && let Some(run) = choose::fused(&before, &instruction)
-        {
-            (last.run, last.disp, last.next) = (run, op.imm, op.next);
-            silence(&mut decoded.ops, &quiet);
-            return decoded;
-        }
-        decoded.ops.push(op);
-        quiet.push(Quiet::of(&instruction, silent));
-        if ends {
-            silence(&mut decoded.ops, &quiet);
-            return decoded;
-        }
-        before = instruction;
-        if decoded.ops.len() >= most {
-            break;
-        }
+        &mut self.ops
     }
-    silence(&mut decoded.ops, &quiet);
-    if !decoded.ops.is_empty() {
-        decoded.ops.push(fall(decoded.bytes));
+
+    /// Its instructions; if nothing leaves the block at its end, where that is.
+    fn instructions(
+        &mut self,
+        bytes: &[u8],
+        start: u64,
+        mode: Mode,
+        model: Model,
+        most: usize,
+    ) -> Option<usize> {
+        let mut decoder = Decoder::with_ip(mode.code.into(), bytes, start, OPTIONS);
+        let mut instruction = Instruction::default();
+        let mut before = Instruction::default();
+        let mut at = 0;
+        while decoder.can_decode() && self.ops.len() < most {
+            decoder.decode_out(&mut instruction);
+            if decoder.last_error() == DecoderError::NoMoreBytes {
+                break;
+            }
+            let next = decoder.position();
+            let (op, ends, silent) = operation(&instruction, start, at, next, mode, model);
+            if mode.code == 64
+                && instruction.is_jcc_short_or_near()
+                && let Some(last) = self.ops.last_mut()
+                && let Some(run) = choose::fused(&before, &instruction)
+            {
+                (last.run, last.disp, last.next) = (run, op.imm, op.next);
+                return None;
+            }
+            self.ops.push(op);
+            self.quiet.push(Quiet::of(&instruction, silent));
+            if ends {
+                return None;
+            }
+            std::mem::swap(&mut before, &mut instruction);
+            at = next;
+        }
+        Some(at)
     }
-    decoded
 }
 
 /// The operation that goes on behind a block of so many bytes.
@@ -113,6 +131,7 @@ fn plain(at: usize, next: usize) -> Op {
 }
 
 /// What an instruction has to do with the arithmetic flags.
+#[derive(Debug)]
 struct Quiet {
     reads: u32,
     writes: u32,
@@ -180,7 +199,8 @@ fn operation(
     }
     memory(&mut op, instruction, start, mode);
     op.stack = stack(instruction, mode);
-    if let Some(float) = crate::fpu::Operation::of(instruction) {
+    let integer = features::is_integer(instruction);
+    if !integer && let Some(float) = crate::fpu::Operation::of(instruction) {
         op.run = float::run;
         op.src = float::kind(instruction);
         op.more = Some(Box::new(More { instruction: *instruction, float: Some(float) }));

@@ -7,7 +7,7 @@ use hv::{HvError, memory::PAGE, state::Activity};
 use crate::{
     cache::{Cache, Key, NONE},
     cpu::{CS, Cpu, RIP, SEGMENTS},
-    decode::{self, INSTRUCTION_MAX},
+    decode::{self, Decoded, INSTRUCTION_MAX},
     deliver::Event,
     device::{Post, Query},
     fault::{Did, Exception, Stop, vector},
@@ -18,6 +18,9 @@ use crate::{
 
 /// How many instructions go by before the clock is looked at: a tenth of a millisecond at most.
 const PATIENCE: i64 = 20_000;
+
+/// Bytes that are looked at for a block; longer ones are cut there.
+const WINDOW: usize = 256;
 
 /// The bit of a key's mode that says that the block is of one instruction, carried out by itself.
 const SINGLE: u8 = 0x80;
@@ -39,6 +42,8 @@ pub(crate) enum Ending {
 pub(crate) struct Processor {
     pub(crate) cpu: Cpu,
     cache: Cache,
+    /// Where blocks are decoded.
+    decoded: Decoded,
     seats: Arc<Seats>,
     /// An interrupt waits for the guest to let it in.
     held_back: bool,
@@ -51,7 +56,15 @@ pub(crate) struct Processor {
 impl Processor {
     pub(crate) fn new(cpu: Cpu) -> Processor {
         let seats = Arc::clone(&cpu.machine.seats);
-        Processor { cpu, cache: Cache::new(), seats, held_back: true, dirty_seen: 0, patience: 0 }
+        Processor {
+            cpu,
+            cache: Cache::new(),
+            decoded: Decoded::default(),
+            seats,
+            held_back: true,
+            dirty_seen: 0,
+            patience: 0,
+        }
     }
 
     /// Forgets what follows from a state that was replaced.
@@ -267,13 +280,14 @@ impl Processor {
         let seat = seats.get(self.cpu.index).expect("every processor has its seat");
         loop {
             let block = self.cache.block(number);
+            let ops = self.cache.ops(block);
             let cpu = &mut self.cpu;
-            let length = block.ops.len();
+            let length = ops.len();
             cpu.instructions = cpu.instructions.wrapping_add(length as u64);
             self.patience -= i64::try_from(length).unwrap_or(0);
             let mut flow = Ok(Flow::Leave);
             let mut last = None;
-            for op in &block.ops {
+            for op in ops {
                 flow = (op.run)(cpu, op);
                 if flow != Ok(Flow::Next) {
                     last = Some(op);
@@ -330,8 +344,8 @@ impl Processor {
     /// Carries out the operation of a block that begins there, with leave to reach beyond memory;
     /// gives whether it came to its end.
     fn alone(&mut self, number: u32, at: u16) -> Result<(bool, Option<Ending>), HvError> {
-        let block = self.cache.block(number);
-        let Some(op) = block.ops.iter().find(|op| op.at == at) else { return Ok((false, None)) };
+        let ops = self.cache.ops(self.cache.block(number));
+        let Some(op) = ops.iter().find(|op| op.at == at) else { return Ok((false, None)) };
         let cpu = &mut self.cpu;
         cpu.alone = true;
         cpu.device.begin();
@@ -363,7 +377,7 @@ impl Processor {
         let open = self.cpu.interrupts_on();
         self.cpu.shadow = false;
         self.cpu.instructions = self.cpu.instructions.wrapping_add(1);
-        let first = self.cache.block(number).ops.first();
+        let first = self.cache.ops(self.cache.block(number)).first();
         let (at, next) = first.map_or((0, 0), |op: &Op| (op.at, op::after(&self.cpu, op)));
         let (done, ending) = self.alone(number, at)?;
         // Whoever takes the flag away himself is stepped once more (`popf`); what enters a handler
@@ -410,14 +424,14 @@ impl Processor {
         }
         self.watch(key.offset / PAGE);
         let room = PAGE - key.offset % PAGE;
-        let mut bytes = [0; decode::BLOCK_MAX * INSTRUCTION_MAX + INSTRUCTION_MAX];
-        let first = room.min(decode::BLOCK_MAX * INSTRUCTION_MAX);
+        let mut bytes = [0; WINDOW + INSTRUCTION_MAX];
+        let first = room.min(WINDOW);
         self.cpu.memory.copy_out(key.offset, &mut bytes[..first]);
         let (rip, mode, model) = (self.cpu.regs[RIP], self.cpu.mode, self.cpu.model);
         let most = if key.mode & SINGLE != 0 { 1 } else { decode::BLOCK_MAX };
-        let decoded = decode::block(&bytes[..first], rip, mode, model, most);
-        if !decoded.ops.is_empty() {
-            return Ok(self.cache.insert(key, decoded.ops, None));
+        self.decoded.block(&bytes[..first], rip, mode, model, most);
+        if !self.decoded.ops.is_empty() {
+            return Ok(self.cache.insert(key, &mut self.decoded.ops, None));
         }
         // Its first instruction goes on in the next page.
         let next = self.cpu.linear((linear & !(PAGE as u64 - 1)).wrapping_add(PAGE as u64));
@@ -426,16 +440,13 @@ impl Processor {
             return Err(self.cpu.undefined());
         };
         self.watch(second / PAGE);
-        let end = (first + INSTRUCTION_MAX).min(bytes.len());
+        let end = first + INSTRUCTION_MAX;
         self.cpu.memory.copy_out(second, &mut bytes[first..end]);
-        let mut decoded = decode::block(&bytes[..end], rip, mode, model, 1);
-        decoded.ops.truncate(1);
-        if decoded.ops.is_empty() {
-            return Err(self.cpu.undefined());
-        }
-        let length = decoded.ops.last().map_or(0, |op| op.next);
-        decoded.ops.push(decode::fall(length.into()));
-        Ok(self.cache.insert(key, decoded.ops, Some(second / PAGE)))
+        let ops = self.decoded.block(&bytes[..end], rip, mode, model, 1);
+        ops.truncate(1);
+        let Some(only) = ops.last() else { return Err(self.cpu.undefined()) };
+        ops.push(decode::fall(only.next.into()));
+        Ok(self.cache.insert(key, ops, Some(second / PAGE)))
     }
 
     /// A page has instructions from now on: whoever writes to it is noticed.

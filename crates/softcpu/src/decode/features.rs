@@ -12,6 +12,19 @@ pub(crate) fn offered(instruction: &Instruction, model: Model) -> bool {
     instruction.cpuid_features().iter().all(|feature| has(*feature, instruction, model))
 }
 
+/// Whether it is one that processors had before they had floating point, or got without it: then it
+/// is none of x87, MMX and SSE.
+pub(super) fn is_integer(instruction: &Instruction) -> bool {
+    use CpuidFeature as F;
+    let old = |feature: &F| {
+        matches!(
+            feature,
+            F::INTEL8086 | F::INTEL186 | F::INTEL286 | F::INTEL386 | F::INTEL486 | F::X64 | F::CMOV
+        )
+    };
+    instruction.cpuid_features().iter().all(old)
+}
+
 fn has(feature: CpuidFeature, instruction: &Instruction, model: Model) -> bool {
     use CpuidFeature as F;
     match feature {

@@ -3,7 +3,7 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, File},
+    fs::File,
     os::{
         fd::{AsFd as _, OwnedFd},
         unix::process::CommandExt as _,
@@ -65,11 +65,11 @@ fn opened(kept: &Kept) -> std::io::Result<Kernel> {
     let modules = kept
         .modules(WANTED)
         .into_iter()
-        .map(|module| Ok((format!("{}.ko", module.name), fs::read(kept.module_file(module))?)));
+        .map(|module| (format!("{}.ko", module.name), kept.module_file(module)));
     Ok(Kernel {
         identity: kept.digest.to_string(),
         image: File::open(kept.boot_file())?,
-        modules: modules.collect::<std::io::Result<_>>()?,
+        modules: modules.collect(),
         acpi: true,
         arguments: ARGUMENTS.to_owned(),
     })
