@@ -137,6 +137,9 @@ const KVM: u64 = 0xae00;
 const LETTER: u64 = 0xff00;
 /// `ENOSYS`: whoever asks tries clone(2), whose flags can be seen.
 const NO_CALL: u16 = 38;
+/// `ENOENT`: the C library looks into `/proc` now and then (malloc(3) for the policy of
+/// overcommitment, a panic for its own mappings), and does without.
+const NO_FILE: u16 = 2;
 
 /// The calls of a machine's process, which has this number.
 pub(super) fn machine(pid: u32) -> Result<Vec<SockFilter>, CompileError> {
@@ -145,6 +148,7 @@ pub(super) fn machine(pid: u32) -> Result<Vec<SockFilter>, CompileError> {
         allow(MACHINE),
         rule("clone", vec![masked(0, CLONE_THREAD, CLONE_THREAD)]),
         SeccompRule { action: SeccompAction::Errno(NO_CALL), ..allow(&["clone3"]) },
+        SeccompRule { action: SeccompAction::Errno(NO_FILE), ..allow(&["open", "openat"]) },
         only("socketpair", 0, UNIX),
         only("prctl", 0, SET_NAME),
         only("tgkill", 0, pid.into()),
