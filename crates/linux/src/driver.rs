@@ -84,6 +84,21 @@ impl Prepared {
         Prepared { facts, ground, ..self }
     }
 
+    /// The host's control groups.
+    pub fn hierarchy(&self) -> &Hierarchy {
+        &self.hierarchy
+    }
+
+    /// The group below which sandboxes have theirs.
+    pub fn group(&self) -> &GroupName {
+        &self.group
+    }
+
+    /// A mount namespace with nothing in it, if one was made.
+    pub fn ground(&self) -> Option<&Arc<OwnedFd>> {
+        self.ground.as_ref()
+    }
+
     /// A driver, for [`Isolation::Container`] or [`Isolation::Host`].
     ///
     /// # Errors

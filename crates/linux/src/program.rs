@@ -10,21 +10,27 @@
 //! mounts.
 
 use std::{
+    ffi::{CStr, CString},
     fs::{self, File},
     io,
     os::{
-        fd::{AsFd as _, AsRawFd as _, OwnedFd},
+        fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::fs::MetadataExt as _,
     },
     process::Command,
 };
 
+use cgroups::Join;
 use rustix::{
     fs::{CWD, MemfdFlags, SealFlags, StatVfsMountFlags},
     io::Errno,
     mount::{OpenTreeFlags, open_tree},
 };
-use sys::mount::{Change, attribute, set_attributes};
+use sys::{
+    clone::{Child, Namespaces},
+    exec::StringArray,
+    mount::{Change, attribute, set_attributes},
+};
 
 /// The file that this process runs.
 const OWN: &str = "/proc/self/exe";
@@ -54,11 +60,54 @@ impl Protected {
 
     /// The command. It can be run while this value is there.
     pub fn command(&self) -> Command {
+        Command::new(self.path())
+    }
+
+    /// Runs it in a control group, as which it uses nothing before it is there: with these
+    /// arguments, the first of which is its name, this socket as its standard input, no output and
+    /// no environment.
+    ///
+    /// # Errors
+    /// What the kernel says if there may be no process. One that does not get into its group or
+    /// cannot run the program ends with code 127.
+    pub fn spawn(
+        &self,
+        args: &[&CStr],
+        socket: BorrowedFd<'_>,
+        group: Option<&Join>,
+    ) -> io::Result<Child> {
+        let path = CString::new(self.path())?;
+        let args = StringArray::new(args.iter().map(|arg| (*arg).to_owned()).collect());
+        let env = StringArray::new(Vec::new());
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        let streams = [socket, null.as_fd(), null.as_fd()];
+        let (into, files) =
+            group.map_or((None, [].as_slice()), |join| (join.into.as_ref(), &join.files));
+        sys::clone::spawn(Namespaces::default(), into.map(AsFd::as_fd), || {
+            // Nothing here allocates: other threads may have been about to.
+            let joined = files.iter().all(|file| rustix::io::write(file, b"0").is_ok());
+            if joined && become_child(streams).is_ok() {
+                sys::exec::execve(&path, &args, &env);
+            }
+            127
+        })
+    }
+
+    fn path(&self) -> String {
         match &self.program {
-            Some(program) => Command::new(format!("/proc/self/fd/{}", program.as_raw_fd())),
-            None => Command::new(OWN),
+            Some(program) => format!("/proc/self/fd/{}", program.as_raw_fd()),
+            None => OWN.to_owned(),
         }
     }
+}
+
+/// What a new process puts in order before it becomes a program. Child-safe.
+fn become_child(streams: [BorrowedFd<'_>; 3]) -> io::Result<()> {
+    for (number, stream) in (0..).zip(streams) {
+        sys::process::place(stream, number, false)?;
+    }
+    sys::process::default_signals()?;
+    Ok(rustix::process::chdir(c"/")?)
 }
 
 /// Runs this process's program again, with the same arguments, unless it is protected already.

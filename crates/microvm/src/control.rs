@@ -6,11 +6,13 @@
 //! driver: Disk, Disk, …, Boot      machine: Done, Done, …, Done, Ready
 //! driver: Snapshot                 machine: Done         (what Restore takes up in place of Boot)
 //! driver: Connect                  machine: Done
+//!                                  machine: Asks         (for a name)
 //!                                  machine: Ended        (and the process leaves)
 //! ```
 //!
-//! Orders are answered in their order; `Ready` and `Ended` come by themselves. Both ends are of one build:
-//! the driver starts the process.
+//! Orders are answered in their order; `Ready`, `Asks` and `Ended` come by themselves. Both ends
+//! are of one build: the driver starts the process. At `Boot` and `Restore` it gives its rights up;
+//! from then on it opens nothing, and what it needs comes as descriptors.
 
 use hv::Accel;
 use serde::{Deserialize, Serialize};
@@ -26,18 +28,17 @@ pub(crate) enum Order {
     /// A directory or file of the host for the machine that is to be booted, under this name in
     /// the shared directory. Descriptor: what is shared.
     Share { name: String },
-    /// Goes into a network namespace. Descriptor: the namespace.
-    Enter,
     /// An interface for the machine that is to be booted. Descriptor: its tap device.
     Interface { mac: [u8; 6], mtu: u32 },
-    /// Boots. Descriptors: the kernel, the first file system, where the console's output goes.
+    /// Boots. Descriptors: an empty mount namespace, the kernel, the first file system, where the
+    /// console's output goes.
     Boot(Box<Boot>),
     /// Leads a stream to a port of the machine. Descriptor: the stream.
     Connect { port: u32 },
-    /// Saves the machine as it is. Descriptor: the directory.
+    /// Saves the machine as it is. Descriptors: empty files for its memory and its description.
     Snapshot,
-    /// Takes up a machine that was saved. Descriptors: its directory, where the console's output
-    /// goes.
+    /// Takes up a machine that was saved. Descriptors: an empty mount namespace, its memory, its
+    /// description, where the console's output goes.
     Restore(Box<Boot>),
 }
 
@@ -87,6 +88,17 @@ pub(crate) enum Word {
     Accel(Accel),
     /// The agent listens.
     Ready,
+    /// The machine asks for a name. Descriptor: the stream of its question.
+    Asks(Transport),
     /// The machine has ended, how, and what more is known.
     Ended(MachineEnd, String),
+}
+
+/// How a question for a name is carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Transport {
+    /// One datagram each way, each with its length in front.
+    Datagram,
+    /// As it is.
+    Stream,
 }

@@ -7,12 +7,13 @@ use std::{
     io,
     os::fd::OwnedFd,
     path::PathBuf,
-    process::Child,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use base::{Deadline, SandboxId};
+use cgroups::{Cgroup, GroupName, Hierarchy, Join};
 use hv::Accel;
+use sys::clone::Child;
 use workload::{
     Capabilities, Driver, DriverError, Finding, Isolation, Materials, Pending, Sandbox,
     SandboxHandle, SandboxSpec, Trace,
@@ -21,8 +22,8 @@ use workload::{
 use crate::{machine, sandbox::VmSandbox, translate};
 
 /// Starts the program whose `main` calls [`crate::vmm::run`], with this socket as its standard
-/// input.
-pub type StartVmm = dyn Fn(OwnedFd) -> io::Result<Child> + Send + Sync;
+/// input, in this control group.
+pub type StartVmm = dyn Fn(OwnedFd, Option<&Join>) -> io::Result<Child> + Send + Sync;
 
 /// Finds the kernel for a machine.
 pub type FindKernel = dyn Fn() -> Result<Kernel, DriverError> + Send + Sync;
@@ -42,6 +43,17 @@ pub struct Kernel {
     pub arguments: String,
 }
 
+/// What machines' processes are kept in.
+#[derive(Clone, Debug)]
+pub struct Walls {
+    /// The host's control groups.
+    pub hierarchy: Hierarchy,
+    /// The group below which each machine has one, such as `/wythe`, unless its spec names it.
+    pub group: GroupName,
+    /// A mount namespace with nothing in it. Without one there are no machines.
+    pub ground: Option<Arc<OwnedFd>>,
+}
+
 /// What the driver is given.
 #[derive(Clone)]
 pub struct VmConfig {
@@ -49,6 +61,8 @@ pub struct VmConfig {
     pub start: Arc<StartVmm>,
     /// Finds its kernel.
     pub kernel: Arc<FindKernel>,
+    /// What keeps that process from the host.
+    pub walls: Walls,
     /// What carries out its instructions; none for what is best on this host.
     pub accel: Option<Accel>,
     /// Where machines are kept that were booted once, and what was found out about the host; without
@@ -58,8 +72,9 @@ pub struct VmConfig {
 
 impl fmt::Debug for VmConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let VmConfig { start: _, kernel: _, accel, warm } = self;
-        f.debug_struct("VmConfig").field("accel", accel).field("warm", warm).finish_non_exhaustive()
+        let VmConfig { start: _, kernel: _, walls, accel, warm } = self;
+        let mut all = f.debug_struct("VmConfig");
+        all.field("walls", walls).field("accel", accel).field("warm", warm).finish_non_exhaustive()
     }
 }
 
@@ -83,6 +98,23 @@ impl Shared {
 
     pub(crate) fn forget(&self, id: &SandboxId) {
         self.table().remove(id);
+    }
+
+    /// The name of a machine's control group where its spec gives none.
+    fn default_group(&self, id: &SandboxId) -> String {
+        format!("{}/{id}", self.config.walls.group)
+    }
+
+    /// Ends and removes what is left of a machine whose keeper was killed.
+    fn clear(&self, handle: &SandboxHandle, by: Deadline) -> Result<(), DriverError> {
+        let given = (!handle.token.is_empty()).then(|| handle.token.clone());
+        for name in given.into_iter().chain([self.default_group(&handle.sandbox)]) {
+            if let Some(group) = Cgroup::open(&self.config.walls.hierarchy, &name)? {
+                group.kill(by)?;
+                group.remove(by)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -121,7 +153,8 @@ impl Driver for VmDriver {
     }
 
     fn traces(&self) -> Pending<'_, Result<Vec<Trace>, DriverError>> {
-        // A machine ends with the process that holds it.
+        // A machine ends with the process that holds it. Its control group stands among those of
+        // containers, whose driver tells of it.
         Box::pin(async { Ok(Vec::new()) })
     }
 
@@ -140,8 +173,11 @@ impl Driver for VmDriver {
                 return Err(DriverError::Exists { what: format!("sandbox {}", spec.id) });
             }
             let size = machine::size(&spec.limits);
-            let sandbox =
-                Arc::new(VmSandbox::new(Arc::clone(&self.shared), inside, materials, size));
+            let name = spec.cgroup.clone().unwrap_or_else(|| self.shared.default_group(&spec.id));
+            let limits = machine::outside(&spec.limits, size);
+            let group = Cgroup::create(&self.shared.config.walls.hierarchy, &name, &limits)?;
+            let shared = Arc::clone(&self.shared);
+            let sandbox = Arc::new(VmSandbox::new(shared, inside, materials, size, group));
             self.shared.table().insert(spec.id, Arc::clone(&sandbox));
             Ok(sandbox as Arc<dyn Sandbox>)
         })
@@ -150,9 +186,14 @@ impl Driver for VmDriver {
     fn recover(
         &self,
         handle: SandboxHandle,
-        _by: Deadline,
+        by: Deadline,
     ) -> Pending<'_, Result<Option<Arc<dyn Sandbox>>, DriverError>> {
-        let found = self.shared.table().get(&handle.sandbox).cloned();
-        Box::pin(async move { Ok(found.map(|sandbox| sandbox as Arc<dyn Sandbox>)) })
+        Box::pin(async move {
+            let found = self.shared.table().get(&handle.sandbox).cloned();
+            if found.is_none() {
+                self.shared.clear(&handle, by)?;
+            }
+            Ok(found.map(|sandbox| sandbox as Arc<dyn Sandbox>))
+        })
     }
 }

@@ -25,6 +25,7 @@ mod driver;
 pub mod initramfs;
 mod link;
 mod machine;
+mod names;
 mod process;
 mod pump;
 mod sandbox;
@@ -32,7 +33,7 @@ mod translate;
 pub mod vmm;
 mod warm;
 
-pub use driver::{FindKernel, Kernel, StartVmm, VmConfig, VmDriver};
+pub use driver::{FindKernel, Kernel, StartVmm, VmConfig, VmDriver, Walls};
 
 /// Where the agent takes calls, and where, on the host, it says that it does.
 const CALL_PORT: u32 = 1024;
@@ -40,3 +41,7 @@ const READY_PORT: u32 = 1024;
 
 /// Where the agent takes streams, each with its number in front.
 const STREAM_PORT: u32 = 1025;
+
+/// Where the agent asks for names: in datagrams, each with its length in front, and in a stream.
+const NAMES_PORT: u32 = 1053;
+const NAMES_STREAM_PORT: u32 = 53;

@@ -1,27 +1,32 @@
 //! The driver's end of a machine: its process, orders to it, and streams into it.
 
 use std::{
-    fs::File,
-    io::Write as _,
+    io::{self, Write as _},
     os::{
-        fd::{AsFd as _, BorrowedFd},
+        fd::{AsFd as _, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
     },
     path::Path,
-    process::Child,
     sync::{
-        Mutex, PoisonError,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use base::{Deadline, chain};
+use cgroups::Cgroup;
 use hv::Accel;
+use rustix::{
+    io::Errno,
+    process::{WaitId, WaitIdOptions, WaitIdStatus, waitid},
+};
+use sys::clone::Child;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
 };
+use vm::snapshot::{Files, SnapshotError};
 use wire::{Conn, Reader, Writer};
 use workload::{DriverError, MachineEnd};
 
@@ -29,7 +34,8 @@ use crate::{
     STREAM_PORT,
     console::Console,
     control::{Order, Word},
-    driver::StartVmm,
+    driver::VmConfig,
+    names::Names,
 };
 
 /// Answers that may wait; orders are given one by one.
@@ -37,6 +43,15 @@ const ANSWERS_MAX: usize = 4;
 
 /// How long an order may take.
 const ORDER_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long a process may take to go that has let go of its socket.
+const GONE_WITHIN: Duration = Duration::from_secs(1);
+
+/// Between two looks whether it has gone.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// The signal by which the kernel ends who makes a system call that he has renounced (`SIGSYS`).
+const BAD_CALL: i32 = 31;
 
 /// Where a machine is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +64,11 @@ enum State {
 /// A machine's process. Dropped, it is killed.
 #[derive(Debug)]
 pub(crate) struct Link {
-    child: Mutex<Child>,
+    child: Child,
+    /// How it ended, once it was reaped.
+    fate: OnceLock<String>,
+    /// Where it has its root.
+    ground: Arc<OwnedFd>,
     orders: tokio::sync::Mutex<Orders>,
     state: watch::Receiver<State>,
     listening: JoinHandle<()>,
@@ -65,25 +84,43 @@ struct Orders {
 }
 
 impl Link {
-    /// Starts the process.
-    pub(crate) fn start(start: &StartVmm) -> Result<Link, DriverError> {
-        let failed = |error: std::io::Error| DriverError::step("start a machine's process", &error);
+    /// Starts the process in a control group, or in that of this process; it has names asked for in
+    /// this network namespace.
+    pub(crate) fn start(
+        config: &VmConfig,
+        group: Option<&Cgroup>,
+        network: Option<OwnedFd>,
+    ) -> Result<Link, DriverError> {
+        let failed = |error: io::Error| DriverError::step("start a machine's process", &error);
+        let ground = config.walls.ground.clone().ok_or_else(|| DriverError::Unsupported {
+            what: "a machine".to_owned(),
+            why: "there is no empty mount namespace for its process".to_owned(),
+        })?;
+        let group = group.map(Cgroup::join).transpose()?;
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         ours.set_nonblocking(true).map_err(failed)?;
         let conn = Conn::new(tokio::net::UnixStream::from_std(ours).map_err(failed)?);
-        let child = start(theirs.into()).map_err(failed)?;
+        let child = (config.start)(theirs.into(), group.as_ref()).map_err(failed)?;
         let (reader, writer) = conn.split();
         let (answered, answers) = mpsc::channel(ANSWERS_MAX);
         let (changed, state) = watch::channel(State::Starting);
-        let listening = tokio::spawn(listen(reader, answered, changed));
+        let names = network.map(Names::new);
+        let listening = tokio::spawn(listen(reader, names, answered, changed));
         Ok(Link {
-            child: Mutex::new(child),
+            child,
+            fate: OnceLock::new(),
+            ground,
             orders: tokio::sync::Mutex::new(Orders { writer, answers }),
             state,
             listening,
             next_ticket: AtomicU64::new(1),
             console: Console::default(),
         })
+    }
+
+    /// The empty mount namespace, which goes with the orders by which a machine begins.
+    pub(crate) fn ground(&self) -> BorrowedFd<'_> {
+        self.ground.as_fd()
     }
 
     /// Gives an order and waits until it is carried out.
@@ -128,9 +165,11 @@ impl Link {
 
     /// Saves the machine into an empty directory; it goes on.
     pub(crate) async fn save(&self, directory: &Path) -> Result<(), DriverError> {
-        let opened = File::open(directory);
-        let opened = opened.map_err(|error| DriverError::step("save a machine", &error))?;
-        self.order(&Order::Snapshot, &[opened.as_fd()]).await
+        let failed =
+            |error: SnapshotError| DriverError::step("save a machine", &io::Error::other(error));
+        let files = Files::create(directory).map_err(failed)?;
+        self.order(&Order::Snapshot, &[files.memory.as_fd(), files.description.as_fd()]).await?;
+        Files::publish(directory).map_err(failed)
     }
 
     /// Waits until the agent listens.
@@ -151,15 +190,19 @@ impl Link {
 
     /// Waits until it has ended, and tells how.
     pub(crate) async fn ended(&self) -> (MachineEnd, String) {
+        let (end, more) = self.last_word().await;
+        // A process that was killed cannot say so.
+        let more = if end == MachineEnd::Killed { self.fate().await } else { more };
+        let more = self.with_last_words(&more);
+        (refine(end, &more), more)
+    }
+
+    /// What was last heard of it.
+    async fn last_word(&self) -> (MachineEnd, String) {
         let mut state = self.state.clone();
         match state.wait_for(|state| matches!(state, State::Ended(..))).await.as_deref() {
-            Ok(State::Ended(end, more)) => {
-                let more = self.with_last_words(more);
-                (refine(*end, &more), more)
-            }
-            Ok(State::Starting | State::Ready) | Err(_) => {
-                (MachineEnd::Killed, self.with_last_words(""))
-            }
+            Ok(State::Ended(end, more)) => (*end, more.clone()),
+            Ok(State::Starting | State::Ready) | Err(_) => (MachineEnd::Killed, String::new()),
         }
     }
 
@@ -199,18 +242,49 @@ impl Link {
 
     /// Kills the process and waits until it has gone.
     pub(crate) async fn kill(&self) -> Result<(), DriverError> {
-        let failed = |error: std::io::Error| DriverError::step("end a machine's process", &error);
-        self.child().kill().map_err(failed)?;
-        loop {
-            if self.child().try_wait().map_err(failed)?.is_some() {
-                return Ok(());
+        let failed = |error: io::Error| DriverError::step("end a machine's process", &error);
+        self.strike();
+        while !self.reap(WaitIdOptions::NOHANG).map_err(failed)? {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        Ok(())
+    }
+
+    fn strike(&self) {
+        // One that has ended cannot be killed.
+        let _ = sys::process::signal(self.child.pidfd.as_fd(), 9);
+    }
+
+    /// Reaps the process if it has ended; says whether it has.
+    fn reap(&self, options: WaitIdOptions) -> io::Result<bool> {
+        match waitid(WaitId::PidFd(self.child.pidfd.as_fd()), WaitIdOptions::EXITED | options) {
+            Ok(Some(status)) => {
+                // Only one of those who ask is told.
+                let _ = self.fate.set(fate(&status));
+                Ok(true)
             }
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            Ok(None) => Ok(false),
+            Err(Errno::CHILD) => Ok(true),
+            Err(error) => Err(error.into()),
         }
     }
 
-    fn child(&self) -> std::sync::MutexGuard<'_, Child> {
-        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What ended the process, if that is known: it is about to be gone.
+    async fn fate(&self) -> String {
+        let by = Deadline::after(GONE_WITHIN);
+        while matches!(self.reap(WaitIdOptions::NOHANG), Ok(false)) && !by.passed() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        self.fate.get().cloned().unwrap_or_default()
+    }
+}
+
+/// What ended a process that did not leave by itself.
+fn fate(status: &WaitIdStatus) -> String {
+    match status.terminating_signal() {
+        Some(BAD_CALL) => "by the kernel, for a system call that it had renounced".to_owned(),
+        Some(signal) => format!("by signal {signal}"),
+        None => String::new(),
     }
 }
 
@@ -227,18 +301,22 @@ fn refine(end: MachineEnd, words: &str) -> MachineEnd {
 impl Drop for Link {
     fn drop(&mut self) {
         self.listening.abort();
-        let mut child = self.child();
-        // One that has ended cannot be killed, and is reaped all the same.
-        let _ = child.kill();
-        let _ = child.wait();
+        self.strike();
+        // One that was reaped is gone.
+        let _ = self.reap(WaitIdOptions::empty());
     }
 }
 
 /// Hands on what the machine says, until it says no more.
-async fn listen(mut reader: Reader, answered: mpsc::Sender<Word>, state: watch::Sender<State>) {
+async fn listen(
+    mut reader: Reader,
+    names: Option<Names>,
+    answered: mpsc::Sender<Word>,
+    state: watch::Sender<State>,
+) {
     let end = loop {
-        let word = match reader.recv::<Word>().await {
-            Ok(Some((word, _))) => word,
+        let (word, fds) = match reader.recv::<Word>().await {
+            Ok(Some(received)) => received,
             Ok(None) => break (MachineEnd::Killed, String::new()),
             Err(error) => break (MachineEnd::Failed, chain(&error)),
         };
@@ -246,6 +324,12 @@ async fn listen(mut reader: Reader, answered: mpsc::Sender<Word>, state: watch::
             Word::Done | Word::Refused(_) | Word::Accel(_) => word,
             Word::Ready => {
                 state.send_replace(State::Ready);
+                continue;
+            }
+            Word::Asks(transport) => {
+                if let (Some(names), Some(stream)) = (&names, fds.into_iter().next()) {
+                    names.carry(stream, transport);
+                }
                 continue;
             }
             Word::Ended(end, more) => break (end, more),

@@ -2,13 +2,21 @@
 
 use base::ByteSize;
 use hv::Accel;
-use workload::{CpuLimits, DriverError, Limits};
+use workload::{CpuLimits, DriverError, Limits, MemoryLimits};
 
 /// Memory of a machine whose sandbox has no limit: 256 MiB.
 const MEMORY_DEFAULT: u64 = 256 << 20;
 
 /// Memory for the kernel and the agent beside a limit of the sandbox: 48 MiB.
 const RESERVE: u64 = 48 << 20;
+
+/// Memory of a machine's process beside the guest's, in bytes: 64 MiB. It takes a tenth of that; the
+/// rest is for what the host's kernel keeps of disks and sockets on its behalf.
+const BESIDE: u64 = 64 << 20;
+
+/// Most threads and processes of a machine: one for each processor, for the devices, for interrupt
+/// lines, for orders, for its end, for shares, and some of the host's kernel for KVM.
+const TASKS_MAX: u64 = 32;
 
 /// Machines have memory in steps of 2 MiB.
 const STEP: u64 = 2 << 20;
@@ -49,6 +57,24 @@ fn cpus(limits: &CpuLimits) -> u8 {
     u8::try_from(cpus).unwrap_or(1)
 }
 
+/// The limits that hold outside, for the machine's process: the memory that it may take, and the
+/// processor time of the sandbox, so that it is not the guest's kernel alone that keeps to it.
+pub(crate) fn outside(limits: &Limits, size: Size) -> Limits {
+    let memory = ByteSize(size.memory_bytes.saturating_add(BESIDE));
+    Limits {
+        memory: MemoryLimits { limit: Some(memory), ..MemoryLimits::default() },
+        pids: Some(TASKS_MAX),
+        ..change(limits)
+    }
+}
+
+/// What of changed limits holds outside: the machine's memory stays as it is.
+pub(crate) fn change(limits: &Limits) -> Limits {
+    let CpuLimits { shares, quota_us, period_us, burst_us, idle, .. } = limits.cpu;
+    let cpu = CpuLimits { shares, quota_us, period_us, burst_us, idle, ..CpuLimits::default() };
+    Limits { cpu, ..Limits::default() }
+}
+
 /// The limits that hold inside: those whose subjects are the same there.
 ///
 /// # Errors
@@ -72,8 +98,6 @@ pub(crate) fn inside(limits: &Limits) -> Result<Limits, DriverError> {
 
 #[cfg(test)]
 mod tests {
-    use workload::MemoryLimits;
-
     use super::*;
 
     #[test]
@@ -89,6 +113,23 @@ mod tests {
         assert_eq!(odd, Size { memory_bytes: 114 << 20, cpus: 2 });
         assert_eq!(size(&limits(1 << 30, 64_000_000_000)).cpus, 4);
         assert_eq!(size(&limits(1 << 30, 1)).cpus, 1);
+    }
+
+    #[test]
+    fn the_process_may_use_what_its_guest_may_and_a_little_more() {
+        let limits = Limits {
+            cpu: CpuLimits { cpus: Some("0".into()), ..CpuLimits::nano_cpus(500_000_000) },
+            devices: Some(Vec::new()),
+            block_weight: Some(10),
+            ..Limits::default()
+        };
+        let outside = outside(&limits, Size { memory_bytes: 256 << 20, cpus: 1 });
+        let memory = MemoryLimits { limit: Some(ByteSize(320 << 20)), ..MemoryLimits::default() };
+        let cpu = CpuLimits::nano_cpus(500_000_000);
+        let wanted = Limits { memory, cpu, pids: Some(32), ..Limits::default() };
+        assert_eq!(outside, wanted);
+        let changed = change(&Limits { pids: Some(7), ..limits });
+        assert_eq!(changed, Limits { cpu: wanted.cpu, ..Limits::default() });
     }
 
     #[test]

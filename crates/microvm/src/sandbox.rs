@@ -15,6 +15,7 @@ use std::{
 };
 
 use base::{ByteSize, Deadline, ProcessId, chain};
+use cgroups::Cgroup;
 use hv::Accel;
 use net::machine::{Interface, hand_over};
 use rustix::{
@@ -35,7 +36,7 @@ use workload::{
 use crate::{
     CALL_PORT, accel, changes,
     control::{Boot, Order, Places},
-    driver::{Kernel, Shared},
+    driver::{Kernel, Shared, Walls},
     link::Link,
     machine::{self, Size},
     process::VmProcess,
@@ -60,6 +61,8 @@ pub(crate) struct VmSandbox {
     /// As the agent makes it.
     spec: SandboxSpec,
     size: Size,
+    /// What the machine's process may use of the host.
+    group: Cgroup,
     /// The namespace whose interfaces are to be the machine's.
     network: Option<OwnedFd>,
     /// Held while it is booted.
@@ -96,10 +99,11 @@ impl VmSandbox {
         spec: SandboxSpec,
         materials: Materials,
         size: Size,
+        group: Cgroup,
     ) -> VmSandbox {
         let Materials { network } = materials;
         let (machine, gone) = (Mutex::new(None), AtomicBool::new(false));
-        VmSandbox { shared, spec, size, network, machine, gone }
+        VmSandbox { shared, spec, size, group, network, machine, gone }
     }
 
     fn what(&self) -> String {
@@ -165,7 +169,7 @@ impl VmSandbox {
             }
         }
         let kernel = (self.shared.config.kernel)()?;
-        let link = Link::start(&*self.shared.config.start)?;
+        let link = Link::start(&self.shared.config, Some(&self.group), self.namespace()?)?;
         let interfaces = self.plug_in(&link).await?;
         let accel = match self.shared.config.accel {
             Some(accel) => accel,
@@ -223,9 +227,7 @@ impl VmSandbox {
     ) -> Result<Vec<Chore>, DriverError> {
         let config = &self.shared.config;
         let template = match &config.warm {
-            Some(directory) => {
-                Some(warm::template(directory, &*config.start, kernel, boot, by).await?)
-            }
+            Some(directory) => Some(warm::template(directory, config, kernel, boot, by).await?),
             None => None,
         };
         self.furnish(link, furniture).await?;
@@ -242,13 +244,15 @@ impl VmSandbox {
         }
     }
 
+    /// The network namespace, to be handed on.
+    fn namespace(&self) -> Result<Option<OwnedFd>, DriverError> {
+        let copy = self.network.as_ref().map(OwnedFd::try_clone).transpose();
+        copy.map_err(|error| DriverError::step("keep a network namespace", &error))
+    }
+
     /// Hands over the network; gives the interfaces that the machine is to have.
     async fn plug_in(&self, link: &Link) -> Result<Vec<Interface>, DriverError> {
-        let Some(namespace) = &self.network else { return Ok(Vec::new()) };
-        let namespace = namespace.try_clone();
-        let namespace =
-            namespace.map_err(|error| DriverError::step("keep a network namespace", &error))?;
-        link.order(&Order::Enter, &[namespace.as_fd()]).await?;
+        let Some(namespace) = self.namespace()? else { return Ok(Vec::new()) };
         let handed = tokio::task::spawn_blocking(move || hand_over(namespace.as_fd())).await;
         let handed = handed.map_err(|_| DriverError::Unreachable { why: "a panic".to_owned() })?;
         let handed = handed.map_err(|error| DriverError::Unsupported {
@@ -308,6 +312,12 @@ impl VmSandbox {
             }
             running.link.kill().await?;
         }
+        // The server of its shares ends when it has seen the machine's end.
+        self.group.kill(by)?;
+        self.group.remove(by)?;
+        // The one around it goes with the last.
+        let Walls { hierarchy, group, .. } = &self.shared.config.walls;
+        hierarchy.prune(group);
         self.shared.forget(&self.spec.id);
         Ok(())
     }
@@ -387,7 +397,7 @@ impl Sandbox for VmSandbox {
         SandboxHandle {
             isolation: Isolation::Vm,
             sandbox: self.spec.id.clone(),
-            token: String::new(),
+            token: self.group.name().to_string(),
         }
     }
 
@@ -417,8 +427,9 @@ impl Sandbox for VmSandbox {
 
     fn limit(&self, limits: Limits) -> Pending<'_, Result<(), DriverError>> {
         Box::pin(async move {
-            let limits = Box::new(machine::inside(&limits)?);
-            done(&self.running().await?.call(Request::Limit { limits }).await?)
+            let inside = Box::new(machine::inside(&limits)?);
+            done(&self.running().await?.call(Request::Limit { limits: inside }).await?)?;
+            Ok(self.group.limit(&machine::change(&limits))?)
         })
     }
 

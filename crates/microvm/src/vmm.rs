@@ -1,13 +1,17 @@
 //! The process that is a machine: it takes orders from its driver until either of them ends.
+//!
+//! It begins with the rights of whoever started it, and has given them up before its guest's first
+//! instruction (`rights.rs`). What of it needs more than a guest may ever get hold of is done by
+//! others: files by the server of shares (`shares.rs`), names by the driver.
 
-mod names;
+mod calls;
+mod rights;
 mod shares;
 
 use std::{
     fs::File,
     io,
-    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
-    path::Path,
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
@@ -16,20 +20,26 @@ use std::{
 use base::{Deadline, chain};
 use hv::{Accel, GuestMemory, HvError, Hypervisor, Model, Shape};
 use rustix::fs::{MemfdFlags, memfd_create};
+use sys::userns::Ids;
 use virtio::{
     Mmio,
     blk::{Blk, Image, Options, Raw},
+    fs::Fs,
     net::{self, Net},
     rng::Rng,
     vsock::{self, Vsock},
 };
-use vm::{Announce, Builder, Cargo, Console, End, Machine, snapshot::Snapshot};
+use vm::{
+    Announce, Builder, Cargo, Console, End, Machine,
+    snapshot::{Files, Snapshot},
+};
 use workload::MachineEnd;
 
-use self::shares::Shares;
+use self::{rights::User, shares::Shares};
 use crate::{
-    READY_PORT,
-    control::{Boot, Order, Places, Word},
+    NAMES_PORT, NAMES_STREAM_PORT, READY_PORT,
+    control::{Boot, Order, Places, Transport, Word},
+    translate::SHARE_TAG,
 };
 
 /// The machine's number on its vsock, where it is alone.
@@ -61,7 +71,7 @@ pub fn run(socket: OwnedFd, hypervisor: &MakeHypervisor) -> io::Result<()> {
             Ok(word) => word,
             Err(error) => Word::Refused(chain(&*error)),
         };
-        voice.say(&word)?;
+        voice.say(&word, &[])?;
     }
     Ok(())
 }
@@ -71,9 +81,9 @@ pub fn run(socket: OwnedFd, hypervisor: &MakeHypervisor) -> io::Result<()> {
 struct Voice(Arc<Mutex<OwnedFd>>);
 
 impl Voice {
-    fn say(&self, word: &Word) -> io::Result<()> {
+    fn say(&self, word: &Word, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        wire::blocking::send(&*socket, word, &[]).map_err(io::Error::other)
+        wire::blocking::send(&*socket, word, fds).map_err(io::Error::other)
     }
 }
 
@@ -86,6 +96,12 @@ struct Parts {
     interfaces: Vec<Net>,
     shares: Shares,
     running: Option<Running>,
+}
+
+/// What a machine's process has of the host when its rights are gone.
+struct Host {
+    hypervisor: Arc<dyn Hypervisor>,
+    shares: Fs,
 }
 
 struct Running {
@@ -123,36 +139,37 @@ impl Parts {
                 disks.push(Blk::new(image, &options)?);
             }
             Order::Share { name } => self.shares.add(name, &next()?)?,
-            // The threads of the machine are made here later, so that they are there too.
-            Order::Enter => sys::netns::enter(next()?.as_fd())?,
             Order::Interface { mac, mtu } => {
                 let mtu = Some(u16::try_from(mtu).unwrap_or(u16::MAX));
                 let options = net::Options { mac, mtu, ..net::Options::default() };
                 self.interfaces.push(Net::new(next()?, options)?);
             }
             Order::Boot(boot) => {
-                let (kernel, initrd, console) = (next()?, next()?, next()?);
+                let (ground, kernel, initrd, console) = (next()?, next()?, next()?, next()?);
+                let host = self.give_up(&ground, boot.accel, hypervisor)?;
                 let cargo = Cargo {
                     kernel: File::from(kernel).into(),
                     initrds: vec![File::from(initrd).into()],
                     command_line: boot.command_line.clone(),
                 };
                 let memory = GuestMemory::new(boot.memory_bytes)?;
-                let built = self.build(&boot, memory, console, hypervisor)?;
-                self.run(built.0.boot(&cargo)?, built.1)?;
+                let (builder, vsock) = self.build(&boot, memory, console, host)?;
+                self.run(builder.boot(&cargo)?, vsock)?;
             }
             Order::Restore(boot) => {
-                let (directory, console) = (next()?, next()?);
-                let directory = format!("/proc/self/fd/{}", directory.as_raw_fd());
-                let saved = Snapshot::open(Path::new(&directory))?;
-                let mut built = self.build(&boot, saved.memory()?, console, hypervisor)?;
-                built.0.copy();
-                self.run(built.0.restore(saved.manifest)?, built.1)?;
+                let (ground, memory, description) = (next()?, next()?, next()?);
+                let console = next()?;
+                let host = self.give_up(&ground, boot.accel, hypervisor)?;
+                let files = Files { memory: memory.into(), description: description.into() };
+                let saved = Snapshot::read(files)?;
+                let (mut builder, vsock) = self.build(&boot, saved.memory()?, console, host)?;
+                builder.copy();
+                self.run(builder.restore(saved.manifest)?, vsock)?;
             }
             Order::Snapshot => {
-                let directory = next()?;
-                let directory = format!("/proc/self/fd/{}", directory.as_raw_fd());
-                self.running()?.save(Path::new(&directory))?;
+                let (memory, description) = (next()?, next()?);
+                let files = Files { memory: memory.into(), description: description.into() };
+                self.running()?.save(&files)?;
             }
             Order::Connect { port } => self.running()?.host.connect(port, next()?)?,
         }
@@ -163,27 +180,44 @@ impl Parts {
         self.running.as_ref().ok_or_else(|| "nothing was booted".into())
     }
 
+    /// Takes of the host what only who has rights can, and gives the rights up. Threads are made
+    /// later, so that none has more.
+    fn give_up(
+        &mut self,
+        ground: &OwnedFd,
+        accel: Accel,
+        hypervisor: &MakeHypervisor,
+    ) -> Result<Host, Refusal> {
+        if self.running.is_some() {
+            return Err("it runs".into());
+        }
+        let shares = std::mem::take(&mut self.shares).serve(ground)?;
+        let hypervisor = hypervisor(Some(accel))?;
+        // What the library below looks up once, in /proc of older kernels, it looks up here.
+        let _ = rustix::param::page_size();
+        let pid = std::process::id();
+        let user = User::of_machine(pid, &Ids::own()?);
+        rights::give_up(&rights::of_machine(ground, user, calls::machine(pid)?))?;
+        Ok(Host { hypervisor, shares: Fs::new(SHARE_TAG, Box::new(shares))? })
+    }
+
     /// The machine with everything that was handed over, and empty places where there is to be more.
     fn build(
         &mut self,
         boot: &Boot,
         memory: GuestMemory,
         console: OwnedFd,
-        hypervisor: &MakeHypervisor,
+        host: Host,
     ) -> Result<(Builder, Arc<Mmio<Vsock>>), Refusal> {
-        if self.running.is_some() {
-            return Err("it runs".into());
-        }
         let shape = Shape { vcpus: boot.cpus, model: Model::V2 };
         let announce = if boot.acpi { Announce::Acpi } else { Announce::CommandLine };
-        let hypervisor = hypervisor(Some(boot.accel))?;
-        let mut builder = Builder::new(&*hypervisor, memory, shape, announce)?;
+        let mut builder = Builder::new(&*host.hypervisor, memory, shape, announce)?;
         builder.console(Console { input: None, output: Some(console) });
         let vsock = Vsock::new(vsock::Config { cid: CID, listener: None, path: None })?;
         self.listen(&vsock.host());
         let vsock = builder.attach(vsock)?;
         builder.attach(Rng)?;
-        builder.attach(std::mem::take(&mut self.shares).device()?)?;
+        builder.attach(host.shares)?;
         fill(&mut self.interfaces, boot.places.interfaces, || {
             Net::unplugged(net::Options::default())
         })?;
@@ -210,11 +244,20 @@ impl Parts {
             READY_PORT,
             Box::new(move |_| {
                 // A driver that has gone is noticed where its orders are awaited.
-                let _ = voice.say(&Word::Ready);
+                let _ = voice.say(&Word::Ready, &[]);
             }),
         );
-        if !self.interfaces.is_empty() {
-            names::serve(host);
+        if self.interfaces.is_empty() {
+            return;
+        }
+        for (port, transport) in
+            [(NAMES_PORT, Transport::Datagram), (NAMES_STREAM_PORT, Transport::Stream)]
+        {
+            let voice = self.voice.clone();
+            let ask = move |stream: OwnedFd| {
+                let _ = voice.say(&Word::Asks(transport), &[stream.as_fd()]);
+            };
+            host.listen(port, Box::new(ask));
         }
     }
 
@@ -230,7 +273,7 @@ impl Parts {
                 }
             };
             let (end, more) = ended(end);
-            let _ = voice.say(&Word::Ended(end, more));
+            let _ = voice.say(&Word::Ended(end, more), &[]);
         })?;
         let (host, _) = vsock.with(|vsock, _| Ok(vsock.host()))?;
         self.running = Some(Running { machine, vsock, host });
@@ -240,13 +283,13 @@ impl Parts {
 
 impl Running {
     /// Saves it, once nobody is connected any more, and lets it run on.
-    fn save(&self, directory: &Path) -> Result<(), Refusal> {
+    fn save(&self, files: &Files) -> Result<(), Refusal> {
         let by = Deadline::after(IDLE_WITHIN);
         while !self.vsock.with(|vsock, _| Ok(vsock.is_idle()))?.0 && !by.passed() {
             thread::sleep(Duration::from_millis(1));
         }
         self.machine.pause(Deadline::after(PAUSE_WITHIN))?;
-        let saved = self.machine.snapshot(directory);
+        let saved = self.machine.save_to(files);
         self.machine.resume();
         Ok(saved?)
     }

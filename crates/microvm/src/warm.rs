@@ -24,11 +24,12 @@ use std::{
 
 use base::Deadline;
 use rustix::fs::{Mode, OFlags, open};
+use vm::snapshot::Files;
 use workload::DriverError;
 
 use crate::{
     control::{Boot, Order},
-    driver::{Kernel, StartVmm},
+    driver::{Kernel, VmConfig},
     initramfs,
     link::Link,
 };
@@ -45,7 +46,7 @@ const MANIFEST: &str = "machine.json";
 /// The template for this machine; it is made where it is missing.
 pub(crate) async fn template(
     directory: &Path,
-    start: &StartVmm,
+    config: &VmConfig,
     kernel: &Kernel,
     boot: &Boot,
     by: Deadline,
@@ -72,7 +73,7 @@ pub(crate) async fn template(
         return Ok(found);
     }
     let part = directory.join(format!("{key}.part"));
-    let made = make(&part, start, kernel, boot, by).await;
+    let made = make(&part, config, kernel, boot, by).await;
     let made = made.and_then(|()| fs::rename(&part, &at).map_err(failed));
     if made.is_err() {
         // Nobody else has a use for it.
@@ -96,7 +97,7 @@ fn opened(at: &Path) -> Option<OwnedFd> {
 
 async fn make(
     part: &Path,
-    start: &StartVmm,
+    config: &VmConfig,
     kernel: &Kernel,
     boot: &Boot,
     by: Deadline,
@@ -109,7 +110,9 @@ async fn make(
     fs::create_dir(part).map_err(failed)?;
     // Its memory has what the host's random numbers made of it.
     fs::set_permissions(part, Permissions::from_mode(0o700)).map_err(failed)?;
-    let link = Link::start(start)?;
+    // In no group of its own: what it is to run is ours, and it is not to wait for a limit that
+    // somebody else was given.
+    let link = Link::start(config, None, None)?;
     switch_on(&link, kernel, boot).await?;
     link.ready(by).await?;
     link.save(part).await?;
@@ -136,7 +139,7 @@ pub(crate) async fn switch_on(
         .map_err(|error| DriverError::step("make the first file system", &error))?;
     let console = link.console.listen();
     let console = console.map_err(|error| DriverError::step("listen to a console", &error))?;
-    let fds = [kernel.image.as_fd(), initramfs.as_fd(), console.as_fd()];
+    let fds = [link.ground(), kernel.image.as_fd(), initramfs.as_fd(), console.as_fd()];
     link.order(&Order::Boot(Box::new(boot.clone())), &fds).await
 }
 
@@ -148,8 +151,11 @@ pub(crate) async fn take_up(
 ) -> Result<(), DriverError> {
     let console = link.console.listen();
     let console = console.map_err(|error| DriverError::step("listen to a console", &error))?;
-    let order = Order::Restore(Box::new(boot.clone()));
-    link.order(&order, &[template.as_fd(), console.as_fd()]).await
+    let files = Files::open(template);
+    let files = files
+        .map_err(|error| DriverError::step("read a saved machine", &io::Error::other(error)))?;
+    let fds = [link.ground(), files.memory.as_fd(), files.description.as_fd(), console.as_fd()];
+    link.order(&Order::Restore(Box::new(boot.clone())), &fds).await
 }
 
 /// Names everything on which it depends what a booted machine is like.

@@ -21,6 +21,7 @@
 mod chain;
 mod disks;
 mod document;
+mod files;
 mod runs;
 mod write;
 
@@ -34,6 +35,7 @@ pub use chain::{CHAIN_MAX, Snapshot};
 pub(crate) use disks::compare;
 pub use disks::{Disk, DisksDiffer, Format, Identity};
 pub use document::{Id, VERSION};
+pub use files::Files;
 pub use write::Save;
 
 use crate::{legacy::Board, machine::SaveError};
@@ -130,6 +132,9 @@ pub enum SnapshotError {
         /// The one that could be.
         since: Option<Id>,
     },
+    /// A snapshot whose files were handed over goes back to another one.
+    #[error("the snapshot goes back to another one, whose files were not handed over")]
+    Parts,
     /// A snapshot was to be written over one that it goes back to.
     #[error("a snapshot cannot take the place of one that it goes back to")]
     Itself,

@@ -11,9 +11,10 @@ use std::{
 };
 
 use base::{Deadline, SandboxId};
+use cgroups::Hierarchy;
 use image::layer;
 use it::{Instance, kernels};
-use microvm::{VmConfig, VmDriver};
+use microvm::{VmConfig, VmDriver, Walls};
 use shim::{ShimConfig, ShimDriver};
 use testkit::{conformance::Host, conformance_tests, demo::Home};
 use workload::{ContainerSpec, Driver, DriverError, Isolation, RootFs, SandboxHandle, SandboxSpec};
@@ -52,9 +53,15 @@ impl Machines {
 
     fn shims(&self) -> ShimDriver {
         // It starts nothing in this process.
+        let walls = Walls {
+            hierarchy: Hierarchy::detect().expect("the host has control groups"),
+            group: "/wythe-machines".parse().expect("it is a name"),
+            ground: None,
+        };
         let nothing = VmConfig {
-            start: Arc::new(|_| Err(std::io::Error::other("machines are in shims"))),
+            start: Arc::new(|_, _| Err(std::io::Error::other("machines are in shims"))),
             kernel: Arc::new(|| Err(DriverError::Unreachable { why: "in shims".to_owned() })),
+            walls,
             accel: None,
             warm: None,
         };

@@ -26,7 +26,7 @@ use self::{
 use super::*;
 use crate::{
     boot, layout,
-    snapshot::{Disk, Format, Identity, Save, Snapshot},
+    snapshot::{Disk, Files, Format, Identity, Save, Snapshot, SnapshotError},
 };
 
 const MIB: u64 = 1 << 20;
@@ -432,6 +432,31 @@ fn a_snapshot_of_another_version_is_refused() {
     }
     std::fs::write(&path, "{}").unwrap();
     assert!(Snapshot::open(dir.path()).is_err());
+}
+
+#[test]
+fn a_snapshot_is_written_and_read_by_who_can_open_nothing() {
+    let machine = builder(vec![vec![]]).0.boot(&cargo()).unwrap();
+    machine.memory().store(0x20_0000, 77u8).unwrap();
+    machine.pause(soon()).unwrap();
+    let (dir, later) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    machine.save_to(&Files::create(dir.path()).unwrap()).unwrap();
+    assert!(Snapshot::open(dir.path()).is_err(), "it is none before it is published");
+    Files::publish(dir.path()).unwrap();
+    let open = |dir: &std::path::Path| Files::open(std::fs::File::open(dir).unwrap()).unwrap();
+    let read = Snapshot::read(open(dir.path())).unwrap();
+    assert_eq!(read.memory().unwrap().load::<u8>(0x20_0000), Ok(77));
+    let by_path = Snapshot::open(dir.path()).unwrap().manifest;
+    assert_eq!(
+        serde_json::to_value(&read.manifest).unwrap(),
+        serde_json::to_value(&by_path).unwrap()
+    );
+
+    // What goes back to another one is not followed there.
+    let save = Save { parent: Some(dir.path()), ..Save::default() };
+    machine.save(later.path(), &save).unwrap();
+    let refused = Snapshot::read(open(later.path())).unwrap_err();
+    assert!(matches!(refused, SnapshotError::Parts), "{refused}");
 }
 
 /// A machine that was saved is read by every later version, or refused by its number.

@@ -62,6 +62,11 @@ impl Snapshot {
         Ok(Snapshot::of(newest, older))
     }
 
+    /// One that holds everything.
+    pub(super) fn whole(manifest: Manifest, memory: File) -> Snapshot {
+        Snapshot { manifest, files: vec![memory], dirs: vec![], held: vec![] }
+    }
+
     fn of(newest: Link, older: Vec<Link>) -> Snapshot {
         let mut snapshot =
             Snapshot { manifest: newest.manifest, files: vec![], dirs: vec![], held: vec![] };
@@ -90,7 +95,8 @@ impl Snapshot {
         GuestMemory::restore_parts(file(0)?.try_clone()?, self.manifest.memory_bytes, &parts)
     }
 
-    /// Where it and all that it goes back to are, that which holds everything first.
+    /// Where it and all that it goes back to are, that which holds everything first; nothing of
+    /// one that was read from files.
     pub fn directories(&self) -> &[PathBuf] {
         &self.dirs
     }

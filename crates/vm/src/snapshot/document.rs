@@ -23,6 +23,10 @@ const BYTES_MAX: u64 = 16 << 20;
 pub(super) const MEMORY: &str = "memory";
 pub(super) const MANIFEST: &str = "machine.json";
 
+/// The same while they are written.
+pub(super) const MEMORY_NEW: &str = "memory.new";
+pub(super) const MANIFEST_NEW: &str = "machine.json.new";
+
 /// Tells one snapshot from every other: 128 random bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Id(u128);
@@ -91,7 +95,11 @@ struct Versioned {
 impl Document {
     /// Reads that of a directory.
     pub(super) fn read(dir: &Path) -> Result<Document, SnapshotError> {
-        let file = open(&dir.join(MANIFEST)).map_err(failed("open the description"))?;
+        Document::parse(open(&dir.join(MANIFEST)).map_err(failed("open the description"))?)
+    }
+
+    /// Reads that of a file.
+    pub(super) fn parse(file: File) -> Result<Document, SnapshotError> {
         let mut text = Vec::new();
         let mut bounded = io::Read::take(file, BYTES_MAX);
         io::Read::read_to_end(&mut bounded, &mut text).map_err(failed("read the description"))?;
@@ -111,17 +119,27 @@ impl Document {
 
     /// Writes that of a directory in one step.
     pub(super) fn write(&self, dir: &Path) -> Result<(), SnapshotError> {
-        let text = serde_json::to_vec(self).map_err(SnapshotError::Unreadable)?;
-        let new = dir.join("machine.json.new");
-        fs::write(&new, text).map_err(failed("write the description"))?;
+        let new = dir.join(MANIFEST_NEW);
+        let file = File::create(&new).map_err(failed("write the description"))?;
+        self.write_to(&file)?;
         fs::rename(&new, dir.join(MANIFEST)).map_err(failed("write the description"))
+    }
+
+    /// Writes it to an empty file.
+    pub(super) fn write_to(&self, mut file: &File) -> Result<(), SnapshotError> {
+        let text = serde_json::to_vec(self).map_err(SnapshotError::Unreadable)?;
+        io::Write::write_all(&mut file, &text).map_err(failed("write the description"))
     }
 }
 
 /// Opens a file of a snapshot; what is no file, and might make who opens it wait, is refused.
 pub(super) fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    let file = File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?);
+    plain(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?.into())
+}
+
+/// Refuses what is no file.
+pub(super) fn plain(file: File) -> io::Result<File> {
     match file.metadata()?.is_file() {
         true => Ok(file),
         false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file")),

@@ -12,8 +12,9 @@ use hv::{GuestMemory, memory::PAGE};
 
 use super::{
     CHAIN_MAX, Disk, Id, Manifest, Snapshot, SnapshotError,
-    document::{Document, MANIFEST, MEMORY, Parent, VERSION},
+    document::{Document, MANIFEST, MEMORY, MEMORY_NEW, Parent, VERSION},
     failed,
+    files::Files,
     runs::{self, RUNS_MAX},
 };
 use crate::{Machine, machine::SaveError};
@@ -66,6 +67,23 @@ impl Machine {
             written.publish()
         })
     }
+
+    /// Writes a paused machine, all of it, to files that are empty.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]; what is in the files then is no snapshot.
+    pub fn save_to(&self, files: &Files) -> Result<(), SnapshotError> {
+        let id = Id::new().map_err(failed("make an id"))?;
+        let resumed = self.resumed();
+        self.written_since(None, id, |manifest, _| {
+            let machine = Manifest { id: Some(id), ..manifest };
+            write_whole(self.memory(), &files.memory)?;
+            if self.resumed() != resumed {
+                return Err(SaveError::NotPaused.into());
+            }
+            Document { version: VERSION, parent: None, machine }.write_to(&files.description)
+        })
+    }
 }
 
 /// The id of the snapshot that one in this directory is to go back to, and where it is.
@@ -109,16 +127,25 @@ fn write<'a>(
 ) -> Result<Written<'a>, SnapshotError> {
     let new = new_memory(dir);
     let file = File::create(&new).map_err(failed("make the memory's file"))?;
-    let ranges = match &parent {
-        Some(parent) => runs::offsets(&parent.pages, memory.bytes()).ok_or(SnapshotError::Pages)?,
-        None => memory.written().map_err(failed("find out what was written"))?,
-    };
-    write_memory(memory, &ranges, &file).map_err(failed("write the memory"))?;
+    match &parent {
+        Some(parent) => {
+            let ranges = runs::offsets(&parent.pages, memory.bytes());
+            let ranges = ranges.ok_or(SnapshotError::Pages)?;
+            write_memory(memory, &ranges, &file).map_err(failed("write the memory"))?;
+        }
+        None => write_whole(memory, &file)?,
+    }
     Ok(Written { dir, document: Document { version: VERSION, parent, machine } })
 }
 
 fn new_memory(dir: &Path) -> PathBuf {
-    dir.join("memory.new")
+    dir.join(MEMORY_NEW)
+}
+
+/// Writes all of a memory.
+fn write_whole(memory: &GuestMemory, file: &File) -> Result<(), SnapshotError> {
+    let ranges = memory.written().map_err(failed("find out what was written"))?;
+    write_memory(memory, &ranges, file).map_err(failed("write the memory"))
 }
 
 impl Written<'_> {

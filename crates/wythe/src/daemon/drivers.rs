@@ -47,12 +47,14 @@ pub(super) async fn open(roots: &Roots, joined: bool) -> Result<Drivers, CliErro
     };
     let mut drivers: Vec<Arc<ShimDriver>> = Vec::new();
     let mut locals = Vec::new();
+    let no_driver = |isolation: Isolation, error: &dyn std::error::Error| {
+        CliError::Usage(format!("no driver for isolation {isolation}: {}", chain(error)))
+    };
+    let prepared = Prepared::new(init::open(&init).ok(), &instance::group(&roots.run))
+        .map_err(|error| no_driver(Isolation::Container, &error))?;
     for isolation in [Isolation::Container, Isolation::Host] {
-        let failed = |error: &dyn std::error::Error| {
-            CliError::Usage(format!("no driver for isolation {isolation}: {}", chain(error)))
-        };
-        let local =
-            make(isolation, &init, &instance::group(&roots.run)).map_err(|error| failed(&error))?;
+        let failed = |error: &dyn std::error::Error| no_driver(isolation, error);
+        let local = Arc::new(prepared.driver(isolation).map_err(|error| failed(&error))?);
         locals.push(Arc::clone(&local));
         let driver = ShimDriver::new(local, config.clone()).map_err(|error| failed(&error))?;
         if !joined && drivers.is_empty() {
@@ -62,10 +64,8 @@ pub(super) async fn open(roots: &Roots, joined: bool) -> Result<Drivers, CliErro
         }
         drivers.push(Arc::new(driver));
     }
-    let machines = ShimDriver::new(Arc::new(machines::driver(&kernels)), config);
-    drivers.push(Arc::new(machines.map_err(|error| {
-        CliError::Usage(format!("no driver for isolation vm: {}", chain(&error)))
-    })?));
+    let machines = ShimDriver::new(Arc::new(machines::driver(&kernels, &prepared)), config);
+    drivers.push(Arc::new(machines.map_err(|error| no_driver(Isolation::Vm, &error))?));
     Ok(Drivers { drivers, locals })
 }
 
@@ -94,10 +94,18 @@ impl Drivers {
     }
 }
 
-/// The driver for an isolation, in this process, with the program for `--init`.
-fn make(isolation: Isolation, init: &Path, group: &str) -> Result<Arc<LinuxDriver>, DriverError> {
-    let init = init::open(init).ok();
-    Ok(Arc::new(LinuxDriver::new(isolation, init, group)?))
+/// The driver for an isolation, in this process.
+fn drive(
+    isolation: Isolation,
+    prepared: &Prepared,
+    kernels: &Path,
+) -> Result<Arc<dyn Driver>, DriverError> {
+    match isolation {
+        Isolation::Vm => Ok(Arc::new(machines::driver(kernels, prepared))),
+        Isolation::Container | Isolation::Host | Isolation::Wasm => {
+            Ok(Arc::new(prepared.driver(isolation)?))
+        }
+    }
 }
 
 /// Names this build: of two programs of one version, the one that was built later is another.
@@ -162,9 +170,8 @@ pub(crate) fn shim(args: &[OsString]) -> ExitCode {
         build: build.to_string_lossy().into_owned(),
         prepare: Arc::new(prepare),
         driver: Arc::new(move |isolation| match prepared.get() {
-            _ if isolation == Isolation::Vm => Ok(Arc::new(machines::driver(&kernels))),
-            Some(prepared) => Ok(Arc::new(prepared.driver(isolation)?)),
-            None => make(isolation, &init, &group).map(|driver| driver as Arc<dyn Driver>),
+            Some(prepared) => drive(isolation, prepared, &kernels),
+            None => drive(isolation, &Prepared::new(init::open(&init).ok(), &group)?, &kernels),
         }),
     };
     match server.serve() {

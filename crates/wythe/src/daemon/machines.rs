@@ -4,19 +4,16 @@
 use std::{
     ffi::OsString,
     fs::File,
-    os::{
-        fd::{AsFd as _, OwnedFd},
-        unix::process::CommandExt as _,
-    },
+    os::fd::{AsFd as _, OwnedFd},
     path::Path,
-    process::{ExitCode, Stdio},
+    process::ExitCode,
     sync::Arc,
 };
 
 use hv::{Accel, HvError, Hypervisor, kvm::Kvm, probe};
 use kernels::{Kernel as Kept, Store, StoreError, WANTED};
-use linux::Protected;
-use microvm::{Kernel, VmConfig, VmDriver};
+use linux::{Prepared, Protected};
+use microvm::{Kernel, VmConfig, VmDriver, Walls};
 use softcpu::Soft;
 use workload::DriverError;
 
@@ -25,21 +22,26 @@ use crate::{error::chain, output};
 /// The word by which the program is a machine's process.
 pub(crate) const VMM: &str = "vmm";
 
+/// First descriptor that is not a standard stream.
+const FIRST_DESCRIPTOR: u32 = 3;
+
 /// What a machine's command line begins with. A machine is quiet unless its kernel has to say
 /// something; its first process needs nothing from it.
 const ARGUMENTS: &str = "console=ttyS0 quiet loglevel=5 reboot=k panic=-1 dummy.numdummies=0";
 
 /// The vm driver over the kernels of this store.
-pub(super) fn driver(kernels: &Path) -> VmDriver {
+pub(super) fn driver(kernels: &Path, prepared: &Prepared) -> VmDriver {
     let store = Store::new(kernels);
+    let walls = Walls {
+        hierarchy: prepared.hierarchy().clone(),
+        group: prepared.group().clone(),
+        ground: prepared.ground().cloned(),
+    };
     VmDriver::new(VmConfig {
-        start: Arc::new(|socket: OwnedFd| {
-            let program = Protected::new()?;
-            let mut command = program.command();
-            command.arg0("wythe").arg(VMM).current_dir("/");
-            command.stdin(Stdio::from(socket)).stdout(Stdio::null()).stderr(Stdio::null());
-            command.spawn()
+        start: Arc::new(|socket: OwnedFd, group| {
+            Protected::new()?.spawn(&[c"wythe", c"vmm"], socket.as_fd(), group)
         }),
+        walls,
         kernel: Arc::new(move || kernel(&store)),
         accel: None,
         warm: Some(kernels.with_file_name("machines").join("warm")),
@@ -84,6 +86,10 @@ pub(crate) fn vmm(args: &[OsString]) -> ExitCode {
     // It ends with the shim that holds it.
     let run = || {
         sys::process::die_with_parent(true)?;
+        // What it has of the host is what it is handed.
+        sys::fork::close_from(FIRST_DESCRIPTOR)?;
+        // It is only for `ps`.
+        let _ = rustix::thread::set_name(c"wythe-vmm");
         let socket = std::io::stdin().as_fd().try_clone_to_owned()?;
         microvm::vmm::run(socket, &hypervisor)
     };
