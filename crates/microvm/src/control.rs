@@ -65,12 +65,14 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    /// Room for these, and so that few kinds of machines are enough for all.
-    pub(crate) fn for_these(writable: usize, read_only: usize, interfaces: usize) -> Places {
+    /// Room for so many layers and interfaces, and so that few kinds of machines are enough for
+    /// all. Disks that can be written are two: the one that a saved machine had mounted, and one
+    /// that a container comes back to.
+    pub(crate) fn for_these(read_only: usize, interfaces: usize) -> Places {
         /// Layers that most images have.
         const READ_ONLY_MIN: usize = 8;
         Places {
-            writable: writable.max(1),
+            writable: 2,
             read_only: read_only.max(READ_ONLY_MIN).next_power_of_two(),
             interfaces: interfaces.max(1),
         }

@@ -21,6 +21,7 @@ use rustix::{
     io::Errno,
     process::{WaitId, WaitIdOptions, WaitIdStatus, waitid},
 };
+use shim::Remote;
 use sys::clone::Child;
 use tokio::{
     sync::{mpsc, watch},
@@ -31,7 +32,7 @@ use wire::{Conn, Reader, Writer};
 use workload::{DriverError, MachineEnd};
 
 use crate::{
-    STREAM_PORT,
+    CALL_PORT, STREAM_PORT,
     console::Console,
     control::{Order, Word},
     driver::VmConfig,
@@ -228,6 +229,11 @@ impl Link {
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         self.order(&Order::Connect { port }, &[theirs.as_fd()]).await?;
         Ok(ours)
+    }
+
+    /// The machine's agent, on the telephone.
+    pub(crate) async fn agent(&self, by: Deadline) -> Result<Remote, DriverError> {
+        Remote::new(self.connect(CALL_PORT).await?.into(), by).await
     }
 
     /// A stream that a call can name, and its number.

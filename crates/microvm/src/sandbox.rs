@@ -6,7 +6,7 @@ use std::{
         fd::{AsFd as _, OwnedFd},
         unix::net::UnixStream,
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -34,7 +34,7 @@ use workload::{
 };
 
 use crate::{
-    CALL_PORT, accel, changes,
+    accel, changes,
     control::{Boot, Order, Places},
     driver::{Kernel, Shared, Walls},
     link::Link,
@@ -42,7 +42,7 @@ use crate::{
     process::VmProcess,
     pump::{self, Pipes},
     translate::{self, Container, Disk},
-    warm,
+    warm::{self, Template},
 };
 
 /// How long calls may take to which the contract gives no deadline.
@@ -178,19 +178,18 @@ impl VmSandbox {
         let boot = self.machine(&kernel, accel, &furniture, interfaces.len());
         let mut first = self.start_machine(&link, &kernel, &furniture, &boot, by).await?;
         if !interfaces.is_empty() {
-            first.extend([Chore::Interfaces(interfaces), Chore::Names]);
+            first.push(Chore::Interfaces(interfaces));
         }
-        let agent = Remote::new(link.connect(CALL_PORT).await?.into(), by).await?;
-        let running = Arc::new(Running { link, agent, furniture });
+        first.extend(chores);
+        let agent = link.agent(by).await?;
+        done(&agent.call(Request::Chores(first), None, Some(by)).await?)?;
         let create = Request::Create {
             isolation: Isolation::Vm,
             spec: Box::new(self.spec.clone()),
             network: false,
         };
-        running.agent.call(create, None, Some(by)).await?;
-        for chore in first.into_iter().chain(chores) {
-            chore_done(&running.agent, chore, by).await?;
-        }
+        agent.call(create, None, Some(by)).await?;
+        let running = Arc::new(Running { link, agent, furniture });
         *machine = Some(Arc::clone(&running));
         Ok((running, process))
     }
@@ -203,15 +202,14 @@ impl VmSandbox {
         furniture: &Furniture,
         interfaces: usize,
     ) -> Boot {
-        let writable = furniture.disks.iter().filter(|disk| !disk.read_only).count();
-        let read_only = furniture.disks.len() - writable;
+        let read_only = furniture.disks.iter().filter(|disk| disk.read_only).count();
         Boot {
             memory_bytes: self.size.memory_bytes,
             cpus: self.size.cpus,
             accel,
             acpi: kernel.acpi,
             command_line: machine::command_line(&kernel.arguments, accel),
-            places: Places::for_these(writable, read_only, interfaces),
+            places: Places::for_these(read_only, interfaces),
         }
     }
 
@@ -230,18 +228,22 @@ impl VmSandbox {
             Some(directory) => Some(warm::template(directory, config, kernel, boot, by).await?),
             None => None,
         };
-        self.furnish(link, furniture).await?;
-        match template {
+        let mounted = self.furnish(link, furniture, template.as_ref()).await?;
+        let mut chores = match template {
             Some(template) => {
                 warm::take_up(link, &template, boot).await?;
-                awake()
+                awake()?
             }
             None => {
                 warm::switch_on(link, kernel, boot).await?;
                 link.ready(by).await?;
-                Ok(Vec::new())
+                vec![Chore::Names]
             }
+        };
+        if !mounted {
+            chores.extend(translate::mount_changes());
         }
+        Ok(chores)
     }
 
     /// The network namespace, to be handed on.
@@ -268,11 +270,18 @@ impl VmSandbox {
         Ok(interfaces)
     }
 
-    /// Hands over disks and shares.
-    async fn furnish(&self, link: &Link, furniture: &Furniture) -> Result<(), DriverError> {
+    /// Hands over disks and shares; whether the disk with the changes is one that the template has
+    /// mounted.
+    async fn furnish(
+        &self,
+        link: &Link,
+        furniture: &Furniture,
+        template: Option<&Template>,
+    ) -> Result<bool, DriverError> {
+        let mut mounted = false;
         for disk in &furniture.disks {
             if !disk.read_only {
-                changes::make(&disk.image)?;
+                mounted = changes(link, &disk.image, template).await?;
             }
             let access = if disk.read_only { OFlags::RDONLY } else { OFlags::RDWR };
             let image = open(&disk.image, access | OFlags::CLOEXEC, Mode::empty());
@@ -289,7 +298,7 @@ impl VmSandbox {
             })?;
             link.order(&Order::Share { name: n.to_string() }, &[share.as_fd()]).await?;
         }
-        Ok(())
+        Ok(mounted)
     }
 
     async fn remove(&self, by: Deadline) -> Result<(), DriverError> {
@@ -345,6 +354,26 @@ impl VmSandbox {
     }
 }
 
+/// Sees to it that the disk with the changes is there; whether it is one that the template has
+/// mounted. One that was there before stands beside it, and the template's own is given to nobody.
+async fn changes(
+    link: &Link,
+    image: &Path,
+    template: Option<&Template>,
+) -> Result<bool, DriverError> {
+    let Some(template) = template else {
+        changes::make(image)?;
+        return Ok(false);
+    };
+    if template.disk(image)? {
+        return Ok(true);
+    }
+    let scratch = template.scratch(image)?;
+    let order = Order::Disk { serial: String::new(), read_only: false };
+    link.order(&order, &[scratch.as_fd()]).await?;
+    Ok(false)
+}
+
 /// Connects a process's stream with its keeper; the task ends with the process's output.
 async fn carry(
     keeper: &Keeper,
@@ -378,10 +407,6 @@ fn awake() -> Result<Vec<Chore>, DriverError> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
     Ok(vec![Chore::Clock(now), Chore::Seed(seed)])
-}
-
-async fn chore_done(agent: &Remote, chore: Chore, by: Deadline) -> Result<(), DriverError> {
-    done(&agent.call(Request::Chore(Box::new(chore)), None, Some(by)).await?)
 }
 
 pub(crate) fn done(reply: &Reply) -> Result<(), DriverError> {

@@ -22,6 +22,9 @@ const OWN_NETWORK: &str = "/proc/1/ns/net";
 /// Where it mounts the disk with the changes.
 const DISK: &str = "/run/disk";
 
+/// By which it finds that disk.
+pub(crate) const CHANGES: &str = "changes";
+
 /// Where it mounts what the host shares.
 const SHARES: &str = "/run/shares";
 
@@ -136,28 +139,38 @@ pub(crate) fn container(spec: &ProcessSpec, own: &ContainerSpec) -> Result<Conta
 /// Layers as disks, what the agent does with them, and the root that comes of it.
 fn layers(images: &[PathBuf], changes: &Path) -> (Vec<Disk>, Vec<Chore>, RootFs) {
     let (mut disks, mut chores, mut lower) = (Vec::new(), Vec::new(), Vec::new());
-    let mut add = |serial: String, image: &Path, filesystem: &str, target: PathBuf| {
-        let read_only = filesystem == "erofs";
-        chores.push(Chore::Mount {
-            serial: serial.clone(),
-            filesystem: filesystem.to_owned(),
-            target,
-            read_only,
-            options: String::new(),
-        });
-        disks.push(Disk { serial, image: image.to_owned(), read_only });
-    };
     for (n, image) in images.iter().enumerate() {
         let serial = format!("layer-{n}");
         let target = Path::new(LAYERS).join(&serial);
         lower.push(target.clone());
-        add(serial, image, "erofs", target);
+        chores.push(Chore::Mount {
+            serial: serial.clone(),
+            filesystem: "erofs".to_owned(),
+            target,
+            read_only: true,
+            options: String::new(),
+        });
+        disks.push(Disk { serial, image: image.clone(), read_only: true });
     }
-    add("changes".to_owned(), changes, "ext4", DISK.into());
-    let disk = Path::new(DISK);
-    let (upper, work) = (disk.join("upper"), disk.join("work"));
-    chores.push(Chore::Directories(vec![upper.clone(), work.clone()]));
+    disks.push(Disk { serial: CHANGES.to_owned(), image: changes.to_owned(), read_only: false });
+    let [upper, work] = changes_directories();
     (disks, chores, RootFs::Overlay { lower, upper, work })
+}
+
+/// What has the disk with the changes where the root has them.
+pub(crate) fn mount_changes() -> Vec<Chore> {
+    let mount = Chore::Mount {
+        serial: CHANGES.to_owned(),
+        filesystem: "ext4".to_owned(),
+        target: DISK.into(),
+        read_only: false,
+        options: String::new(),
+    };
+    vec![mount, Chore::Directories(changes_directories().to_vec())]
+}
+
+fn changes_directories() -> [PathBuf; 2] {
+    ["upper", "work"].map(|name| Path::new(DISK).join(name))
 }
 
 /// Gives something of the host a number inside.

@@ -6,8 +6,9 @@
 //! <directory>/<key>.part    not yet one
 //! ```
 //!
-//! A template has no disks, no cable and nothing of the host's: places for them, which are filled
-//! when it is taken up. So one serves every image.
+//! A template has no layers, no cable and nothing of the host's: places for them, which are filled
+//! when it is taken up. So one serves every image. What every machine does anyway it has done: names
+//! are answered, and an empty disk for changes is mounted, which each one gets a copy of.
 
 use std::{
     fmt::Write as _,
@@ -24,14 +25,18 @@ use std::{
 
 use base::Deadline;
 use rustix::fs::{Mode, OFlags, open};
+use shim::protocol::{Chore, Request};
 use vm::snapshot::Files;
 use workload::DriverError;
 
 use crate::{
+    changes,
     control::{Boot, Order},
     driver::{Kernel, VmConfig},
     initramfs,
     link::Link,
+    sandbox::done,
+    translate,
 };
 
 /// Templates that are kept; those that nobody used for the longest time go.
@@ -43,6 +48,37 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// The file by which a directory is a snapshot.
 const MANIFEST: &str = "machine.json";
 
+/// The disk that it has mounted, as it was then.
+const DISK: &str = "disk";
+
+/// A machine that was booted once.
+#[derive(Debug)]
+pub(crate) struct Template {
+    path: PathBuf,
+    directory: OwnedFd,
+}
+
+impl Template {
+    /// Makes a disk as the machine has it mounted, where there is none yet; whether it did.
+    pub(crate) fn disk(&self, at: &Path) -> Result<bool, DriverError> {
+        let missing = !at.exists();
+        if missing {
+            changes::copy(&self.path.join(DISK), at)?;
+        }
+        Ok(missing)
+    }
+
+    /// A disk as it has it mounted, of which nobody else knows.
+    pub(crate) fn scratch(&self, beside: &Path) -> Result<File, DriverError> {
+        let failed = |error: io::Error| DriverError::step("make a disk without a name", &error);
+        let at = beside.with_extension("scratch");
+        changes::copy(&self.path.join(DISK), &at)?;
+        let disk = File::options().read(true).write(true).open(&at).map_err(failed)?;
+        fs::remove_file(&at).map_err(failed)?;
+        Ok(disk)
+    }
+}
+
 /// The template for this machine; it is made where it is missing.
 pub(crate) async fn template(
     directory: &Path,
@@ -50,7 +86,7 @@ pub(crate) async fn template(
     kernel: &Kernel,
     boot: &Boot,
     by: Deadline,
-) -> Result<OwnedFd, DriverError> {
+) -> Result<Template, DriverError> {
     let key = key(kernel, boot);
     let at = directory.join(&key);
     let failed = |error: io::Error| DriverError::step("keep a booted machine", &error);
@@ -85,14 +121,14 @@ pub(crate) async fn template(
 }
 
 /// A template that is there. That it was used is noted on it.
-fn opened(at: &Path) -> Option<OwnedFd> {
+fn opened(at: &Path) -> Option<Template> {
     if !at.join(MANIFEST).is_file() {
         return None;
     }
     let directory = open(at, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     // Only for the order in which they go.
     let _ = File::from(directory.try_clone().ok()?).set_modified(SystemTime::now());
-    Some(directory)
+    Some(Template { path: at.to_owned(), directory })
 }
 
 async fn make(
@@ -113,8 +149,17 @@ async fn make(
     // In no group of its own: what it is to run is ours, and it is not to wait for a limit that
     // somebody else was given.
     let link = Link::start(config, None, None)?;
+    let disk = part.join(DISK);
+    changes::make(&disk)?;
+    let disk = File::options().read(true).write(true).open(&disk).map_err(failed)?;
+    let order = Order::Disk { serial: translate::CHANGES.to_owned(), read_only: false };
+    link.order(&order, &[disk.as_fd()]).await?;
     switch_on(&link, kernel, boot).await?;
     link.ready(by).await?;
+    let agent = link.agent(by).await?;
+    let chores = translate::mount_changes().into_iter().chain([Chore::Names]).collect();
+    done(&agent.call(Request::Chores(chores), None, Some(by)).await?)?;
+    drop(agent);
     link.save(part).await?;
     link.kill().await?;
     settle(part).map_err(failed)
@@ -146,12 +191,12 @@ pub(crate) async fn switch_on(
 /// Takes up a machine from a template, with what was handed over to it.
 pub(crate) async fn take_up(
     link: &Link,
-    template: &OwnedFd,
+    template: &Template,
     boot: &Boot,
 ) -> Result<(), DriverError> {
     let console = link.console.listen();
     let console = console.map_err(|error| DriverError::step("listen to a console", &error))?;
-    let files = Files::open(template);
+    let files = Files::open(&template.directory);
     let files = files
         .map_err(|error| DriverError::step("read a saved machine", &io::Error::other(error)))?;
     let fds = [link.ground(), files.memory.as_fd(), files.description.as_fd(), console.as_fd()];

@@ -186,7 +186,7 @@ pub enum Request {
         process: ProcessId,
     },
     /// Something that only the agent of a machine does, before or after it has a sandbox.
-    Chore(Box<Chore>),
+    Chores(Vec<Chore>),
 }
 
 /// What is to be done in a machine around the sandbox. Asked twice, it is done once.
@@ -247,7 +247,7 @@ impl Request {
             | Request::Resize { .. }
             | Request::FileStat { .. }
             | Request::Wait { .. }
-            | Request::Chore(_) => 0,
+            | Request::Chores(_) => 0,
         }
     }
 
@@ -275,7 +275,7 @@ impl Request {
             | Request::Resize { .. }
             | Request::FileStat { .. }
             | Request::Wait { .. }
-            | Request::Chore(_) => true,
+            | Request::Chores(_) => true,
         }
     }
 }

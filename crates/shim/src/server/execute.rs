@@ -93,8 +93,13 @@ pub(super) async fn execute(
             files(&*sandbox)?.write(&process, &path, from, unpack).await.map(|()| Reply::Done)
         }
         Request::Wait { process } => wait(shim, &process, gone).await,
-        Request::Chore(chore) => match &shim.chores {
-            Some(chores) => chores(*chore, by).await.map(|()| Reply::Done),
+        Request::Chores(all) => match &shim.chores {
+            Some(carry_out) => {
+                for chore in all {
+                    carry_out(chore, by).await?;
+                }
+                Ok(Reply::Done)
+            }
             None => Err(DriverError::Unsupported {
                 what: "chores of a machine".to_owned(),
                 why: "this shim is in none of its own".to_owned(),

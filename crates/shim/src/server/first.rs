@@ -85,7 +85,7 @@ pub(super) async fn serve(
         | Request::FilesRead { .. }
         | Request::FilesWrite { .. }
         | Request::Wait { .. }
-        | Request::Chore(_) => Err(DriverError::State {
+        | Request::Chores(_) => Err(DriverError::State {
             what: "a shim that was just forked".to_owned(),
             state: "empty".to_owned(),
         }),
