@@ -16,12 +16,12 @@ use base::{Deadline, ProcessId};
 use cgroups::{Cgroup, Join};
 use files::Identity;
 use rustix::fs::{Mode, OFlags};
-use seccomp::{Arch, FilterFlags};
+use seccomp::{AssembleError, Instruction};
 use stdio::{ChildStreams, Keeper, StreamSpec};
 use sys::seccomp::SockFilter;
 use workload::{
     ContainerSpec, DriverError, Files, Isolation, Limits, Materials, Pausable, Pending, Process,
-    ProcessRoot, ProcessSpec, Sandbox, SandboxHandle, SandboxSpec, Streams, Usage,
+    ProcessRoot, ProcessSpec, Sandbox, SandboxHandle, SandboxSpec, Seccomp, Streams, Usage,
 };
 
 use crate::{
@@ -362,26 +362,29 @@ impl LinuxSandbox {
     }
 }
 
-/// The program of a policy.
-pub(crate) fn compile(policy: &workload::SeccompPolicy) -> Result<Filter, DriverError> {
-    let invalid = |why: String| DriverError::Invalid { what: "seccomp".into(), why };
-    let native = Arch::native().ok_or_else(|| DriverError::Unsupported {
-        what: "seccomp".into(),
-        why: "system calls of this processor are not known by number".into(),
-    })?;
-    let flags = FilterFlags::of(policy).map_err(|error| invalid(error.to_string()))?;
-    if flags.0 & FilterFlags::NEW_LISTENER != 0 {
-        return Err(DriverError::Unsupported {
-            what: "seccomp action notify".into(),
-            why: "nobody is there to be asked".into(),
-        });
+/// The program of a filter.
+pub(crate) fn compile(filter: &Seccomp) -> Result<Filter, DriverError> {
+    let compiled;
+    let program = match filter {
+        Seccomp::Policy(policy) => {
+            compiled = seccomp::assemble(policy).map_err(refused)?;
+            &compiled
+        }
+        Seccomp::Program(program) => program,
+    };
+    let word = |word: &u64| {
+        let Instruction { code, jt, jf, k } = Instruction::of_word(*word);
+        SockFilter { code, jt, jf, k }
+    };
+    Ok(Filter { program: program.instructions.iter().map(word).collect(), flags: program.flags })
+}
+
+fn refused(error: AssembleError) -> DriverError {
+    let (what, why) = ("seccomp".to_owned(), error.to_string());
+    match error {
+        AssembleError::Arch | AssembleError::Listener => DriverError::Unsupported { what, why },
+        AssembleError::Flag(_) | AssembleError::Compile(_) => DriverError::Invalid { what, why },
     }
-    let program = seccomp::compile(policy, native).map_err(|error| invalid(error.to_string()))?;
-    let program = program
-        .into_iter()
-        .map(|i| SockFilter { code: i.code, jt: i.jt, jf: i.jf, k: i.k })
-        .collect();
-    Ok(Filter { program, flags: flags.0 })
 }
 
 impl Sandbox for LinuxSandbox {

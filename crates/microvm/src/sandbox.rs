@@ -128,7 +128,7 @@ impl VmSandbox {
     ) -> Result<Arc<dyn Process>, DriverError> {
         let (running, inside) = match &spec.root {
             ProcessRoot::Own(own) => self.boot(&spec, own, by).await?,
-            ProcessRoot::Join(_) => (self.running().await?, translate::exec(&spec)),
+            ProcessRoot::Join(_) => (self.running().await?, translate::exec(&spec)?),
         };
         let (keeper, child) = Keeper::open(&StreamSpec::from(&spec))?;
         if let Some(attachment) = streams.attached {

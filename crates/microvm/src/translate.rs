@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use shim::protocol::Chore;
 use workload::{
     Bind, ContainerSpec, DriverError, MountSource, Namespace, Network, ProcessRoot, ProcessSpec,
-    RootFs, SandboxSpec,
+    RootFs, SandboxSpec, Seccomp,
 };
 
 use crate::machine;
@@ -77,23 +77,33 @@ pub(crate) fn sandbox(spec: &SandboxSpec) -> Result<SandboxSpec, DriverError> {
 }
 
 /// A process as the agent starts it: its streams are kept here, on the host.
-fn process(spec: &ProcessSpec) -> ProcessSpec {
-    ProcessSpec {
+fn process(spec: &ProcessSpec) -> Result<ProcessSpec, DriverError> {
+    Ok(ProcessSpec {
         log: None,
         // The host's side ends it when it is to end.
         stdin_once: true,
+        // The host has the faster processor.
+        seccomp: spec.seccomp.as_ref().map(compiled).transpose()?,
         // The host's own walls; the machine has them around it.
         apparmor: None,
         selinux: None,
         ..spec.clone()
-    }
+    })
+}
+
+fn compiled(filter: &Seccomp) -> Result<Seccomp, DriverError> {
+    let Seccomp::Policy(policy) = filter else { return Ok(filter.clone()) };
+    seccomp::assemble(policy).map(Seccomp::Program).map_err(|error| DriverError::Invalid {
+        what: "seccomp".to_owned(),
+        why: error.to_string(),
+    })
 }
 
 /// A process that joins another.
 ///
 /// # Errors
-/// None today; a sandbox of one kind answers as one of another.
-pub(crate) fn exec(spec: &ProcessSpec) -> ProcessSpec {
+/// [`DriverError::Invalid`] for a system call filter that cannot be.
+pub(crate) fn exec(spec: &ProcessSpec) -> Result<ProcessSpec, DriverError> {
     process(spec)
 }
 
@@ -132,7 +142,7 @@ pub(crate) fn container(spec: &ProcessSpec, own: &ContainerSpec) -> Result<Conta
         });
     }
     let own = ContainerSpec { root, mounts, ..own.clone() };
-    let process = ProcessSpec { root: ProcessRoot::Own(Box::new(own)), ..process(spec) };
+    let process = ProcessSpec { root: ProcessRoot::Own(Box::new(own)), ..process(spec)? };
     Ok(Container { disks, shares, chores, process })
 }
 

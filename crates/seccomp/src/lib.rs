@@ -7,6 +7,7 @@
 //! Pure: this crate makes no system call and reads no file.
 
 mod arch;
+mod assemble;
 mod bpf;
 mod compile;
 mod condition;
@@ -16,6 +17,7 @@ mod profile;
 mod tables;
 
 pub use arch::Arch;
+pub use assemble::{AssembleError, assemble};
 pub use bpf::Instruction;
 pub use compile::{CompileError, compile};
 pub use flags::{FilterFlags, FlagError};

@@ -167,7 +167,7 @@ impl Cpu {
     /// Source: Intel SDM volume 3, table 9-1.
     pub(crate) fn reset(&mut self) {
         self.regs = [0; PLACES];
-        self.regs[gpr::RDX] = 0x6fb;
+        self.regs[gpr::RDX] = hv::model::SIGNATURE.into();
         self.regs[RIP] = 0xfff0;
         self.flags = Flags::from_bits(0);
         self.other_flags = flags::FIXED;

@@ -44,6 +44,7 @@ pub use sandbox::{
     Isolation, IsolationError, Materials, Namespace, Network, SandboxSpec, TimeOffsets,
 };
 pub use security::{
-    CapabilitySets, SeccompAction, SeccompArg, SeccompCompare, SeccompPolicy, SeccompRule,
+    CapabilitySets, Seccomp, SeccompAction, SeccompArg, SeccompCompare, SeccompPolicy,
+    SeccompProgram, SeccompRule,
 };
 pub use usage::{BlockUsage, CpuUsage, InterfaceUsage, MemoryUsage, Usage};

@@ -5,7 +5,7 @@ use std::{fmt, num::NonZeroU8, os::fd::OwnedFd, path::PathBuf};
 use base::{ProcessId, clock::Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{CapabilitySets, ContainerSpec, LogSpec, SeccompPolicy};
+use crate::{CapabilitySets, ContainerSpec, LogSpec, Seccomp};
 
 /// Everything a driver needs to start one process, but for descriptors ([`Streams`]).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +34,7 @@ pub struct ProcessSpec {
     pub no_new_privileges: bool,
     /// System call filter, `None` for unconfined.
     #[serde(default)]
-    pub seccomp: Option<SeccompPolicy>,
+    pub seccomp: Option<Seccomp>,
     /// AppArmor profile; refused where the host has no AppArmor.
     #[serde(default)]
     pub apparmor: Option<String>,

@@ -20,6 +20,33 @@ pub struct CapabilitySets {
     pub ambient: BTreeSet<u8>,
 }
 
+/// A system call filter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Seccomp {
+    /// Yet to be compiled, where the processor is.
+    Policy(SeccompPolicy),
+    /// Compiled for the processor it is loaded on.
+    Program(SeccompProgram),
+}
+
+impl From<SeccompPolicy> for Seccomp {
+    fn from(policy: SeccompPolicy) -> Seccomp {
+        Seccomp::Policy(policy)
+    }
+}
+
+/// A compiled system call filter.
+///
+/// Source: seccomp(2); linux/filter.h, `struct sock_filter`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeccompProgram {
+    /// Instructions of classic BPF, each as 8 bytes in little endian: `code`, `jt`, `jf`, `k`.
+    pub instructions: Vec<u64>,
+    /// Flags with which it is loaded.
+    pub flags: u32,
+}
+
 /// A system call filter, ready to be compiled: resolved for this host and these capabilities.
 ///
 /// Source: OCI runtime-spec, config-linux.md, "Seccomp".

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use seccomp::{Arch, Host, KernelVersion, Profile};
-use workload::{CapabilitySets, SeccompPolicy, profile};
+use workload::{CapabilitySets, Seccomp, profile};
 
 use super::Facts;
 use crate::{Create, EngineError, error::chain, plan::invalid};
@@ -11,7 +11,7 @@ use crate::{Create, EngineError, error::chain, plan::invalid};
 /// The part of a process spec that is about trust.
 pub(super) struct Security {
     pub(super) capabilities: CapabilitySets,
-    pub(super) seccomp: Option<SeccompPolicy>,
+    pub(super) seccomp: Option<Seccomp>,
     pub(super) apparmor: Option<String>,
     pub(super) selinux: Option<String>,
 }
@@ -73,7 +73,7 @@ fn filter(
     facts: &Facts,
     privileged: bool,
     capabilities: &BTreeSet<u8>,
-) -> Result<Option<SeccompPolicy>, EngineError> {
+) -> Result<Option<Seccomp>, EngineError> {
     let own;
     let profile = match config.security.seccomp.as_deref() {
         Some("unconfined") => return Ok(None),
@@ -90,5 +90,5 @@ fn filter(
         invalid("seccomp", "no filter for this processor: use unconfined".to_owned())
     })?;
     let host = Host { capabilities, arch, kernel: KernelVersion { major, minor } };
-    Ok(Some(profile.resolve(host)))
+    Ok(Some(profile.resolve(host).into()))
 }

@@ -69,7 +69,7 @@ fn filters_hold_for_execs_with_and_without_no_new_privileges() {
                 arch: seccomp::Arch::native().unwrap(),
                 kernel: seccomp::KernelVersion::parse(&kernel.release().to_string_lossy()).unwrap(),
             };
-            spec.seccomp = Some(seccomp::Profile::default_rules().resolve(host));
+            spec.seccomp = Some(seccomp::Profile::default_rules().resolve(host).into());
             let process = sandbox.spawn(spec, Streams::default(), soon()).await.unwrap();
             process.wait().await;
             assert!(fixture.output(name).ends_with("Seccomp:\t2\n"), "{}", fixture.output(name));

@@ -62,7 +62,7 @@ fn system_calls_are_filtered_with_and_without_no_new_privileges() {
     let Some(fixture) = Fixture::new() else { return };
     for nnp in [false, true] {
         let mut spec = fixture.sh("mkdir /x 2>&1; grep Seccomp: /proc/self/status");
-        spec.seccomp = Some(policy());
+        spec.seccomp = Some(policy().into());
         spec.no_new_privileges = nnp;
         let (_, output) = fixture.run(spec).unwrap();
         assert!(output.contains("not supported") && output.contains("\t2"), "{nnp}: {output}");

@@ -8,8 +8,7 @@ use oci_spec::runtime::{
     PosixRlimitType, Process, Spec,
 };
 use workload::{
-    CapabilitySets, ProcessRoot, ProcessSpec, Rlimit, SeccompPolicy, TerminalSize, UserSpec,
-    profile,
+    CapabilitySets, ProcessRoot, ProcessSpec, Rlimit, Seccomp, TerminalSize, UserSpec, profile,
 };
 
 use super::ConvertError;
@@ -19,7 +18,7 @@ pub(crate) fn process(
     process: &Process,
     id: ProcessId,
     root: ProcessRoot,
-    seccomp: Option<SeccompPolicy>,
+    seccomp: Option<Seccomp>,
 ) -> Result<ProcessSpec, ConvertError> {
     refuse_rare(process)?;
     let args = process.args().clone().unwrap_or_default();
@@ -64,10 +63,7 @@ pub(crate) fn process(
 }
 
 /// The filter of a configuration, resolved for its process.
-pub(super) fn seccomp(
-    spec: &Spec,
-    process: &Process,
-) -> Result<Option<SeccompPolicy>, ConvertError> {
+pub(super) fn seccomp(spec: &Spec, process: &Process) -> Result<Option<Seccomp>, ConvertError> {
     let Some(profile) = spec.linux().as_ref().and_then(|l| l.seccomp().as_ref()) else {
         return Ok(None);
     };
@@ -86,7 +82,7 @@ pub(super) fn seccomp(
             ConvertError::invalid("linux.seccomp", format!("kernel \"{release}\" has no version"))
         })?,
     };
-    Ok(Some(profile.resolve(host)))
+    Ok(Some(profile.resolve(host).into()))
 }
 
 /// Nobody is there who could be asked about a system call.
