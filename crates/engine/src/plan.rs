@@ -9,7 +9,7 @@ mod tests;
 use std::collections::BTreeSet;
 
 use base::ByteSize;
-use workload::{Limits, Signal, profile};
+use workload::{Isolation, Limits, MachineSpec, Signal, profile};
 
 use crate::{
     Create, EngineError, ImageConfig, MountKind, NamespaceMode, NetworkMode, PortRequest,
@@ -48,6 +48,7 @@ pub(crate) fn plan(create: Create, image: &ImageConfig) -> Result<Plan, EngineEr
         return Err(invalid("restart", why.to_owned()));
     }
     check_security(&config)?;
+    check_machine(&config)?;
     publish_exposed(&mut config);
     Ok(Plan { config, warnings })
 }
@@ -275,6 +276,45 @@ fn check_cpu(limits: &Limits) -> Result<(), EngineError> {
     }
     if limits.block_weight.is_some_and(|weight| !(10..=1000).contains(&weight)) {
         return Err(invalid("block weight", "Range of blkio weight is from 10 to 1000".to_owned()));
+    }
+    Ok(())
+}
+
+/// What is asked of a machine is not passed over where there is none.
+fn check_machine(config: &Create) -> Result<(), EngineError> {
+    if config.isolation == Isolation::Vm {
+        return check_kernel_arguments(&config.machine.arguments);
+    }
+    let MachineSpec { kernel, arguments, accel } = &config.machine;
+    let asked = [
+        ("kernel", kernel.is_some()),
+        ("kernel argument", !arguments.is_empty()),
+        ("accel", accel.is_some()),
+    ];
+    match asked.iter().find(|(_, asked)| *asked) {
+        None => Ok(()),
+        Some((what, _)) => {
+            let why = format!("isolation {} has no machine: use vm", config.isolation);
+            Err(invalid(what, why))
+        }
+    }
+}
+
+/// A command line is words between spaces, and the kernel's own limit is 2 KiB.
+///
+/// Source: Linux `arch/x86/include/asm/setup.h`, `COMMAND_LINE_SIZE`.
+fn check_kernel_arguments(arguments: &[String]) -> Result<(), EngineError> {
+    /// Half of it; the rest is for what every machine is told.
+    const BYTES_MAX: usize = 1024;
+    let odd = |c: char| c.is_control() || !c.is_ascii();
+    if let Some(bad) = arguments.iter().find(|text| text.trim().is_empty() || text.contains(odd)) {
+        let why = format!("{bad:?}: use a word of a kernel's command line, such as quiet");
+        return Err(invalid("kernel argument", why));
+    }
+    let bytes: usize = arguments.iter().map(|text| text.len() + 1).sum();
+    if bytes > BYTES_MAX {
+        let why = format!("{bytes} bytes of kernel arguments: at most {BYTES_MAX}");
+        return Err(invalid("kernel argument", why));
     }
     Ok(())
 }

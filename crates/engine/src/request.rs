@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use base::{ByteSize, ContainerName};
 use serde::{Deserialize, Serialize};
-use workload::{Isolation, Limits, Signal, TerminalSize, UserMap};
+use workload::{Isolation, Limits, MachineSpec, Signal, TerminalSize, UserMap};
 
 use crate::{EndpointRequest, HealthCheck, LogOptions, RestartPolicy};
 
@@ -19,6 +19,9 @@ pub struct Create {
     pub image: String,
     /// Behind which wall.
     pub isolation: Isolation,
+    /// What is asked of its machine.
+    #[serde(skip_serializing_if = "MachineSpec::is_default")]
+    pub machine: MachineSpec,
     /// `os/architecture[/variant]` of the image; the host's, if it is there, where none is given.
     pub platform: Option<String>,
     /// Replaces the image's entrypoint. An empty list removes it; a list of one empty word removes

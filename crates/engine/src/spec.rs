@@ -68,6 +68,7 @@ pub(crate) fn sandbox(
     limits.devices = devices::rules(config, facts)?;
     Ok(SandboxSpec {
         id: id.sandbox(),
+        machine: config.machine.clone(),
         hostname: own_uts.then(|| hostname(id, config, facts)),
         domainname: config.domainname.clone().filter(|_| own_uts),
         network: network(config, facts)?,

@@ -38,6 +38,14 @@ pub(crate) async fn best(link: &Link, kept: Option<&Path>) -> Result<Accel, Driv
     Ok(found)
 }
 
+/// What was asked for.
+pub(crate) fn of(asked: workload::Accel) -> Accel {
+    match asked {
+        workload::Accel::Kvm => Accel::Kvm,
+        workload::Accel::Soft => Accel::Soft,
+    }
+}
+
 /// Names the host as far as the finding depends on it.
 fn host() -> String {
     let boot = fs::read_to_string(BOOT).unwrap_or_default();

@@ -25,8 +25,8 @@ use crate::{machine, sandbox::VmSandbox, translate};
 /// input, in this control group.
 pub type StartVmm = dyn Fn(OwnedFd, Option<&Join>) -> io::Result<Child> + Send + Sync;
 
-/// Finds the kernel for a machine.
-pub type FindKernel = dyn Fn() -> Result<Kernel, DriverError> + Send + Sync;
+/// Finds the kernel for a machine: the one that is named, or else the one that is used by default.
+pub type FindKernel = dyn Fn(Option<&str>) -> Result<Kernel, DriverError> + Send + Sync;
 
 /// A kernel, and what it needs to boot.
 #[derive(Debug)]

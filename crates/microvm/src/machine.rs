@@ -32,12 +32,14 @@ const CPUS_MAX: u64 = 4;
 /// `Documentation/admin-guide/sysctl/net.rst`, `bpf_jit_enable`.
 const SOFT: &str = "mitigations=off sysctl.net.core.bpf_jit_enable=0";
 
-/// What a machine's kernel is told.
-pub(crate) fn command_line(arguments: &str, accel: Accel) -> String {
-    match accel {
-        Accel::Kvm => arguments.to_owned(),
-        Accel::Soft => format!("{arguments} {SOFT}"),
-    }
+/// What a machine's kernel is told; what was asked for comes last, and so counts.
+pub(crate) fn command_line(arguments: &str, accel: Accel, asked: &[String]) -> String {
+    let soft = match accel {
+        Accel::Kvm => None,
+        Accel::Soft => Some(SOFT),
+    };
+    let words = [arguments].into_iter().chain(soft).chain(asked.iter().map(String::as_str));
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// A machine's size.

@@ -168,10 +168,10 @@ impl VmSandbox {
                 });
             }
         }
-        let kernel = (self.shared.config.kernel)()?;
+        let kernel = (self.shared.config.kernel)(self.spec.machine.kernel.as_deref())?;
         let link = Link::start(&self.shared.config, Some(&self.group), self.namespace()?)?;
         let interfaces = self.plug_in(&link).await?;
-        let accel = match self.shared.config.accel {
+        let accel = match self.spec.machine.accel.map(accel::of).or(self.shared.config.accel) {
             Some(accel) => accel,
             None => accel::best(&link, self.shared.config.warm.as_deref()).await?,
         };
@@ -208,7 +208,11 @@ impl VmSandbox {
             cpus: self.size.cpus,
             accel,
             acpi: kernel.acpi,
-            command_line: machine::command_line(&kernel.arguments, accel),
+            command_line: machine::command_line(
+                &kernel.arguments,
+                accel,
+                &self.spec.machine.arguments,
+            ),
             places: Places::for_these(read_only, interfaces),
         }
     }

@@ -41,7 +41,8 @@ pub use process::{
     TerminalSize, UserSpec,
 };
 pub use sandbox::{
-    Isolation, IsolationError, Materials, Namespace, Network, SandboxSpec, TimeOffsets,
+    Accel, Isolation, IsolationError, MachineSpec, Materials, Namespace, Network, SandboxSpec,
+    TimeOffsets,
 };
 pub use security::{
     CapabilitySets, Seccomp, SeccompAction, SeccompArg, SeccompCompare, SeccompPolicy,

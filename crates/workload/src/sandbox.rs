@@ -53,11 +53,43 @@ impl fmt::Display for Isolation {
     }
 }
 
+/// What carries out a machine's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Accel {
+    /// The host's processor, through KVM.
+    Kvm,
+    /// A processor in software.
+    Soft,
+}
+
+/// What is asked of a machine, where the wall is one ([`Isolation::Vm`]); nothing, for what is best.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MachineSpec {
+    /// Its kernel, by name or id.
+    pub kernel: Option<String>,
+    /// Words for the end of the kernel's command line.
+    pub arguments: Vec<String>,
+    /// What carries out its instructions.
+    pub accel: Option<Accel>,
+}
+
+impl MachineSpec {
+    /// Whether nothing is asked.
+    pub fn is_default(&self) -> bool {
+        *self == MachineSpec::default()
+    }
+}
+
 /// Everything a driver needs to make one sandbox, but for descriptors ([`Materials`]).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxSpec {
     /// Whose sandbox it is; unique on the node.
     pub id: SandboxId,
+    /// What is asked of its machine.
+    #[serde(default, skip_serializing_if = "MachineSpec::is_default")]
+    pub machine: MachineSpec,
     /// Host name inside, `None` to keep the host's.
     pub hostname: Option<String>,
     /// NIS domain name inside, `None` to keep the host's.

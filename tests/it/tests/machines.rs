@@ -60,7 +60,7 @@ impl Machines {
         };
         let nothing = VmConfig {
             start: Arc::new(|_, _| Err(std::io::Error::other("machines are in shims"))),
-            kernel: Arc::new(|| Err(DriverError::Unreachable { why: "in shims".to_owned() })),
+            kernel: Arc::new(|_| Err(DriverError::Unreachable { why: "in shims".to_owned() })),
             walls,
             accel: None,
             warm: None,

@@ -35,6 +35,7 @@ impl Home {
     pub fn sandbox(&self, id: &SandboxId) -> SandboxSpec {
         SandboxSpec {
             id: id.clone(),
+            machine: workload::MachineSpec::default(),
             hostname: Some("inside".into()),
             domainname: None,
             network: Network::None,

@@ -39,6 +39,7 @@ impl Host for FakeHost {
     fn sandbox(&self, id: &SandboxId) -> SandboxSpec {
         SandboxSpec {
             id: id.clone(),
+            machine: workload::MachineSpec::default(),
             hostname: None,
             domainname: None,
             network: Network::None,

@@ -17,10 +17,13 @@ const ASIDE: &[Bit] = &[(1, 2, 27), (1, 2, 31), (1, 3, 28)];
 const DEADLINE: Bit = (1, 2, 24);
 
 /// What models offer beyond their level, because kernels like it, and what a guest does without
-/// where the host has none: x2apic, the deadline timer, KVM's own clock, rdtscp.
+/// where the host has none: x2apic, the deadline timer, KVM's own clock, rdtscp,
+/// quick copying by strings.
 const EXTRAS: &[Bit] = &[
     (1, 2, 21),
     DEADLINE,
+    (7, 1, 9),
+    (7, 3, 4),
     (0x4000_0001, 0, 1),
     (0x4000_0001, 0, 3),
     (0x4000_0001, 0, 24),

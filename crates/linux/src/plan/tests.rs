@@ -11,6 +11,7 @@ use super::{Extras, Facts, Filter, Input, Joined, container, describe, join};
 fn sandbox() -> SandboxSpec {
     SandboxSpec {
         id: "box".parse().unwrap(),
+        machine: workload::MachineSpec::default(),
         hostname: Some("inside".into()),
         domainname: None,
         network: Network::Given,

@@ -57,6 +57,7 @@ impl Fixture {
             driver: LinuxDriver::new(Isolation::Container, None, "/wythe-test").unwrap(),
             sandbox: SandboxSpec {
                 id: id.parse().unwrap(),
+                machine: workload::MachineSpec::default(),
                 hostname: Some("inside".into()),
                 domainname: None,
                 network: Network::None,

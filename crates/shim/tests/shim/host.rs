@@ -331,6 +331,7 @@ async fn wait_readable(fd: OwnedFd) {
 pub(crate) fn sandbox(root: &Path, id: &str) -> SandboxSpec {
     SandboxSpec {
         id: id.parse().unwrap(),
+        machine: workload::MachineSpec::default(),
         hostname: None,
         domainname: None,
         network: workload::Network::Host,

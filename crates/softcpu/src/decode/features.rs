@@ -13,7 +13,7 @@ pub(crate) fn offered(instruction: &Instruction, model: Model) -> bool {
 }
 
 /// Whether it is one that processors had before they had floating point, or got without it: then it
-/// is none of x87, MMX and SSE.
+/// is none of x87, MMX and SSE. `wait` was there before what it waits for.
 pub(super) fn is_integer(instruction: &Instruction) -> bool {
     use CpuidFeature as F;
     let old = |feature: &F| {
@@ -22,7 +22,7 @@ pub(super) fn is_integer(instruction: &Instruction) -> bool {
             F::INTEL8086 | F::INTEL186 | F::INTEL286 | F::INTEL386 | F::INTEL486 | F::X64 | F::CMOV
         )
     };
-    instruction.cpuid_features().iter().all(old)
+    instruction.mnemonic() != Mnemonic::Wait && instruction.cpuid_features().iter().all(old)
 }
 
 fn has(feature: CpuidFeature, instruction: &Instruction, model: Model) -> bool {

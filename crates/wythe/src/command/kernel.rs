@@ -78,7 +78,9 @@ pub(super) async fn needed(
     create: &engine::Create,
     quiet: bool,
 ) -> Result<(), CliError> {
-    if create.isolation != Isolation::Vm || is_there(to)? {
+    // One that is named is there, or the driver says that it is not.
+    let named = create.machine.kernel.is_some();
+    if create.isolation != Isolation::Vm || named || is_there(to)? {
         return Ok(());
     }
     if !quiet {

@@ -2,7 +2,7 @@
 
 use base::ContainerName;
 use engine::Create;
-use workload::Isolation;
+use workload::{Accel, Isolation, MachineSpec};
 
 use super::{FlagError, Surroundings, env::LabelFlags};
 
@@ -22,6 +22,15 @@ pub(super) struct IdentityFlags {
     /// What separates the container from the host (container, host, vm or wasm)
     #[arg(long, value_name = "string")]
     isolation: Option<Isolation>,
+    /// Kernel of the machine, by name or id (see "wythe kernel ls"); with --isolation vm
+    #[arg(long, value_name = "string")]
+    kernel: Option<String>,
+    /// Add this to the kernel's command line; with --isolation vm
+    #[arg(long, value_name = "string", allow_hyphen_values = true)]
+    kernel_arg: Vec<String>,
+    /// What carries out the machine's instructions ("auto", "kvm", "soft"); with --isolation vm
+    #[arg(long, value_name = "string", default_value = "auto", hide_default_value = true)]
+    accel: String,
     /// Set platform if server is multi-platform capable
     #[arg(long, value_name = "string")]
     platform: Option<image::Platform>,
@@ -73,7 +82,22 @@ impl IdentityFlags {
         create.domainname = self.domainname;
         create.labels = self.labels.resolve(around)?;
         create.isolation = self.isolation.unwrap_or_default();
+        create.machine = MachineSpec {
+            kernel: self.kernel,
+            arguments: self.kernel_arg,
+            accel: accel(&self.accel)?,
+        };
         Ok(())
+    }
+}
+
+/// What carries out instructions, by name; nothing for what is best here.
+fn accel(name: &str) -> Result<Option<Accel>, FlagError> {
+    match name {
+        "auto" => Ok(None),
+        "kvm" => Ok(Some(Accel::Kvm)),
+        "soft" => Ok(Some(Accel::Soft)),
+        other => Err(FlagError::invalid("accel", other, "use auto, kvm or soft")),
     }
 }
 

@@ -42,23 +42,34 @@ pub(super) fn driver(kernels: &Path, prepared: &Prepared) -> VmDriver {
             Protected::new()?.spawn(&[c"wythe", c"vmm"], socket.as_fd(), group)
         }),
         walls,
-        kernel: Arc::new(move || kernel(&store)),
+        kernel: Arc::new(move |name| kernel(&store, name)),
         accel: None,
         warm: Some(kernels.with_file_name("machines").join("warm")),
     })
 }
 
-fn kernel(store: &Store) -> Result<Kernel, DriverError> {
+fn kernel(store: &Store, name: Option<&str>) -> Result<Kernel, DriverError> {
     let unreadable = |error: &StoreError| DriverError::Invalid {
         what: "the kernels of this host".to_owned(),
         why: chain(error),
     };
+    if let Some(name) = name {
+        let kept = store.find(name).map_err(|error| DriverError::Invalid {
+            what: "kernel".to_owned(),
+            why: chain(&error),
+        })?;
+        return read(&kept);
+    }
     let kept = store.default().map_err(|error| unreadable(&error))?;
     let kept = kept.ok_or_else(|| DriverError::Unsupported {
         what: "machines".to_owned(),
         why: "there is no kernel: wythe kernel pull fetches one".to_owned(),
     })?;
-    opened(&kept).map_err(|error| {
+    read(&kept)
+}
+
+fn read(kept: &Kept) -> Result<Kernel, DriverError> {
+    opened(kept).map_err(|error| {
         DriverError::step(format!("read the kernel {}", kept.manifest.name), &error)
     })
 }

@@ -154,6 +154,7 @@ pub(super) fn sandbox(
     let text = |value: &Option<String>| value.clone().filter(|v| !v.is_empty());
     Ok(SandboxSpec {
         id: id.clone(),
+        machine: workload::MachineSpec::default(),
         hostname: text(spec.hostname()),
         domainname: text(spec.domainname()),
         network: match namespaces.network {
