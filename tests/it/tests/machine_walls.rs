@@ -174,6 +174,19 @@ fn files_of_volumes_belong_to_whom_the_guest_says() {
     };
     assert_ne!(read("1234").code, 0);
     assert_eq!(read("0").out, "root's");
+
+    // What is not to be written is not, whatever the machine's kernel believes.
+    let share = format!("{share}:ro");
+    let run = ["run", "-d", "--name", "vm", "--isolation", "vm", "-v", &share, "demo", "sleep"];
+    instance.ok(&[&run[..], &["1000"]].concat());
+    let server = Process::of(&instance, "vm", "wythe-shares");
+    let shared = data.display().to_string();
+    let mounts = server.read("mountinfo");
+    let mount = mounts.lines().find(|line| line.contains(&shared)).unwrap();
+    assert!(mount.split(' ').nth(5).unwrap().starts_with("ro,"), "{mount}");
+    assert_ne!(instance.run(&["exec", "vm", "sh", "-c", "echo x > /shared/file"]).code, 0);
+    assert_eq!(instance.ok(&["exec", "vm", "cat", "/shared/file"]), "mine");
+    instance.remove_all();
 }
 
 #[test]
