@@ -1,5 +1,7 @@
 //! What the process that is a machine may do on the host, and what is left when it is killed.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers are tests")]
+
 use std::{
     collections::BTreeMap,
     fs,
