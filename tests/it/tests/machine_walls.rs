@@ -128,7 +128,7 @@ fn a_machines_process_has_given_its_rights_up() {
     }
     assert_eq!(
         limit(&instance, "vm", &["memory.limit_in_bytes", "memory.max"]),
-        ((256u64 + 64) << 20).to_string()
+        ((256u64 + 48 + 16 + 1) << 20).to_string()
     );
     let quota = limit(&instance, "vm", &["cpu.cfs_quota_us", "cpu.max"]);
     assert_eq!(quota.split(' ').next(), Some("50000"));
