@@ -63,8 +63,8 @@ impl Protected {
         Command::new(self.path())
     }
 
-    /// Runs it in a control group, as which it uses nothing before it is there: with these
-    /// arguments, the first of which is its name, this socket as its standard input, no output and
+    /// Runs it in a control group, where it is from its first instruction on: with these
+    /// arguments, of which the first is its name, this socket as its standard input, no output and
     /// no environment.
     ///
     /// # Errors

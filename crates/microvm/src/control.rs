@@ -26,8 +26,9 @@ pub(crate) enum Order {
     /// A disk for the machine that is to be booted. Descriptor: its image.
     Disk { serial: String, read_only: bool },
     /// A directory or file of the host for the machine that is to be booted, under this name in
-    /// the shared directory. Descriptor: what is shared.
-    Share { name: String },
+    /// the shared directory; perhaps neither it nor what is mounted below it can be written.
+    /// Descriptor: what is shared.
+    Share { name: String, read_only: bool, recursive_read_only: bool },
     /// An interface for the machine that is to be booted. Descriptor: its tap device.
     Interface { mac: [u8; 6], mtu: u32 },
     /// Boots. Descriptors: an empty mount namespace, the kernel, the first file system, where the

@@ -46,7 +46,7 @@ const ANSWERS_MAX: usize = 4;
 const ORDER_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long a process may take to go that has let go of its socket.
-const GONE_WITHIN: Duration = Duration::from_secs(1);
+const GONE_WITHIN: Duration = Duration::from_millis(500);
 
 /// Between two looks whether it has gone.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);

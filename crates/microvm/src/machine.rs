@@ -10,9 +10,16 @@ const MEMORY_DEFAULT: u64 = 256 << 20;
 /// Memory for the kernel and the agent beside a limit of the sandbox: 48 MiB.
 const RESERVE: u64 = 48 << 20;
 
-/// Memory of a machine's process beside the guest's, in bytes: 64 MiB. It takes a tenth of that; the
-/// rest is for what the host's kernel keeps of disks and sockets on its behalf.
-const BESIDE: u64 = 64 << 20;
+/// Memory of a machine's process beside the guest's, in bytes: 48 MiB. It takes a few of them; the
+/// rest is for what the host's kernel keeps of disks, files and sockets on its behalf.
+const BESIDE: u64 = 48 << 20;
+
+/// The same for each processor: 16 MiB. One of software keeps what it has decoded, 13 MiB at most.
+const BESIDE_CPU: u64 = 16 << 20;
+
+/// Of so many bytes of the guest's memory one goes to page tables of the host: 8 for each page of
+/// 4096, and as many again that KVM has.
+const PAGE_TABLES: u64 = 256;
 
 /// Most threads and processes of a machine: one for each processor, for the devices, for interrupt
 /// lines, for orders, for its end, for shares, and some of the host's kernel for KVM.
@@ -66,7 +73,9 @@ fn cpus(limits: &CpuLimits) -> u8 {
 /// The limits that hold outside, for the machine's process: the memory that it may take, and the
 /// processor time of the sandbox, so that it is not the guest's kernel alone that keeps to it.
 pub(crate) fn outside(limits: &Limits, size: Size) -> Limits {
-    let memory = ByteSize(size.memory_bytes.saturating_add(BESIDE));
+    let Size { memory_bytes, cpus } = size;
+    let beside = BESIDE + BESIDE_CPU * u64::from(cpus) + memory_bytes / PAGE_TABLES;
+    let memory = ByteSize(memory_bytes.saturating_add(beside));
     Limits {
         memory: MemoryLimits { limit: Some(memory), ..MemoryLimits::default() },
         pids: Some(TASKS_MAX),
@@ -130,7 +139,7 @@ mod tests {
             ..Limits::default()
         };
         let outside = outside(&limits, Size { memory_bytes: 256 << 20, cpus: 1 });
-        let memory = MemoryLimits { limit: Some(ByteSize(320 << 20)), ..MemoryLimits::default() };
+        let memory = MemoryLimits { limit: Some(ByteSize(321 << 20)), ..MemoryLimits::default() };
         let cpu = CpuLimits::nano_cpus(500_000_000);
         let wanted = Limits { memory, cpu, pids: Some(32), ..Limits::default() };
         assert_eq!(outside, wanted);

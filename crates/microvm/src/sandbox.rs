@@ -6,7 +6,7 @@ use std::{
         fd::{AsFd as _, OwnedFd},
         unix::net::UnixStream,
     },
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -41,7 +41,7 @@ use crate::{
     machine::{self, Size},
     process::VmProcess,
     pump::{self, Pipes},
-    translate::{self, Container, Disk},
+    translate::{self, Container, Disk, Share},
     warm::{self, Template},
 };
 
@@ -83,7 +83,7 @@ pub(crate) struct Running {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Furniture {
     disks: Vec<Disk>,
-    shares: Vec<PathBuf>,
+    shares: Vec<Share>,
 }
 
 impl Running {
@@ -295,12 +295,18 @@ impl VmSandbox {
             let order = Order::Disk { serial: disk.serial.clone(), read_only: disk.read_only };
             link.order(&order, &[image.as_fd()]).await?;
         }
-        for (n, path) in furniture.shares.iter().enumerate() {
-            let share = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-            let share = share.map_err(|error| {
+        for (n, share) in furniture.shares.iter().enumerate() {
+            let Share { path, read_only, recursive_read_only } = share;
+            let opened = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+            let opened = opened.map_err(|error| {
                 DriverError::step(format!("open {}", path.display()), &error.into())
             })?;
-            link.order(&Order::Share { name: n.to_string() }, &[share.as_fd()]).await?;
+            let order = Order::Share {
+                name: n.to_string(),
+                read_only: *read_only,
+                recursive_read_only: *recursive_read_only,
+            };
+            link.order(&order, &[opened.as_fd()]).await?;
         }
         Ok(mounted)
     }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use shim::protocol::Chore;
 use workload::{
-    Bind, ContainerSpec, DriverError, MountSource, Namespace, Network, ProcessRoot, ProcessSpec,
-    RootFs, SandboxSpec, Seccomp,
+    Bind, ContainerSpec, DriverError, MountFlags, MountSource, Namespace, Network, ProcessRoot,
+    ProcessSpec, RootFs, SandboxSpec, Seccomp,
 };
 
 use crate::machine;
@@ -41,12 +41,23 @@ pub(crate) struct Disk {
     pub(crate) read_only: bool,
 }
 
+/// Something of the host that the machine shares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Share {
+    /// A directory or a file.
+    pub(crate) path: PathBuf,
+    /// Whether it cannot be written.
+    pub(crate) read_only: bool,
+    /// Whether nothing that is mounted below it can.
+    pub(crate) recursive_read_only: bool,
+}
+
 /// A container, as the machine is to have it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Container {
     pub(crate) disks: Vec<Disk>,
     /// What of the host is shared, by the number that it has inside.
-    pub(crate) shares: Vec<PathBuf>,
+    pub(crate) shares: Vec<Share>,
     /// To be done before the process is started, in this order.
     pub(crate) chores: Vec<Chore>,
     pub(crate) process: ProcessSpec,
@@ -129,7 +140,7 @@ pub(crate) fn container(spec: &ProcessSpec, own: &ContainerSpec) -> Result<Conta
     let mut mounts = own.mounts.clone();
     for mount in &mut mounts {
         if let MountSource::Bind(bind) = &mut mount.source {
-            share(bind, &mut shares)?;
+            share(bind, mount.flags, &mut shares)?;
         }
     }
     if !shares.is_empty() {
@@ -183,12 +194,15 @@ fn changes_directories() -> [PathBuf; 2] {
     ["upper", "work"].map(|name| Path::new(DISK).join(name))
 }
 
-/// Gives something of the host a number inside.
-fn share(bind: &mut Bind, shares: &mut Vec<PathBuf>) -> Result<(), DriverError> {
+/// Gives something of the host a number inside. That it is not to be written holds on the host too,
+/// whatever the machine's kernel thinks of it.
+fn share(bind: &mut Bind, flags: MountFlags, shares: &mut Vec<Share>) -> Result<(), DriverError> {
     refuse(&[("ids mapped to the host's", bind.idmap.is_some())])?;
-    let known = shares.iter().position(|path| *path == bind.path);
+    let MountFlags { read_only, recursive_read_only, .. } = flags;
+    let share = Share { path: bind.path.clone(), read_only, recursive_read_only };
+    let known = shares.iter().position(|known| *known == share);
     let number = known.unwrap_or_else(|| {
-        shares.push(bind.path.clone());
+        shares.push(share);
         shares.len() - 1
     });
     bind.path = Path::new(SHARES).join(number.to_string());

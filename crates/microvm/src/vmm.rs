@@ -35,7 +35,10 @@ use vm::{
 };
 use workload::MachineEnd;
 
-use self::{rights::User, shares::Shares};
+use self::{
+    rights::User,
+    shares::{ReadOnly, Shares},
+};
 use crate::{
     NAMES_PORT, NAMES_STREAM_PORT, READY_PORT,
     control::{Boot, Order, Places, Transport, Word},
@@ -138,7 +141,14 @@ impl Parts {
                 let disks = if read_only { &mut self.read_only } else { &mut self.writable };
                 disks.push(Blk::new(image, &options)?);
             }
-            Order::Share { name } => self.shares.add(name, &next()?)?,
+            Order::Share { name, read_only, recursive_read_only } => {
+                let what = next()?;
+                self.shares.add(
+                    name,
+                    &what,
+                    ReadOnly { itself: read_only, all: recursive_read_only },
+                )?;
+            }
             Order::Interface { mac, mtu } => {
                 let mtu = Some(u16::try_from(mtu).unwrap_or(u16::MAX));
                 let options = net::Options { mac, mtu, ..net::Options::default() };

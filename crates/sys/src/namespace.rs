@@ -85,3 +85,29 @@ pub fn loopback_up() -> io::Result<()> {
     let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, os::fd::AsFd as _, thread};
+
+    use super::*;
+
+    #[test]
+    fn a_thread_with_a_root_of_its_own_enters_a_mount_namespace() {
+        if !testkit::need::root() {
+            return;
+        }
+        // This process has more than one thread here.
+        let entered = |prepare: fn() -> io::Result<()>| {
+            thread::spawn(move || {
+                let own = File::open("/proc/thread-self/ns/mnt").unwrap();
+                prepare().unwrap();
+                enter(own.as_fd(), Namespaces(Namespaces::MOUNT)).map_err(|error| error.kind())
+            })
+            .join()
+            .unwrap()
+        };
+        assert_eq!(entered(|| Ok(())), Err(io::ErrorKind::InvalidInput));
+        assert_eq!(entered(own_root), Ok(()));
+    }
+}

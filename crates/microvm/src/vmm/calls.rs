@@ -1,7 +1,7 @@
 //! Which system calls there are for a machine's process, and for the process that serves its
 //! shares. Every other one ends the process.
 //!
-//! Pure, but for the number of the calling process.
+//! Pure.
 
 use seccomp::{Arch, CompileError};
 use sys::seccomp::SockFilter;

@@ -77,17 +77,34 @@ struct Share {
     directory: bool,
 }
 
+/// What of a share cannot be written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReadOnly {
+    pub(super) itself: bool,
+    /// What is mounted below it too.
+    pub(super) all: bool,
+}
+
 impl Shares {
     /// Takes one: a directory or a file, by a descriptor of it.
-    pub(super) fn add(&mut self, name: String, what: &OwnedFd) -> io::Result<()> {
+    pub(super) fn add(
+        &mut self,
+        name: String,
+        what: &OwnedFd,
+        read_only: ReadOnly,
+    ) -> io::Result<()> {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE
             | OpenTreeFlags::OPEN_TREE_CLOEXEC
             | OpenTreeFlags::AT_EMPTY_PATH
             | OpenTreeFlags::AT_RECURSIVE;
         let tree = open_tree(what, "", flags)?;
         // The guest's kernel says what runs as whom; here nothing is run, and no device opened.
-        let set = attribute::NO_DEV | attribute::NO_SUID | attribute::NO_EXEC;
+        let guard = attribute::NO_DEV | attribute::NO_SUID | attribute::NO_EXEC;
+        let read = |is: bool| if is { attribute::READ_ONLY } else { 0 };
+        let set = guard | read(read_only.all);
         set_attributes(tree.as_fd(), Change { set, recursive: true, ..Change::default() }, None)?;
+        let change = Change { set: read(read_only.itself), ..Change::default() };
+        set_attributes(tree.as_fd(), change, None)?;
         let directory = FileType::from_raw_mode(fstat(what)?.st_mode) == FileType::Directory;
         self.0.push(Share { name, tree, directory });
         Ok(())
