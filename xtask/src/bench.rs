@@ -7,6 +7,7 @@
 //! registry an image to a registry and from it
 //! listen   1,000 listeners of events
 //! between  bytes from container to container
+//! machines kernels booted, machines begun, copied and at rest
 //! crowd    1,000 containers
 //! daemon   at rest, and ready
 //! import   a large layer
@@ -26,6 +27,7 @@ mod fleet;
 mod import;
 mod listen;
 mod logs;
+mod machines;
 mod place;
 pub(crate) mod processes;
 mod registry;
@@ -68,7 +70,7 @@ struct Part {
     measure: fn(&Place, &Options) -> Result<Vec<Row>>,
 }
 
-const PARTS: [Part; 10] = [
+const PARTS: [Part; 11] = [
     Part { rows: &timed::ROWS, measure: timed::measure },
     Part { rows: &docker::ROWS, measure: docker::measure },
     Part { rows: &fleet::ROWS, measure: fleet::measure },
@@ -78,6 +80,7 @@ const PARTS: [Part; 10] = [
     Part { rows: &registry::ROWS, measure: registry::measure },
     Part { rows: &listen::ROWS, measure: listen::measure },
     Part { rows: &between::ROWS, measure: between::measure },
+    Part { rows: &machines::ROWS, measure: machines::measure },
     Part { rows: &crowd::ROWS, measure: crowd::measure },
 ];
 

@@ -22,6 +22,29 @@ pub(crate) fn named(name: &str, beneath: &Path) -> Result<Vec<u32>> {
     Ok(entries.filter_map(|name| name.parse().ok()).filter(of).collect())
 }
 
+/// Numbers of the processes that these started, and of those that they started in turn.
+pub(crate) fn descendants(of: &[u32]) -> Result<Vec<u32>> {
+    let entries =
+        fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let all: Vec<(u32, u32)> = entries
+        .filter_map(|name| name.parse().ok())
+        .filter_map(|pid: u32| {
+            let parent = field(format!("/proc/{pid}/status").into(), "PPid:")?;
+            Some((pid, u32::try_from(parent as i64).ok()?))
+        })
+        .collect();
+    let mut found: Vec<u32> = Vec::new();
+    loop {
+        let known = |pid: &u32| of.contains(pid) || found.contains(pid);
+        let new = all.iter().filter(|(pid, parent)| known(parent) && !known(pid));
+        let new: Vec<u32> = new.map(|(pid, _)| *pid).collect();
+        if new.is_empty() {
+            return Ok(found);
+        }
+        found.extend(new);
+    }
+}
+
 /// Their proportional set sizes together, in MiB.
 pub(crate) fn pss_mib(pids: &[u32]) -> f64 {
     let one = |pid: &u32| field(format!("/proc/{pid}/smaps_rollup").into(), "Pss:").unwrap_or(0.0);
