@@ -5,7 +5,9 @@
 //! ```
 //!
 //! Everything that a machine needs of the host it has by then, as descriptors. The process has one
-//! thread when it takes the steps; those that it makes later have no more than it has.
+//! thread when it takes the steps; those that it makes later have no more than it has. (A trial of
+//! a KVM that hangs leaves a second one behind. It keeps its user, and has the list of system calls
+//! all the same.)
 
 use std::{
     fs::File,
@@ -23,7 +25,7 @@ use sys::{
 };
 
 /// From here on are the ids of machines' processes: each is the user and the group with this and
-/// its own number, which no other process of the host is. They are above those that systemd and
+/// its own number, which no other process that is numbered with it is. They are above those that systemd and
 /// adduser(8) hand out to containers, and no number of a process leads out of their range.
 ///
 /// Source: systemd, UIDS-GIDS.md; proc_sys_kernel(5), `pid_max` (at most 2^22).

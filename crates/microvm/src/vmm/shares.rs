@@ -127,11 +127,11 @@ impl Shares {
         })?;
         drop(theirs);
         let mut word = [0];
-        ours.read_exact(&mut word)?;
-        if word == [SERVES] {
-            return Ok(Remote::new(ours));
-        }
-        let mut why = word.to_vec();
+        let mut why = match ours.read(&mut word)? {
+            0 => return Err("the server of the shares was killed".into()),
+            _ if word == [SERVES] => return Ok(Remote::new(ours)),
+            _ => word.to_vec(),
+        };
         ours.take(ERROR_BYTES_MAX).read_to_end(&mut why)?;
         Err(format!("the shares are not served: {}", String::from_utf8_lossy(&why)).into())
     }
