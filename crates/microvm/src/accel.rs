@@ -1,12 +1,12 @@
 //! What carries out machines' instructions on this host. It takes a while to find out, so that is
 //! done once for each boot of the host, and kept in a file.
 
-use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
+use std::{fs, os::unix::fs::MetadataExt as _};
 
 use hv::Accel;
 use workload::DriverError;
 
-use crate::link::Link;
+use crate::{driver::VmConfig, link::Link};
 
 /// Says which boot of the host this is. Source: random(4).
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
@@ -18,15 +18,22 @@ const KVM: &str = "/dev/kvm";
 const FILE: &str = "accel";
 
 /// The best there is here, as was found out before or by trying.
-pub(crate) async fn best(link: &Link, kept: Option<&Path>) -> Result<Accel, DriverError> {
+pub(crate) async fn best(config: &VmConfig) -> Result<Accel, DriverError> {
+    if let Some(accel) = config.accel {
+        return Ok(accel);
+    }
     let host = host();
+    let kept = config.warm.as_deref();
     let file = kept.map(|directory| directory.join(FILE));
     if let Some(file) = &file
         && let Some(found) = read(&fs::read_to_string(file).unwrap_or_default(), &host)
     {
         return Ok(found);
     }
+    // By a process that is no machine: where KVM hangs, a thread of it may stay behind.
+    let link = Link::start(config, None, None)?;
     let found = link.probe().await?;
+    link.kill().await?;
     if let (Some(file), Some(directory)) = (&file, kept) {
         let written =
             fs::create_dir_all(directory).and_then(|()| fs::write(file, write(found, &host)));

@@ -171,9 +171,9 @@ impl VmSandbox {
         let kernel = (self.shared.config.kernel)(self.spec.machine.kernel.as_deref())?;
         let link = Link::start(&self.shared.config, Some(&self.group), self.namespace()?)?;
         let interfaces = self.plug_in(&link).await?;
-        let accel = match self.spec.machine.accel.map(accel::of).or(self.shared.config.accel) {
-            Some(accel) => accel,
-            None => accel::best(&link, self.shared.config.warm.as_deref()).await?,
+        let accel = match self.spec.machine.accel {
+            Some(asked) => accel::of(asked),
+            None => accel::best(&self.shared.config).await?,
         };
         let boot = self.machine(&kernel, accel, &furniture, interfaces.len());
         let mut first = self.start_machine(&link, &kernel, &furniture, &boot, by).await?;

@@ -107,6 +107,11 @@ impl Cache {
         Some(block)
     }
 
+    /// Whether nothing is in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
     /// Whether a page has blocks.
     pub(crate) fn has_page(&self, page: usize) -> bool {
         self.pages.contains_key(&page)

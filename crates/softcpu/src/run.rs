@@ -22,6 +22,9 @@ const PATIENCE: i64 = 20_000;
 /// Bytes that are looked at for a block; longer ones are cut there.
 const WINDOW: usize = 256;
 
+/// How long a processor sleeps before it forgets what it had decoded: two seconds.
+const REST: u64 = 2_000_000_000;
+
 /// The bit of a key's mode that says that the block is of one instruction, carried out by itself.
 const SINGLE: u8 = 0x80;
 
@@ -211,9 +214,9 @@ impl Processor {
     }
 
     /// Sleeps until something may have changed; whether nothing can wake this machine any more.
-    fn sleep(&self) -> bool {
+    fn sleep(&mut self) -> bool {
+        let machine = Arc::clone(&self.cpu.machine);
         let cpu = &self.cpu;
-        let machine = &cpu.machine;
         let mine = 1u64 << cpu.index.min(63);
         let deaf = cpu.activity != Activity::Halted || !cpu.interrupts_on();
         if deaf {
@@ -227,12 +230,22 @@ impl Processor {
         let left =
             machine.chips.next_deadline(cpu.index).map(|at| at.saturating_sub(machine.now()));
         if left != Some(0) {
-            self.seat().sleep(left);
+            self.nap(left);
         }
         if deaf {
             machine.deaf.fetch_and(!mine, Ordering::SeqCst);
         }
         false
+    }
+
+    /// Sleeps for so many nanoseconds at most. Of a processor that rests, what it had decoded goes:
+    /// many machines on a host do nothing most of the time, and their memory is others' to use.
+    fn nap(&mut self, left: Option<u64>) {
+        let long = left.is_none_or(|left| left > REST) && !self.cache.is_empty();
+        self.seat().sleep(if long { Some(REST) } else { left });
+        if long && !self.seat().attention.load(Ordering::Acquire) {
+            self.cache.clear();
+        }
     }
 
     /// Delivers an event at rip.
