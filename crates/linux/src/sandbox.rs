@@ -20,8 +20,8 @@ use seccomp::{Arch, FilterFlags};
 use stdio::{ChildStreams, Keeper, StreamSpec};
 use sys::seccomp::SockFilter;
 use workload::{
-    ContainerSpec, DriverError, Files, Isolation, Limits, Materials, Pausable, Pending, Process,
-    ProcessRoot, ProcessSpec, Sandbox, SandboxHandle, SandboxSpec, Streams, Usage,
+    ContainerSpec, DriverError, Files, Forkable, Isolation, Limits, Materials, Pausable, Pending,
+    Process, ProcessRoot, ProcessSpec, Sandbox, SandboxHandle, SandboxSpec, Streams, Usage,
 };
 
 use crate::{
@@ -455,6 +455,11 @@ impl Sandbox for LinuxSandbox {
 
     fn files(&self) -> Option<&dyn Files> {
         Some(self)
+    }
+
+    /// Its memory is the host kernel's, and has parts in all of that.
+    fn forkable(&self) -> Option<&dyn Forkable> {
+        None
     }
 }
 

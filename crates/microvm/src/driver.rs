@@ -98,6 +98,7 @@ impl Driver for VmDriver {
             isolation: Isolation::Vm,
             pause: true,
             files: true,
+            fork: true,
             many_containers: false,
             user_map: false,
             layers: true,
@@ -139,8 +140,9 @@ impl Driver for VmDriver {
                 return Err(DriverError::Exists { what: format!("sandbox {}", spec.id) });
             }
             let size = machine::size(&spec.limits);
-            let sandbox =
-                Arc::new(VmSandbox::new(Arc::clone(&self.shared), inside, materials, size));
+            let mut sandbox = VmSandbox::new(Arc::clone(&self.shared), inside, materials, size);
+            sandbox.taken_from = spec.taken_from;
+            let sandbox = Arc::new(sandbox);
             self.shared.table().insert(spec.id, Arc::clone(&sandbox));
             Ok(sandbox as Arc<dyn Sandbox>)
         })

@@ -1,5 +1,7 @@
 //! One sandbox: a machine that is booted with its first container.
 
+mod fork;
+
 use std::{
     fs::File,
     os::{
@@ -27,8 +29,9 @@ use shim::{
 use stdio::{ChildStreams, Keeper, StreamSpec};
 use tokio::sync::Mutex;
 use workload::{
-    ContainerSpec, DriverError, FileStat, Files, Isolation, Limits, Materials, Pausable, Pending,
-    Process, ProcessRoot, ProcessSpec, Sandbox, SandboxHandle, SandboxSpec, Streams, Unpack, Usage,
+    ContainerSpec, DriverError, FileStat, Files, Forkable, Isolation, Limits, Materials, Pausable,
+    Pending, Process, ProcessRoot, ProcessSpec, Sandbox, SandboxHandle, SandboxSpec, Streams,
+    Unpack, Usage,
 };
 
 use crate::{
@@ -61,6 +64,8 @@ pub(crate) struct VmSandbox {
     size: Size,
     /// The namespace whose interfaces are to be the machine's.
     network: Option<OwnedFd>,
+    /// Where the machine was saved that it is to go on from.
+    pub(crate) taken_from: Option<PathBuf>,
     /// Held while it is booted.
     machine: Mutex<Option<Arc<Running>>>,
     gone: AtomicBool,
@@ -73,6 +78,7 @@ pub(crate) struct Running {
     pub(crate) agent: Remote,
     /// What of the host it was booted with.
     furniture: Furniture,
+    boot: Boot,
 }
 
 /// Disks and shares of a machine, which it has from its beginning to its end.
@@ -98,7 +104,7 @@ impl VmSandbox {
     ) -> VmSandbox {
         let Materials { network } = materials;
         let (machine, gone) = (Mutex::new(None), AtomicBool::new(false));
-        VmSandbox { shared, spec, size, network, machine, gone }
+        VmSandbox { shared, spec, size, network, taken_from: None, machine, gone }
     }
 
     fn what(&self) -> String {
@@ -121,9 +127,19 @@ impl VmSandbox {
         streams: Streams,
         by: Deadline,
     ) -> Result<Arc<dyn Process>, DriverError> {
-        let (running, inside) = match &spec.root {
-            ProcessRoot::Own(own) => self.boot(&spec, own, by).await?,
-            ProcessRoot::Join(_) => (self.running().await?, translate::exec(&spec)),
+        let spawn =
+            |spec| Request::Spawn { spec: Box::new(spec), attached: true, output_only: false };
+        let (running, request) = match (&spec.root, &self.taken_from) {
+            (ProcessRoot::Own(own), Some(saved)) => {
+                let running = self.take_up(saved, &spec, own, by).await?;
+                let process = spec.id.clone();
+                (running, Request::Attach { process, output_only: false, mark: false })
+            }
+            (ProcessRoot::Own(own), None) => {
+                let (running, inside) = self.boot(&spec, own, by).await?;
+                (running, spawn(inside))
+            }
+            (ProcessRoot::Join(_), _) => (self.running().await?, spawn(translate::exec(&spec))),
         };
         let (keeper, child) = Keeper::open(&StreamSpec::from(&spec))?;
         if let Some(attachment) = streams.attached {
@@ -131,9 +147,12 @@ impl VmSandbox {
         }
         let (ticket, stream) = running.link.stream().await?;
         let carrying = carry(&keeper, child, spec.stdin, stream).await?;
-        let request = Request::Spawn { spec: Box::new(inside), attached: true, output_only: false };
-        let reply = running.agent.call(request, Some(ticket), Some(by)).await?;
-        let Reply::Process { .. } = reply else { return Err(nonsense(&reply)) };
+        match running.agent.call(request, Some(ticket), Some(by)).await? {
+            Reply::Process { .. } => {}
+            // It was there already, and stands still.
+            Reply::Done => done(&running.call(Request::Resume).await?)?,
+            other => return Err(nonsense(&other)),
+        }
         Ok(Arc::new(VmProcess::watch(spec.id, running, keeper, carrying)))
     }
 
@@ -172,7 +191,7 @@ impl VmSandbox {
             first.extend([Chore::Interfaces(interfaces), Chore::Names]);
         }
         let agent = Remote::new(link.connect(CALL_PORT).await?.into(), by).await?;
-        let running = Arc::new(Running { link, agent, furniture });
+        let running = Arc::new(Running { link, agent, furniture, boot });
         let create = Request::Create {
             isolation: Isolation::Vm,
             spec: Box::new(self.spec.clone()),
@@ -413,10 +432,11 @@ impl Sandbox for VmSandbox {
 
     fn usage(&self) -> Pending<'_, Result<Usage, DriverError>> {
         Box::pin(async move {
-            let reply = self.running().await?.call(Request::Usage).await?;
+            let running = self.running().await?;
+            let reply = running.call(Request::Usage).await?;
             let Reply::Usage(mut usage) = reply else { return Err(nonsense(&reply)) };
             // There is no more than the machine has.
-            let most = ByteSize(self.size.memory_bytes);
+            let most = ByteSize(running.boot.memory_bytes);
             usage.memory.limit = Some(usage.memory.limit.map_or(most, |limit| limit.min(most)));
             Ok(*usage)
         })
@@ -436,6 +456,10 @@ impl Sandbox for VmSandbox {
     }
 
     fn files(&self) -> Option<&dyn Files> {
+        Some(self)
+    }
+
+    fn forkable(&self) -> Option<&dyn Forkable> {
         Some(self)
     }
 }

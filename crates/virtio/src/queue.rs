@@ -267,14 +267,39 @@ impl Queue {
             return Ok(true);
         }
         if self.event_index {
-            let event = self.used + 4 + USED * usize::from(self.layout.size);
-            self.set(event, self.layout.next_available);
-            // The driver writes its index and then reads the event; we write the event and then
-            // read the index. Without a full fence on either side both could miss the other.
-            fence(Ordering::SeqCst);
+            self.ask(self.layout.next_available);
             return Ok(self.available_count()? > 0);
         }
         Ok(false)
+    }
+
+    /// How many chains the driver has made available since it set the queue up, modulo 2^16.
+    ///
+    /// # Errors
+    /// As [`Queue::pop`].
+    pub fn offered(&mut self) -> Result<u16, QueueError> {
+        Ok(self.layout.next_available.wrapping_add(self.available_count()?))
+    }
+
+    /// Whether the driver has made one available since it had made so many. If not, it is asked to
+    /// ring the doorbell for the next.
+    ///
+    /// # Errors
+    /// As [`Queue::pop`].
+    pub fn offers_more_than(&mut self, chains: u16) -> Result<bool, QueueError> {
+        if self.event_index {
+            self.ask(chains);
+        }
+        Ok(self.offered()? != chains)
+    }
+
+    /// Asks the driver to ring the doorbell when it makes available the chain of this number.
+    fn ask(&self, number: u16) {
+        let event = self.used + 4 + USED * usize::from(self.layout.size);
+        self.set(event, number);
+        // The driver writes its index and then reads the event; we write the event and then
+        // read the index. Without a full fence on either side both could miss the other.
+        fence(Ordering::SeqCst);
     }
 
     fn available_count(&mut self) -> Result<u16, QueueError> {

@@ -12,7 +12,7 @@ use tokio::{
 use tracing::{error, info, warn};
 use workload::Driver;
 
-use super::{Engine, Inner, Shared, copies::COMMITTING};
+use super::{Engine, Inner, Shared, still::STANDS_STILL};
 use crate::{
     Config, EngineError, OpenError,
     actor::{Actor, MAILBOX, first_view},
@@ -81,7 +81,10 @@ impl Engine {
         let mut waiting = Vec::new();
         let mut marks = Vec::new();
         for mut record in records {
-            let mark = shared.files.directory(&record.id).join(COMMITTING);
+            if record.is_unborn() {
+                record.stage = Stage::Removing;
+            }
+            let mark = shared.files.directory(&record.id).join(STANDS_STILL);
             if mark.exists() {
                 if matches!(record.stage, Stage::Pausing | Stage::Paused) {
                     record.stage = Stage::Resuming;

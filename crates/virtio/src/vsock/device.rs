@@ -34,6 +34,23 @@ const VERSION: u32 = 1;
 struct State {
     /// There were connections.
     connected: bool,
+    /// The host's port for the next connection: a guest does not let go of the ports of those that
+    /// it has lost at once.
+    #[serde(default)]
+    next_port: u32,
+}
+
+/// What the guest has to hear about connections that are gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    None,
+    /// It has to be told.
+    Due,
+    /// It was told when it had offered so many buffers for events, and offers one more when it has
+    /// ended its connections. Those that came to it before would be ended with them.
+    Told {
+        offered: u16,
+    },
 }
 
 /// A vsock device.
@@ -41,8 +58,7 @@ struct State {
 pub struct Vsock {
     mux: Mux,
     payload: Vec<u8>,
-    /// The guest has to hear that its connections are gone.
-    lost: bool,
+    news: News,
 }
 
 impl Vsock {
@@ -51,7 +67,7 @@ impl Vsock {
     /// # Errors
     /// If the host has no descriptor left.
     pub fn new(config: Config) -> io::Result<Vsock> {
-        Ok(Vsock { mux: Mux::new(config)?, payload: vec![0; PAYLOAD_MAX + 1], lost: false })
+        Ok(Vsock { mux: Mux::new(config)?, payload: vec![0; PAYLOAD_MAX + 1], news: News::None })
     }
 
     /// For who wants to connect and to listen in this process.
@@ -72,9 +88,10 @@ impl Vsock {
     /// Carries packets both ways, until neither side has one or takes one.
     fn carry(&mut self, queues: &mut Queues) -> Result<(), QueueError> {
         self.tell(queues)?;
+        let knows = self.news == News::None;
         loop {
             let took = self.transmit(queues)?;
-            let gave = self.receive(queues)?;
+            let gave = knows && self.receive(queues)?;
             if !took && !gave {
                 return Ok(());
             }
@@ -125,15 +142,25 @@ impl Vsock {
         Ok(any)
     }
 
-    /// Tells a restored guest that its connections are gone, as soon as it can be told.
+    /// Tells a restored guest that its connections are gone, as soon as it can be told, and looks
+    /// whether it has seen to that.
     fn tell(&mut self, queues: &mut Queues) -> Result<(), QueueError> {
-        let Some(queue) = queues.get(EVENT).filter(|_| self.lost) else { return Ok(()) };
-        let Some(mut chain) = queue.pop()? else { return Ok(()) };
-        if chain.writer.write(&TRANSPORT_RESET.to_le_bytes()) < 4 {
-            return Err(queue.break_with(QueueError::Missing("room for an event")));
+        let Some(queue) = queues.get(EVENT).filter(|_| self.news != News::None) else {
+            return Ok(());
+        };
+        if self.news == News::Due {
+            let Some(mut chain) = queue.pop()? else { return Ok(()) };
+            if chain.writer.write(&TRANSPORT_RESET.to_le_bytes()) < 4 {
+                return Err(queue.break_with(QueueError::Missing("room for an event")));
+            }
+            self.news = News::Told { offered: queue.offered()? };
+            queue.push(chain.head, chain.writer.written());
         }
-        queue.push(chain.head, chain.writer.written());
-        self.lost = false;
+        if let News::Told { offered } = self.news
+            && queue.offers_more_than(offered)?
+        {
+            self.news = News::None;
+        }
         Ok(())
     }
 }
@@ -178,19 +205,21 @@ impl Device for Vsock {
 
     fn reset(&mut self) {
         self.mux.forget();
-        self.lost = false;
+        self.news = News::None;
     }
 
     /// Sockets cannot be saved, so the connections end with a restore. A guest that had none does
     /// not hear of it: it would end those that it has by then.
     fn save(&self) -> Value {
-        device::save(VERSION, &State { connected: self.lost || !self.mux.is_idle() })
+        let connected = self.news != News::None || !self.mux.is_idle();
+        device::save(VERSION, &State { connected, next_port: self.mux.next_port() })
     }
 
     fn restore(&mut self, saved: Value) -> Result<(), RestoreError> {
         let state: State = device::restore("vsock", VERSION, saved)?;
         self.mux.forget();
-        self.lost = state.connected;
+        self.mux.go_on_from(state.next_port);
+        self.news = if state.connected { News::Due } else { News::None };
         self.host().ring();
         Ok(())
     }

@@ -158,6 +158,18 @@ impl Mux {
         self.streams.is_empty() && self.resets.is_empty()
     }
 
+    /// The host's port from which the next connection to the guest comes.
+    pub(super) fn next_port(&self) -> u32 {
+        self.next_port
+    }
+
+    /// Has the next connection to the guest come from this port, if it is one for that.
+    pub(super) fn go_on_from(&mut self, port: u32) {
+        if (FIRST_PORT..u32::MAX).contains(&port) {
+            self.next_port = port;
+        }
+    }
+
     /// Whether so much waits for the guest that nothing more may be taken from it.
     pub fn is_full(&self) -> bool {
         self.resets.len() >= RESETS_MAX

@@ -120,12 +120,13 @@ fn a_guest_that_takes_no_refusals_is_not_listened_to() {
     assert_eq!(std::iter::from_fn(|| rig.rings[1].used()).count(), 72);
 }
 
-#[test]
-fn a_restored_guest_hears_that_its_connections_are_gone() {
+/// A device that is restored from where it had a connection; gives the port of that one.
+fn restored_with_a_connection() -> (Rig<Vsock>, u32) {
     let mut rig = rig();
     let (mut near, far) = UnixStream::pair().unwrap();
     rig.with(|device, _| device.host()).connect(5, far.into()).unwrap();
-    receive(&mut rig).unwrap();
+    let (request, _) = receive(&mut rig).unwrap();
+    rig.rings[2].send(&[Buffer::Write(4)]);
     rig.rings[2].send(&[Buffer::Write(4)]);
     rig.process(EVENT);
     assert!(rig.rings[2].used().is_none());
@@ -135,7 +136,48 @@ fn a_restored_guest_hears_that_its_connections_are_gone() {
         assert!(device.restore(serde_json::json!({ "version": 9 })).is_err());
     });
     assert_eq!(near.read(&mut [0; 9]).unwrap(), 0);
+    (rig, request.source_port)
+}
+
+#[test]
+fn a_restored_guest_hears_that_its_connections_are_gone() {
+    let (mut rig, _) = restored_with_a_connection();
     wake(&rig);
     let used = rig.rings[2].used().unwrap();
     assert_eq!((used.written, used.bytes), (4, vec![0; 4]));
+    assert!(rig.rings[2].used().is_none(), "it hears it once");
+}
+
+#[test]
+fn nothing_comes_to_a_restored_guest_before_it_has_ended_what_is_gone() {
+    let (mut rig, before) = restored_with_a_connection();
+    let (_near, far) = UnixStream::pair().unwrap();
+    rig.with(|device, _| device.host()).connect(5, far.into()).unwrap();
+    assert!(receive(&mut rig).is_none());
+    rig.rings[2].used().unwrap();
+    // It may ring for whatever reason; what counts is the buffer that it offers again.
+    rig.process(EVENT);
+    rig.request(TRANSMIT, &[Buffer::Read(&packet(before, Op::Data, 0))]).unwrap();
+    assert!(rig.rings[0].used().is_none());
+    rig.rings[2].send(&[Buffer::Write(4)]);
+    rig.process(EVENT);
+    let (reset, _) = {
+        let used = rig.rings[0].used().unwrap();
+        (Header::parse(used.bytes[..44].try_into().unwrap()), used)
+    };
+    assert_eq!((reset.op, reset.source_port), (Some(Op::Reset), before));
+    let (request, _) = receive(&mut rig).unwrap();
+    assert_eq!(request.op, Some(Op::Request));
+    assert_ne!(request.source_port, before, "the guest may still know the port of what is gone");
+}
+
+#[test]
+fn a_guest_that_was_not_told_yet_is_told_when_it_is_restored_again() {
+    let (mut rig, _) = restored_with_a_connection();
+    rig.with(|device, _| {
+        let saved = device.save();
+        device.restore(saved).unwrap();
+    });
+    wake(&rig);
+    assert!(rig.rings[2].used().is_some());
 }
