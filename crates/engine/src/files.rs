@@ -27,11 +27,14 @@ use std::{
     sync::Arc,
 };
 
-use base::ContainerId;
+use base::{ContainerId, clock::Timestamp};
 use tracing::warn;
 use workload::RootFs;
 
 use crate::{EngineError, LogKind, OpenError};
+
+/// What the names of those begin with in the trash that were saved for copies.
+const ABANDONED: &str = "forks-";
 
 /// The directories of one engine.
 #[derive(Clone, Debug)]
@@ -76,14 +79,16 @@ impl Files {
     pub(crate) fn open(data: &Path, run: &Path) -> Result<Files, OpenError> {
         let (containers, trash) = (data.join("containers"), data.join("trash"));
         let (forks, run) = (data.join("forks"), run.join("containers"));
+        let failed = |step, path: &Path| {
+            let path = path.to_owned();
+            move |source| OpenError::Files { step, path, source }
+        };
+        make_private(&trash).map_err(failed("make", &trash))?;
         // Whoever wanted copies of what was saved there is gone.
-        erase(&forks);
-        for path in [&containers, &trash, &forks, &run] {
-            make_private(path).map_err(|source| OpenError::Files {
-                step: "make",
-                path: path.clone(),
-                source,
-            })?;
+        let abandoned = trash.join(format!("{ABANDONED}{}", Timestamp::now().0));
+        gone(fs::rename(&forks, abandoned)).map_err(failed("remove", &forks))?;
+        for path in [&containers, &forks, &run] {
+            make_private(path).map_err(failed("make", path))?;
         }
         Ok(Files { containers, trash, forks, run })
     }
@@ -175,6 +180,17 @@ impl Files {
     /// The same for a driver that wants layers as files: changes go to a disk image.
     pub(crate) fn layers(&self, id: &ContainerId, images: Vec<PathBuf>) -> RootFs {
         RootFs::Layers { images, disk: self.directory(id).join("disk.ext4") }
+    }
+
+    /// Deletes what a killed daemon had saved; whether nothing is left. A driver may be saving it still,
+    /// and is not to be waited for.
+    pub(crate) fn delete_abandoned(&self) -> bool {
+        let entries = list(&self.trash).unwrap_or_default();
+        let abandoned = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| name.starts_with(ABANDONED))
+        };
+        entries.iter().filter(|path| abandoned(path)).all(|path| remove(path).is_ok())
     }
 
     /// An empty directory for a container that is to be saved, for as long as it is kept.
@@ -321,8 +337,10 @@ mod tests {
         assert_eq!(forks(), 1);
         // The daemon is killed: nothing is dropped.
         std::mem::forget(forgotten);
-        drop(open());
+        let files = open();
         assert_eq!(forks(), 0);
+        assert!(files.delete_abandoned());
+        assert_eq!(fs::read_dir(dir.path().join("trash")).unwrap().count(), 0);
     }
 
     #[test]

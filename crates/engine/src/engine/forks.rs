@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long a driver may take to save a sandbox.
-const SAVE_WAIT: Duration = Duration::from_secs(60);
+pub(super) const SAVE_WAIT: Duration = Duration::from_secs(60);
 
 /// Copies that are begun at the same time.
 const AT_ONCE: usize = 8;
