@@ -235,6 +235,8 @@ fn a_daemon_that_is_killed_meanwhile_leaves_whole_copies_or_none() {
         instance.kill_daemon();
         fork.wait().unwrap();
         instance.start_daemon();
+        // It has been opened when it answers.
+        instance.ok(&["ps"]);
         assert_eq!(entries(&instance.path("data/forks")), BTreeSet::new());
         wait_until("what was half made is gone", || {
             let all = instance.ok(&["ps", "-aq", "--no-trunc"]);
@@ -242,6 +244,7 @@ fn a_daemon_that_is_killed_meanwhile_leaves_whole_copies_or_none() {
             let states = instance.ok(&["ps", "-a", "--format", "{{.State}}"]);
             states.lines().all(|state| state == "running")
                 && entries(&instance.path("data/containers")) == all
+                && entries(&instance.path("data/trash")).is_empty()
         });
         for id in instance.ok(&["ps", "-q", "--no-trunc"]).lines() {
             let at = counted(&instance, id);
