@@ -147,11 +147,12 @@ impl VmSandbox {
         }
         let (ticket, stream) = running.link.stream().await?;
         let carrying = carry(&keeper, child, spec.stdin, stream).await?;
-        match running.agent.call(request, Some(ticket), Some(by)).await? {
-            Reply::Process { .. } => {}
+        let reply = running.agent.call(request, Some(ticket), Some(by)).await?;
+        if reply == Reply::Done {
             // It was there already, and stands still.
-            Reply::Done => done(&running.call(Request::Resume).await?)?,
-            other => return Err(nonsense(&other)),
+            done(&running.call(Request::Resume).await?)?;
+        } else if !matches!(reply, Reply::Process { .. }) {
+            return Err(nonsense(&reply));
         }
         Ok(Arc::new(VmProcess::watch(spec.id, running, keeper, carrying)))
     }

@@ -40,7 +40,11 @@ impl Engine {
             let saved = engine.save_fork(&entry).await?;
             let copies = engine.begin_copies(&entry, names, saved.path().to_owned()).await;
             // Whoever runs has it mapped.
-            blocking("removing what was saved", move || Ok(drop(saved))).await.and(copies)
+            let remove = move || {
+                drop(saved);
+                Ok(())
+            };
+            blocking("removing what was saved", remove).await.and(copies)
         };
         to_its_end("forking", copies).await
     }

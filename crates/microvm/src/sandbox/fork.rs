@@ -150,14 +150,12 @@ impl VmSandbox {
         by: Deadline,
     ) -> Result<Identity, DriverError> {
         let request = Request::Process { process: spec.id.clone() };
-        let process = match agent.call(request, None, Some(by)).await? {
-            Reply::Process { host_pid: Some(process) } => process,
-            Reply::Process { host_pid: None } => {
-                let (what, state) = (format!("process {}", spec.id), "not running".to_owned());
-                return Err(DriverError::State { what, state });
-            }
-            other => return Err(nonsense(&other)),
-        };
+        let reply = agent.call(request, None, Some(by)).await?;
+        let Reply::Process { host_pid } = reply else { return Err(nonsense(&reply)) };
+        let process = host_pid.ok_or_else(|| DriverError::State {
+            what: format!("process {}", spec.id),
+            state: "not running".to_owned(),
+        })?;
         let hostname = self.spec.hostname.clone();
         Ok(Identity { process, hostname, machine_id: machine_id()? })
     }
