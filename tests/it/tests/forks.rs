@@ -79,7 +79,12 @@ fn copies_go_on_as_others_than_the_one_they_are_of() {
     let Some(instance) = start() else { return };
     let ok = |args: &[&str]| instance.ok(args);
     ok(&["network", "create", "n1"]);
-    count(&instance, "one", &["--network", "n1", "--hostname", "first", "-p", "18081:80"]);
+    let shared = instance.path("shared");
+    fs::create_dir(&shared).expect("the directory is ours");
+    let share = format!("{}:/shared", shared.display());
+    let mut more = vec!["--network", "n1", "--hostname", "first", "-p", "18081:80"];
+    more.extend(["-v", &share]);
+    count(&instance, "one", &more);
     sh(&instance, "one", &format!("mkdir -p /etc; echo {MACHINE_ID} > /etc/machine-id"));
     sh(&instance, "one", "echo before > /before");
 
@@ -145,6 +150,14 @@ fn copies_go_on_as_others_than_the_one_they_are_of() {
                 instance.run_with(&["exec", "-i", from, "nc", to, "80"], b"GET / HTTP/1.0\r\n\r\n");
             assert!(ran.out.starts_with("HTTP/1.0 200"), "{from} to {to}: {ran:?}");
         }
+    }
+    // What is the host's they have together.
+    for name in names {
+        sh(&instance, name, &format!("echo {name} > /shared/{name}"));
+    }
+    assert_eq!(entries(&shared), names.map(str::to_owned).into());
+    for name in names {
+        assert_eq!(sh(&instance, "copy-2", &format!("cat /shared/{name}")), name);
     }
     // What one writes is its own.
     sh(&instance, "copy-1", "echo mine > /mine");
@@ -221,7 +234,8 @@ fn what_cannot_be_forked_says_why() {
 /// Names of what is in a directory.
 fn entries(directory: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(directory).expect("it is there");
-    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    let names = entries.flatten().map(|entry| entry.file_name().into_string());
+    names.map(|name| name.expect("it is text")).collect()
 }
 
 #[test]
