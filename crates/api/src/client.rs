@@ -10,7 +10,7 @@ use std::{
 
 use base::{ContainerName, ErrorKind};
 use engine::{
-    Change, Container, Create, Created, Diagnosis, Event, EventQuery, ExecCreate, ImageView,
+    Change, Container, Create, Created, Diagnosis, Event, EventQuery, ExecCreate, Fork, ImageView,
     Import, Info, LogQuery, Progress, Protocol, Remove, RemoveImage, Stop, Summary, Update,
     WaitFor,
 };
@@ -311,6 +311,21 @@ impl Client {
     /// [`ClientError`].
     pub async fn remove(&mut self, who: &str, remove: Remove) -> Result<(), ClientError> {
         self.order(Request::Remove { who: who.to_owned(), remove }, &[]).await
+    }
+
+    /// Makes copies of a running container, which run.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn fork(&mut self, who: &str, fork: Fork) -> Result<Vec<Created>, ClientError> {
+        self.ask(&Request::Fork { who: who.to_owned(), fork }, &[]).await?;
+        let mut copies = Vec::new();
+        let mut reply = self.hear().await?;
+        while let Reply::Created(created) = reply {
+            copies.push(created);
+            reply = self.hear().await?;
+        }
+        if reply == Reply::Done { Ok(copies) } else { Err(ClientError::Unexpected) }
     }
 
     /// Renames a container.

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use base::{ContainerName, ErrorKind};
 use engine::{
     Change, Commit, Container, ContainerSize, ContainerStats, Create, Created, Diagnosis,
-    DiskUsage, Event, EventQuery, ExecCreate, ExecView, HostStats, ImageMount, ImageView, Import,
-    Info, LogQuery, LoginRequest, PathChange, Progress, Protocol, Prune, Pruned, Pulled, Remove,
-    RemoveImage, StatsQuery, Stop, Summary, TransferEvent, TransferRequest, Update, WaitFor,
+    DiskUsage, Event, EventQuery, ExecCreate, ExecView, Fork, HostStats, ImageMount, ImageView,
+    Import, Info, LogQuery, LoginRequest, PathChange, Progress, Protocol, Prune, Pruned, Pulled,
+    Remove, RemoveImage, StatsQuery, Stop, Summary, TransferEvent, TransferRequest, Update,
+    WaitFor,
 };
 use serde::{Deserialize, Serialize};
 use workload::{Exit, FileStat, Signal, TerminalSize, Unpack};
@@ -341,6 +342,13 @@ pub enum Request {
         /// Of which container.
         who: String,
     },
+    /// A [`Reply::Created`] for each copy, then [`Reply::Done`]; all of them run.
+    Fork {
+        /// Which container.
+        who: String,
+        /// How.
+        fork: Fork,
+    },
     /// [`Reply::Name`], the image's id.
     Commit {
         /// Which container.
@@ -394,6 +402,7 @@ impl Request {
             | Request::PathStat { .. }
             | Request::PathChanges { .. }
             | Request::Commit { .. }
+            | Request::Fork { .. }
             | Request::Events(_)
             | Request::Detached { .. }
             | Request::ExecDetached { .. }

@@ -106,6 +106,8 @@ pub(crate) enum Message {
 pub(crate) struct StartArgs {
     pub(crate) attach: Option<Attachment>,
     pub(crate) size: Option<TerminalSize>,
+    /// Where the container was saved from which it is to go on.
+    pub(crate) taken_from: Option<PathBuf>,
 }
 
 /// Who waits, and what for.
@@ -171,6 +173,8 @@ pub(crate) struct Actor {
     /// Sockets to attach from the first byte on, and the terminal's size.
     attach: Vec<Attach>,
     size: Option<TerminalSize>,
+    /// See [`StartArgs::taken_from`]; of the next start alone.
+    taken_from: Option<PathBuf>,
     namespace: Option<OwnedFd>,
     network: NetworkView,
     lower: Vec<PathBuf>,
@@ -213,6 +217,7 @@ impl Actor {
             next_ask: 0,
             attach: Vec::new(),
             size: None,
+            taken_from: None,
             namespace: None,
             network: record.network.clone(),
             lower: Vec::new(),
@@ -316,6 +321,7 @@ impl Actor {
             (true, _, socket) => {
                 self.attach.extend(socket.map(Attach::Now));
                 self.size = args.size.or(self.size);
+                self.taken_from = args.taken_from;
             }
             (false, _, _) => {}
         }

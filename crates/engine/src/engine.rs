@@ -5,6 +5,7 @@ mod copies;
 mod disk;
 mod events;
 mod execs;
+mod forks;
 mod images;
 mod networks;
 mod open;

@@ -9,6 +9,7 @@
 //!     upper/ work/           what the container wrote, and overlayfs' scratch
 //!     output output.1 …      its log
 //!   trash/                   containers that are gone and not yet deleted
+//!   forks/                   containers that were saved, until their copies run
 //! <run>/containers/<id>/     0700
 //!   hosts hostname resolv.conf   written at every start
 //! ```
@@ -26,17 +27,21 @@ use std::{
     sync::Arc,
 };
 
-use base::ContainerId;
+use base::{ContainerId, clock::Timestamp};
 use tracing::warn;
 use workload::RootFs;
 
 use crate::{EngineError, LogKind, OpenError};
+
+/// What the names of those begin with in the trash that were saved for copies.
+const ABANDONED: &str = "forks-";
 
 /// The directories of one engine.
 #[derive(Clone, Debug)]
 pub(crate) struct Files {
     containers: PathBuf,
     trash: PathBuf,
+    forks: PathBuf,
     run: PathBuf,
 }
 
@@ -73,15 +78,19 @@ pub(crate) fn make_private(path: &Path) -> io::Result<()> {
 impl Files {
     pub(crate) fn open(data: &Path, run: &Path) -> Result<Files, OpenError> {
         let (containers, trash) = (data.join("containers"), data.join("trash"));
-        let run = run.join("containers");
-        for path in [&containers, &trash, &run] {
-            make_private(path).map_err(|source| OpenError::Files {
-                step: "make",
-                path: path.clone(),
-                source,
-            })?;
+        let (forks, run) = (data.join("forks"), run.join("containers"));
+        let failed = |step, path: &Path| {
+            let path = path.to_owned();
+            move |source| OpenError::Files { step, path, source }
+        };
+        make_private(&trash).map_err(failed("make", &trash))?;
+        // Whoever wanted copies of what was saved there is gone.
+        let abandoned = trash.join(format!("{ABANDONED}{}", Timestamp::now().0));
+        gone(fs::rename(&forks, abandoned)).map_err(failed("remove", &forks))?;
+        for path in [&containers, &forks, &run] {
+            make_private(path).map_err(failed("make", path))?;
         }
-        Ok(Files { containers, trash, run })
+        Ok(Files { containers, trash, forks, run })
     }
 
     /// Where everything of a container is.
@@ -173,6 +182,27 @@ impl Files {
         RootFs::Layers { images, disk: self.directory(id).join("disk.ext4") }
     }
 
+    /// Deletes what a killed daemon had saved; whether nothing is left. A driver may be saving it still,
+    /// and is not to be waited for.
+    pub(crate) fn delete_abandoned(&self) -> bool {
+        let entries = list(&self.trash).unwrap_or_default();
+        let abandoned = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| name.starts_with(ABANDONED))
+        };
+        entries.iter().filter(|path| abandoned(path)).all(|path| remove(path).is_ok())
+    }
+
+    /// An empty directory for a container that is to be saved, for as long as it is kept.
+    ///
+    /// # Errors
+    /// [`EngineError::Files`].
+    pub(crate) fn make_fork(&self, name: &str) -> Result<SavedFork, EngineError> {
+        let path = self.forks.join(name);
+        make_private(&path).map_err(failed("make", &path))?;
+        Ok(SavedFork(path))
+    }
+
     /// Where the files are that are put over a container's own.
     pub(crate) fn own(&self, id: &ContainerId) -> PathBuf {
         self.run.join(id.as_str())
@@ -193,6 +223,22 @@ impl Files {
         let path = own.join(name);
         fs::write(&path, text).map_err(failed("write", &path))?;
         Ok(path)
+    }
+}
+
+/// A directory with a saved container; removed when nobody needs it any more.
+#[derive(Debug)]
+pub(crate) struct SavedFork(PathBuf);
+
+impl SavedFork {
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for SavedFork {
+    fn drop(&mut self) {
+        erase(&self.0);
     }
 }
 
@@ -275,6 +321,26 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path().join("trash")).unwrap().count(), 0);
         let mode = fs::metadata(files.directory(&id(1))).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
+    fn what_was_saved_goes_with_whoever_wanted_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Files::open(dir.path(), &dir.path().join("run")).unwrap();
+        let forks = || fs::read_dir(dir.path().join("forks")).unwrap().count();
+        let files = open();
+        let saved = files.make_fork("1").unwrap();
+        fs::write(saved.path().join("memory"), "x").unwrap();
+        let forgotten = files.make_fork("2").unwrap();
+        fs::write(forgotten.path().join("memory"), "x").unwrap();
+        drop(saved);
+        assert_eq!(forks(), 1);
+        // The daemon is killed: nothing is dropped.
+        std::mem::forget(forgotten);
+        let files = open();
+        assert_eq!(forks(), 0);
+        assert!(files.delete_abandoned());
+        assert_eq!(fs::read_dir(dir.path().join("trash")).unwrap().count(), 0);
     }
 
     #[test]

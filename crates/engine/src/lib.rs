@@ -14,6 +14,7 @@ mod error;
 mod events;
 mod execs;
 mod files;
+mod fork;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gather;
@@ -67,9 +68,9 @@ pub use networks::{
 };
 pub use records::RecordsError;
 pub use request::{
-    Change, Commit, Create, DeviceRequest, ExecCreate, Import, LogQuery, MountKind, MountRequest,
-    NamespaceMode, NetworkMode, PortRequest, Protocol, Remove, RemoveImage, SecurityOptions, Stop,
-    UlimitRequest, VolumeMount, WaitFor,
+    Change, Commit, Create, DeviceRequest, ExecCreate, Fork, Import, LogQuery, MountKind,
+    MountRequest, NamespaceMode, NetworkMode, PortRequest, Protocol, Remove, RemoveImage,
+    SecurityOptions, Stop, UlimitRequest, VolumeMount, WaitFor,
 };
 pub use restart::{RestartPolicy, RestartPolicyError};
 pub use seat::{Mark, Seat};

@@ -49,6 +49,10 @@ pub(crate) struct Record {
     /// Why it could not be started, the last time.
     #[serde(default)]
     pub(crate) error: Option<String>,
+    /// Whose copy it is. One that has not run yet is undone if it is found so: begun anew, it would
+    /// be something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) forked_from: Option<ContainerId>,
     /// Its addresses.
     #[serde(default)]
     pub(crate) network: NetworkView,
@@ -76,6 +80,11 @@ impl Record {
     /// Whether it holds something of a run that could not be given back.
     pub(crate) fn leftover(&self) -> bool {
         self.handle.is_some() || self.network.address.is_some()
+    }
+
+    /// Whether it is a copy that has not run yet.
+    pub(crate) fn is_unborn(&self) -> bool {
+        self.forked_from.is_some() && self.started.is_none()
     }
 }
 

@@ -367,6 +367,22 @@ pub enum WaitFor {
     Removed,
 }
 
+/// How a container is forked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Fork {
+    /// The copy's name; of several, what their names begin with. Made up where there is none.
+    pub name: Option<ContainerName>,
+    /// How many copies.
+    pub count: u32,
+}
+
+impl Default for Fork {
+    fn default() -> Fork {
+        Fork { name: None, count: 1 }
+    }
+}
+
 /// Which log records are wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

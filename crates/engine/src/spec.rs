@@ -79,6 +79,7 @@ pub(crate) fn sandbox(
         sysctls: sysctls(config, facts),
         limits,
         cgroup: config.cgroup_parent.as_deref().map(|parent| cgroup(parent, id)),
+        taken_from: None,
     })
 }
 

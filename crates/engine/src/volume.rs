@@ -250,6 +250,19 @@ impl Engine {
 }
 
 impl Shared {
+    /// Holds the volumes of a container for another one of the same configuration. Blocks.
+    ///
+    /// # Errors
+    /// Then nothing is held.
+    pub(crate) fn hold_same_volumes(
+        self: Arc<Shared>,
+        id: &ContainerId,
+        config: Create,
+    ) -> Result<Held, EngineError> {
+        self.volumes.store.hold(id.as_str(), named(&config))?;
+        Ok(Held { config, owner: Some((self, id.clone())) })
+    }
+
     /// What the containers have that `--volumes-from` names.
     ///
     /// # Errors

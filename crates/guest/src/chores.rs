@@ -1,7 +1,9 @@
 //! Chores, carried out.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -9,13 +11,15 @@ use std::{
 use base::{Deadline, chain};
 use net::machine::take_over;
 use rustix::{
+    fs::{AtFlags, CWD, StatxFlags, statx},
+    io::Errno,
     mount::MountFlags,
     time::{ClockId, Timespec, clock_settime},
 };
 use shim::protocol::Chore;
 use workload::DriverError;
 
-use crate::{ground, names};
+use crate::{ground, identity, names};
 
 /// Between two looks for a disk that is on its way.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
@@ -51,6 +55,13 @@ pub(crate) async fn carry_out(chore: Chore, by: Deadline) -> Result<(), DriverEr
         Chore::Seed(bytes) => {
             sys::random::stir(&bytes).map_err(|error| DriverError::step("stir in a seed", &error))
         }
+        Chore::Freeze(at) => stand_still(&at, true)
+            .map_err(|error| DriverError::step(format!("freeze {}", at.display()), &error)),
+        Chore::Thaw(at) => stand_still(&at, false)
+            .map_err(|error| DriverError::step(format!("thaw {}", at.display()), &error)),
+        Chore::Reread(at) => reread(&at)
+            .map_err(|error| DriverError::step(format!("reread {}", at.display()), &error)),
+        Chore::Identity(identity) => identity::take(&identity),
     }
 }
 
@@ -86,6 +97,31 @@ fn find(disks: &Path, serial: &str) -> Option<String> {
         let found = here.trim_end() == serial && size.trim_end() != "0";
         (found && !serial.is_empty()).then(|| disk.file_name().into_string().ok())?
     })
+}
+
+/// Has a file system stand still, or go on; one that does already stays so.
+fn stand_still(at: &Path, still: bool) -> io::Result<()> {
+    let directory = File::open(at)?;
+    let (done, already) = match still {
+        true => (sys::freeze::freeze(directory.as_fd()), Errno::BUSY),
+        false => (sys::freeze::thaw(directory.as_fd()), Errno::INVAL),
+    };
+    match done {
+        Err(error) if error.raw_os_error() == Some(already.raw_os_error()) => Ok(()),
+        other => other,
+    }
+}
+
+/// Asks for the attributes of everything in a directory of the host: what is not as it was is read
+/// anew. By itself the kernel believes what it was told for a while.
+///
+/// Source: statx(2), `AT_STATX_FORCE_SYNC`.
+fn reread(at: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(at)? {
+        let flags = AtFlags::STATX_FORCE_SYNC | AtFlags::SYMLINK_NOFOLLOW;
+        statx(CWD, entry?.path(), flags, StatxFlags::BASIC_STATS)?;
+    }
+    Ok(())
 }
 
 fn set_clock(nanoseconds: u64) -> io::Result<()> {

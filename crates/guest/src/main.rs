@@ -14,6 +14,7 @@
 
 mod chores;
 mod ground;
+mod identity;
 mod messages;
 mod modules;
 mod names;

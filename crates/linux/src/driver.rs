@@ -171,6 +171,7 @@ impl Driver for LinuxDriver {
             isolation: self.shared.isolation,
             pause: true,
             files: true,
+            fork: false,
             many_containers: true,
             user_map: self.shared.isolation == Isolation::Container,
             layers: false,
@@ -242,6 +243,12 @@ fn clear(shared: &Shared, handle: &SandboxHandle, by: Deadline) -> Result<(), Dr
 fn check(spec: &SandboxSpec, materials: &Materials, by: Deadline) -> Result<(), DriverError> {
     if by.passed() {
         return Err(DriverError::DeadlinePassed { doing: "creating the sandbox".into() });
+    }
+    if spec.taken_from.is_some() {
+        return Err(DriverError::Unsupported {
+            what: "a container that was saved".into(),
+            why: "its memory cannot be copied".into(),
+        });
     }
     let given = spec.network == Network::Given;
     if given != materials.network.is_some() {

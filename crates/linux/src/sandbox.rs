@@ -20,8 +20,9 @@ use seccomp::{AssembleError, Instruction};
 use stdio::{ChildStreams, Keeper, StreamSpec};
 use sys::seccomp::SockFilter;
 use workload::{
-    ContainerSpec, DriverError, Files, Isolation, Limits, Materials, Pausable, Pending, Process,
-    ProcessRoot, ProcessSpec, Sandbox, SandboxHandle, SandboxSpec, Seccomp, Streams, Usage,
+    ContainerSpec, DriverError, Files, Forkable, Isolation, Limits, Materials, Pausable, Pending,
+    Process, ProcessRoot, ProcessSpec, Sandbox, SandboxHandle, SandboxSpec, Seccomp, Streams,
+    Usage,
 };
 
 use crate::{
@@ -458,6 +459,11 @@ impl Sandbox for LinuxSandbox {
 
     fn files(&self) -> Option<&dyn Files> {
         Some(self)
+    }
+
+    /// Its memory is the host kernel's, and has parts in all of that.
+    fn forkable(&self) -> Option<&dyn Forkable> {
+        None
     }
 }
 

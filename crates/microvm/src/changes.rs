@@ -3,11 +3,12 @@
 use std::{
     fs::{self, File},
     io::{self, Read as _, Seek as _},
+    os::fd::OwnedFd,
     path::Path,
 };
 
 use rustix::{
-    fs::{SeekFrom, ioctl_ficlone, seek},
+    fs::{MemfdFlags, SeekFrom, ftruncate, ioctl_ficlone, memfd_create, seek},
     io::Errno,
     rand::{GetRandomFlags, getrandom},
 };
@@ -34,6 +35,13 @@ fn format(path: &Path) -> io::Result<()> {
     let identity = ext4::Identity { uuid: half(0), hash_seed: half(16) };
     let image = ext4::format(BYTES, &identity).map_err(io::Error::other)?;
     image.write_to(&File::create(path)?)
+}
+
+/// A disk as large as others, in memory and without anything on it.
+pub(crate) fn scratch() -> io::Result<OwnedFd> {
+    let disk = memfd_create("scratch disk", MemfdFlags::CLOEXEC)?;
+    ftruncate(&disk, BYTES)?;
+    Ok(disk)
 }
 
 /// Copies a disk that stands still; the copy appears whole. The two share what the file system can

@@ -131,6 +131,7 @@ impl Driver for VmDriver {
             isolation: Isolation::Vm,
             pause: true,
             files: true,
+            fork: true,
             many_containers: false,
             user_map: false,
             layers: true,
@@ -177,7 +178,9 @@ impl Driver for VmDriver {
             let limits = machine::outside(&spec.limits, size);
             let group = Cgroup::create(&self.shared.config.walls.hierarchy, &name, &limits)?;
             let shared = Arc::clone(&self.shared);
-            let sandbox = Arc::new(VmSandbox::new(shared, inside, materials, size, group));
+            let mut sandbox = VmSandbox::new(shared, inside, materials, size, group);
+            sandbox.taken_from = spec.taken_from;
+            let sandbox = Arc::new(sandbox);
             self.shared.table().insert(spec.id, Arc::clone(&sandbox));
             Ok(sandbox as Arc<dyn Sandbox>)
         })

@@ -1,12 +1,14 @@
 //! One sandbox: a machine that is booted with its first container.
 
+mod fork;
+
 use std::{
     fs::File,
     os::{
         fd::{AsFd as _, OwnedFd},
         unix::net::UnixStream,
     },
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -29,8 +31,9 @@ use shim::{
 use stdio::{ChildStreams, Keeper, StreamSpec};
 use tokio::sync::Mutex;
 use workload::{
-    ContainerSpec, DriverError, FileStat, Files, Isolation, Limits, Materials, Pausable, Pending,
-    Process, ProcessRoot, ProcessSpec, Sandbox, SandboxHandle, SandboxSpec, Streams, Unpack, Usage,
+    ContainerSpec, DriverError, FileStat, Files, Forkable, Isolation, Limits, Materials, Pausable,
+    Pending, Process, ProcessRoot, ProcessSpec, Sandbox, SandboxHandle, SandboxSpec, Streams,
+    Unpack, Usage,
 };
 
 use crate::{
@@ -42,7 +45,7 @@ use crate::{
     process::VmProcess,
     pump::{self, Pipes},
     translate::{self, Container, Disk, Share},
-    warm::{self, Template},
+    warm,
 };
 
 /// How long calls may take to which the contract gives no deadline.
@@ -65,6 +68,8 @@ pub(crate) struct VmSandbox {
     group: Cgroup,
     /// The namespace whose interfaces are to be the machine's.
     network: Option<OwnedFd>,
+    /// Where the machine was saved that it is to go on from.
+    pub(crate) taken_from: Option<PathBuf>,
     /// Held while it is booted.
     machine: Mutex<Option<Arc<Running>>>,
     gone: AtomicBool,
@@ -77,6 +82,9 @@ pub(crate) struct Running {
     pub(crate) agent: Remote,
     /// What of the host it was booted with.
     furniture: Furniture,
+    /// Whether a disk of nobody's is before the one with the changes.
+    scratch: bool,
+    boot: Boot,
 }
 
 /// Disks and shares of a machine, which it has from its beginning to its end.
@@ -84,6 +92,21 @@ pub(crate) struct Running {
 struct Furniture {
     disks: Vec<Disk>,
     shares: Vec<Share>,
+}
+
+impl Furniture {
+    /// Where the disk with the changes is.
+    fn changes(&self) -> Option<&Path> {
+        self.disks.iter().find(|disk| !disk.read_only).map(|disk| disk.image.as_path())
+    }
+}
+
+/// A machine that runs and knows nothing yet of its container.
+struct Begun {
+    /// To be done before anything else.
+    chores: Vec<Chore>,
+    /// See [`Running`].
+    scratch: bool,
 }
 
 impl Running {
@@ -103,7 +126,8 @@ impl VmSandbox {
     ) -> VmSandbox {
         let Materials { network } = materials;
         let (machine, gone) = (Mutex::new(None), AtomicBool::new(false));
-        VmSandbox { shared, spec, size, group, network, machine, gone }
+        let taken_from = None;
+        VmSandbox { shared, spec, size, group, network, taken_from, machine, gone }
     }
 
     fn what(&self) -> String {
@@ -126,9 +150,19 @@ impl VmSandbox {
         streams: Streams,
         by: Deadline,
     ) -> Result<Arc<dyn Process>, DriverError> {
-        let (running, inside) = match &spec.root {
-            ProcessRoot::Own(own) => self.boot(&spec, own, by).await?,
-            ProcessRoot::Join(_) => (self.running().await?, translate::exec(&spec)?),
+        let spawn =
+            |spec| Request::Spawn { spec: Box::new(spec), attached: true, output_only: false };
+        let (running, request) = match (&spec.root, &self.taken_from) {
+            (ProcessRoot::Own(own), Some(saved)) => {
+                let running = self.take_up(saved, &spec, own, by).await?;
+                let process = spec.id.clone();
+                (running, Request::Attach { process, output_only: false, mark: false })
+            }
+            (ProcessRoot::Own(own), None) => {
+                let (running, inside) = self.boot(&spec, own, by).await?;
+                (running, spawn(inside))
+            }
+            (ProcessRoot::Join(_), _) => (self.running().await?, spawn(translate::exec(&spec)?)),
         };
         let (keeper, child) = Keeper::open(&StreamSpec::from(&spec))?;
         if let Some(attachment) = streams.attached {
@@ -136,9 +170,13 @@ impl VmSandbox {
         }
         let (ticket, stream) = running.link.stream().await?;
         let carrying = carry(&keeper, child, spec.stdin, stream).await?;
-        let request = Request::Spawn { spec: Box::new(inside), attached: true, output_only: false };
         let reply = running.agent.call(request, Some(ticket), Some(by)).await?;
-        let Reply::Process { .. } = reply else { return Err(nonsense(&reply)) };
+        if reply == Reply::Done {
+            // It was there already, and stands still.
+            done(&running.call(Request::Resume).await?)?;
+        } else if !matches!(reply, Reply::Process { .. }) {
+            return Err(nonsense(&reply));
+        }
         Ok(Arc::new(VmProcess::watch(spec.id, running, keeper, carrying)))
     }
 
@@ -176,20 +214,21 @@ impl VmSandbox {
             None => accel::best(&self.shared.config).await?,
         };
         let boot = self.machine(&kernel, accel, &furniture, interfaces.len());
-        let mut first = self.start_machine(&link, &kernel, &furniture, &boot, by).await?;
+        let mut begun = self.start_machine(&link, &kernel, &furniture, &boot, by).await?;
         if !interfaces.is_empty() {
-            first.push(Chore::Interfaces(interfaces));
+            begun.chores.push(Chore::Interfaces(interfaces));
         }
-        first.extend(chores);
+        begun.chores.extend(chores);
         let agent = link.agent(by).await?;
-        done(&agent.call(Request::Chores(first), None, Some(by)).await?)?;
+        chores_done(&agent, begun.chores, by).await?;
         let create = Request::Create {
             isolation: Isolation::Vm,
             spec: Box::new(self.spec.clone()),
             network: false,
         };
         agent.call(create, None, Some(by)).await?;
-        let running = Arc::new(Running { link, agent, furniture });
+        let scratch = begun.scratch;
+        let running = Arc::new(Running { link, agent, furniture, scratch, boot });
         *machine = Some(Arc::clone(&running));
         Ok((running, process))
     }
@@ -217,8 +256,7 @@ impl VmSandbox {
         }
     }
 
-    /// Has the machine run, from where it was ready once or from its kernel's first instruction;
-    /// gives what is to be done inside before anything else.
+    /// Has the machine run, from where it was ready once or from its kernel's first instruction.
     async fn start_machine(
         &self,
         link: &Link,
@@ -226,28 +264,25 @@ impl VmSandbox {
         furniture: &Furniture,
         boot: &Boot,
         by: Deadline,
-    ) -> Result<Vec<Chore>, DriverError> {
+    ) -> Result<Begun, DriverError> {
         let config = &self.shared.config;
-        let template = match &config.warm {
-            Some(directory) => Some(warm::template(directory, config, kernel, boot, by).await?),
-            None => None,
+        let Some(directory) = &config.warm else {
+            furniture.changes().map_or(Ok(()), changes::make)?;
+            self.furnish(link, furniture, false).await?;
+            warm::switch_on(link, kernel, boot).await?;
+            link.ready(by).await?;
+            let chores = translate::mount_changes().into_iter().chain([Chore::Names]).collect();
+            return Ok(Begun { chores, scratch: false });
         };
-        let mounted = self.furnish(link, furniture, template.as_ref()).await?;
-        let mut chores = match template {
-            Some(template) => {
-                warm::take_up(link, &template, boot).await?;
-                awake()?
-            }
-            None => {
-                warm::switch_on(link, kernel, boot).await?;
-                link.ready(by).await?;
-                vec![Chore::Names]
-            }
-        };
-        if !mounted {
+        let template = warm::template(directory, config, kernel, boot, by).await?;
+        let fresh = furniture.changes().map_or(Ok(true), |image| template.disk(image))?;
+        self.furnish(link, furniture, !fresh).await?;
+        warm::take_up(link, &template.directory, boot).await?;
+        let mut chores = awake()?;
+        if !fresh {
             chores.extend(translate::mount_changes());
         }
-        Ok(chores)
+        Ok(Begun { chores, scratch: !fresh })
     }
 
     /// The network namespace, to be handed on.
@@ -274,19 +309,21 @@ impl VmSandbox {
         Ok(interfaces)
     }
 
-    /// Hands over disks and shares; whether the disk with the changes is one that the template has
-    /// mounted.
+    /// Hands over disks and shares. A machine that is taken up with a disk that a template does not
+    /// know gets it beside the one that the template has mounted, which is nobody's then.
     async fn furnish(
         &self,
         link: &Link,
         furniture: &Furniture,
-        template: Option<&Template>,
-    ) -> Result<bool, DriverError> {
-        let mut mounted = false;
+        scratch: bool,
+    ) -> Result<(), DriverError> {
+        if scratch {
+            let disk = changes::scratch()
+                .map_err(|error| DriverError::step("make a disk without a name", &error))?;
+            let order = Order::Disk { serial: String::new(), read_only: false };
+            link.order(&order, &[disk.as_fd()]).await?;
+        }
         for disk in &furniture.disks {
-            if !disk.read_only {
-                mounted = changes(link, &disk.image, template).await?;
-            }
             let access = if disk.read_only { OFlags::RDONLY } else { OFlags::RDWR };
             let image = open(&disk.image, access | OFlags::CLOEXEC, Mode::empty());
             let image = image.map_err(|error| {
@@ -308,7 +345,7 @@ impl VmSandbox {
             };
             link.order(&order, &[opened.as_fd()]).await?;
         }
-        Ok(mounted)
+        Ok(())
     }
 
     async fn remove(&self, by: Deadline) -> Result<(), DriverError> {
@@ -364,26 +401,6 @@ impl VmSandbox {
     }
 }
 
-/// Sees to it that the disk with the changes is there; whether it is one that the template has
-/// mounted. One that was there before stands beside it, and the template's own is given to nobody.
-async fn changes(
-    link: &Link,
-    image: &Path,
-    template: Option<&Template>,
-) -> Result<bool, DriverError> {
-    let Some(template) = template else {
-        changes::make(image)?;
-        return Ok(false);
-    };
-    if template.disk(image)? {
-        return Ok(true);
-    }
-    let scratch = template.scratch(image)?;
-    let order = Order::Disk { serial: String::new(), read_only: false };
-    link.order(&order, &[scratch.as_fd()]).await?;
-    Ok(false)
-}
-
 /// Connects a process's stream with its keeper; the task ends with the process's output.
 async fn carry(
     keeper: &Keeper,
@@ -417,6 +434,10 @@ fn awake() -> Result<Vec<Chore>, DriverError> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
     Ok(vec![Chore::Clock(now), Chore::Seed(seed)])
+}
+
+async fn chores_done(agent: &Remote, chores: Vec<Chore>, by: Deadline) -> Result<(), DriverError> {
+    done(&agent.call(Request::Chores(chores), None, Some(by)).await?)
 }
 
 pub(crate) fn done(reply: &Reply) -> Result<(), DriverError> {
@@ -470,10 +491,11 @@ impl Sandbox for VmSandbox {
 
     fn usage(&self) -> Pending<'_, Result<Usage, DriverError>> {
         Box::pin(async move {
-            let reply = self.running().await?.call(Request::Usage).await?;
+            let running = self.running().await?;
+            let reply = running.call(Request::Usage).await?;
             let Reply::Usage(mut usage) = reply else { return Err(nonsense(&reply)) };
             // There is no more than the machine has.
-            let most = ByteSize(self.size.memory_bytes);
+            let most = ByteSize(running.boot.memory_bytes);
             usage.memory.limit = Some(usage.memory.limit.map_or(most, |limit| limit.min(most)));
             Ok(*usage)
         })
@@ -493,6 +515,10 @@ impl Sandbox for VmSandbox {
     }
 
     fn files(&self) -> Option<&dyn Files> {
+        Some(self)
+    }
+
+    fn forkable(&self) -> Option<&dyn Forkable> {
         Some(self)
     }
 }

@@ -20,13 +20,13 @@ const LAYERS: &str = "/run/layers";
 const OWN_NETWORK: &str = "/proc/1/ns/net";
 
 /// Where it mounts the disk with the changes.
-const DISK: &str = "/run/disk";
+pub(crate) const DISK: &str = "/run/disk";
 
 /// By which it finds that disk.
 pub(crate) const CHANGES: &str = "changes";
 
 /// Where it mounts what the host shares.
-const SHARES: &str = "/run/shares";
+pub(crate) const SHARES: &str = "/run/shares";
 
 /// The tag of the shared directory.
 pub(crate) const SHARE_TAG: &str = "shares";
@@ -83,6 +83,8 @@ pub(crate) fn sandbox(spec: &SandboxSpec) -> Result<SandboxSpec, DriverError> {
         },
         limits: machine::inside(&spec.limits)?,
         cgroup: None,
+        // It is its machine that is taken from somewhere.
+        taken_from: None,
         ..spec.clone()
     })
 }

@@ -51,8 +51,11 @@ const CID: u64 = 3;
 /// How long a machine may take to stand still.
 const PAUSE_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long those who are connected may take to leave a machine that is to be saved.
+/// How long the connection of an agent that has said that it is ready may take to end.
 const IDLE_WITHIN: Duration = Duration::from_secs(1);
+
+/// What is said to orders for a machine that is not there yet.
+const NOT_BOOTED: &str = "nothing was booted";
 
 /// Between two looks whether the machine has ended, should nobody say so.
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);
@@ -111,6 +114,8 @@ struct Running {
     machine: Arc<Machine>,
     vsock: Arc<Mmio<Vsock>>,
     host: vsock::Host,
+    /// Whether the driver has ever connected with it.
+    visited: bool,
 }
 
 impl Parts {
@@ -181,13 +186,17 @@ impl Parts {
                 let files = Files { memory: memory.into(), description: description.into() };
                 self.running()?.save(&files)?;
             }
-            Order::Connect { port } => self.running()?.host.connect(port, next()?)?,
+            Order::Connect { port } => {
+                let running = self.running.as_mut().ok_or(NOT_BOOTED)?;
+                running.host.connect(port, next()?)?;
+                running.visited = true;
+            }
         }
         Ok(Word::Done)
     }
 
     fn running(&self) -> Result<&Running, Refusal> {
-        self.running.as_ref().ok_or_else(|| "nothing was booted".into())
+        self.running.as_ref().ok_or_else(|| NOT_BOOTED.into())
     }
 
     /// Takes of the host what only who has rights can, and gives the rights up. Threads are made
@@ -286,16 +295,18 @@ impl Parts {
             let _ = voice.say(&Word::Ended(end, more), &[]);
         })?;
         let (host, _) = vsock.with(|vsock, _| Ok(vsock.host()))?;
-        self.running = Some(Running { machine, vsock, host });
+        self.running = Some(Running { machine, vsock, host, visited: false });
         Ok(())
     }
 }
 
 impl Running {
-    /// Saves it, once nobody is connected any more, and lets it run on.
+    /// Saves it and lets it run on. Of one that nobody has visited yet, the connection by which its
+    /// agent said that it is ready ends first; whoever it is taken up by finds none then.
     fn save(&self, files: &Files) -> Result<(), Refusal> {
         let by = Deadline::after(IDLE_WITHIN);
-        while !self.vsock.with(|vsock, _| Ok(vsock.is_idle()))?.0 && !by.passed() {
+        let idle = || Ok::<_, Refusal>(self.vsock.with(|vsock, _| Ok(vsock.is_idle()))?.0);
+        while !self.visited && !idle()? && !by.passed() {
             thread::sleep(Duration::from_millis(1));
         }
         self.machine.pause(Deadline::after(PAUSE_WITHIN))?;

@@ -55,7 +55,7 @@ const DISK: &str = "disk";
 #[derive(Debug)]
 pub(crate) struct Template {
     path: PathBuf,
-    directory: OwnedFd,
+    pub(crate) directory: OwnedFd,
 }
 
 impl Template {
@@ -66,16 +66,6 @@ impl Template {
             changes::copy(&self.path.join(DISK), at)?;
         }
         Ok(missing)
-    }
-
-    /// A disk as it has it mounted, of which nobody else knows.
-    pub(crate) fn scratch(&self, beside: &Path) -> Result<File, DriverError> {
-        let failed = |error: io::Error| DriverError::step("make a disk without a name", &error);
-        let at = beside.with_extension("scratch");
-        changes::copy(&self.path.join(DISK), &at)?;
-        let disk = File::options().read(true).write(true).open(&at).map_err(failed)?;
-        fs::remove_file(&at).map_err(failed)?;
-        Ok(disk)
     }
 }
 
@@ -188,15 +178,15 @@ pub(crate) async fn switch_on(
     link.order(&Order::Boot(Box::new(boot.clone())), &fds).await
 }
 
-/// Takes up a machine from a template, with what was handed over to it.
+/// Takes up a machine that was saved in this directory, with what was handed over to it.
 pub(crate) async fn take_up(
     link: &Link,
-    template: &Template,
+    directory: &OwnedFd,
     boot: &Boot,
 ) -> Result<(), DriverError> {
     let console = link.console.listen();
     let console = console.map_err(|error| DriverError::step("listen to a console", &error))?;
-    let files = Files::open(&template.directory);
+    let files = Files::open(directory);
     let files = files
         .map_err(|error| DriverError::step("read a saved machine", &io::Error::other(error)))?;
     let fds = [link.ground(), files.memory.as_fd(), files.description.as_fd(), console.as_fd()];

@@ -301,6 +301,21 @@ pub(crate) fn set_mtu(batch: &mut Batch, name: &InterfaceName, mtu: u32) {
     });
 }
 
+/// Takes a link down, which ends its routes.
+pub(crate) fn take_down(batch: &mut Batch, name: &InterfaceName) {
+    let mut header = link_header(0, IFF_UP);
+    // The flags; behind them is which of them are meant.
+    header[8..12].fill(0);
+    batch.message(RTM_NEWLINK, 0, &header, |a| a.put_text(IFLA_IFNAME, name.as_str()));
+}
+
+/// Brings a link up, by its name.
+pub(crate) fn bring_up_named(batch: &mut Batch, name: &InterfaceName) {
+    batch.message(RTM_NEWLINK, 0, &link_header(0, IFF_UP), |a| {
+        a.put_text(IFLA_IFNAME, name.as_str());
+    });
+}
+
 /// Brings a link up that needs nothing else.
 pub(crate) fn bring_up(batch: &mut Batch, index: u32) {
     batch.message(RTM_NEWLINK, 0, &link_header(index, IFF_UP), |_| ());

@@ -153,14 +153,48 @@ fn switch(
     socket.execute(batch)
 }
 
-/// Sets up the interface of a machine, from inside it: the `n`th that the kernel found.
+/// Whether anything passes between a machine and its cables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cables {
+    /// All of it.
+    Connected,
+    /// Nothing: on the wire, a machine that was copied is the other one until it has an address of
+    /// its own.
+    Cut,
+}
+
+/// Connects a machine with the cables that [`hand_over`] gave it, as many as these, or cuts them.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn set_cables(
+    namespace: BorrowedFd<'_>,
+    count: usize,
+    cables: Cables,
+) -> Result<(), NetworkError> {
+    let set = || {
+        let mut socket = Socket::open(Family::Route).map_err(|e| NetworkError::Open(e.into()))?;
+        let mut batch = Batch::default();
+        for tap in (0..count).map(|n| numbered("tap", n)) {
+            match cables {
+                Cables::Connected => link::bring_up_named(&mut batch, &tap),
+                Cables::Cut => link::take_down(&mut batch, &tap),
+            }
+        }
+        socket.execute(batch).map_err(wrong("set", "a machine's cables"))
+    };
+    netns::run(namespace, || Ok(set())).map_err(NetworkError::Namespace)?
+}
+
+/// Sets up the interface of a machine, from inside it: the `n`th that the kernel found. What a
+/// machine that was copied had there is taken off first.
 ///
 /// # Errors
 /// What the kernel refused; `ENODEV` if there are not as many.
 pub fn take_over(n: usize, interface: &Interface) -> Result<(), NetworkError> {
     let mut socket = Socket::open(Family::Route).map_err(|e| NetworkError::Open(e.into()))?;
     let mut set = || {
-        let index = find(&mut socket, &numbered("eth", n))?.ok_or(Errno::NODEV)?.index;
+        let index = bared(&mut socket, n, interface)?;
         let mut batch = Batch::default();
         link::rename(&mut batch, index, &interface.name);
         link::set_mtu(&mut batch, &interface.name, interface.mtu);
@@ -174,4 +208,31 @@ pub fn take_over(n: usize, interface: &Interface) -> Result<(), NetworkError> {
         socket.execute(batch)
     };
     set().map_err(wrong("set up", interface.name.as_str()))
+}
+
+/// The index of an interface that is down and has no addresses.
+fn bared(socket: &mut Socket, n: usize, interface: &Interface) -> Result<u32, NetlinkError> {
+    let found = match find(socket, &numbered("eth", n))? {
+        Some(found) => found,
+        // It was taken over before, under this name.
+        None => find(socket, &interface.name)?.ok_or(Errno::NODEV)?,
+    };
+    let Ok(name) = found.name.parse() else { return Err(Errno::NODEV.into()) };
+    if !found.is_up {
+        return Ok(found.index);
+    }
+    let mut addresses = Vec::new();
+    let mut batch = Batch::default();
+    link::get_addresses(&mut batch);
+    socket.query(batch, |_, body| {
+        let of_it = link::read_address(body).filter(|(index, ..)| *index == found.index);
+        addresses.extend(of_it);
+    })?;
+    let mut batch = Batch::default();
+    for (index, address, prefix) in addresses {
+        link::remove_address(&mut batch, index, address, prefix);
+    }
+    link::take_down(&mut batch, &name);
+    socket.execute(batch)?;
+    Ok(found.index)
 }

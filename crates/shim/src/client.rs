@@ -95,12 +95,14 @@ impl ShimDriver {
             network: materials.network.is_some(),
         };
         match connection.call(request, materials.network.as_ref(), Some(by)).await {
-            Ok(Reply::Sandbox { handle, pausable, files }) => Ok(Arc::new(ShimSandbox::new(
-                Arc::clone(&self.shims),
-                connection,
-                handle,
-                Abilities { pausable, files },
-            ))),
+            Ok(Reply::Sandbox { handle, pausable, files, forkable }) => {
+                Ok(Arc::new(ShimSandbox::new(
+                    Arc::clone(&self.shims),
+                    connection,
+                    handle,
+                    Abilities { pausable, files, forkable },
+                )))
+            }
             Ok(other) => Err(nonsense(&other)),
             Err(error) => Err(error.into_driver_error(&id)),
         }
@@ -135,13 +137,13 @@ impl ShimDriver {
             Err(error) => Err(error),
         };
         match found {
-            Ok((connection, Reply::Sandbox { handle, pausable, files })) => {
+            Ok((connection, Reply::Sandbox { handle, pausable, files, forkable })) => {
                 let shims = Arc::clone(&self.shims);
                 Ok(Some(Arc::new(ShimSandbox::new(
                     shims,
                     connection,
                     handle,
-                    Abilities { pausable, files },
+                    Abilities { pausable, files, forkable },
                 ))))
             }
             Ok((_, other)) => Err(nonsense(&other)),

@@ -128,6 +128,11 @@ pub enum Request {
     Pause,
     /// [`workload::Pausable::resume`].
     Resume,
+    /// [`workload::Forkable::save`].
+    Save {
+        /// Into which directory.
+        directory: PathBuf,
+    },
     /// [`workload::Sandbox::destroy`]. The shim ends after its answer.
     Destroy,
     /// [`workload::Process::signal`].
@@ -209,7 +214,8 @@ pub enum Chore {
     },
     /// Makes directories, and those above them, where they are missing.
     Directories(Vec<PathBuf>),
-    /// Sets up the machine's interfaces, in the order in which its devices are.
+    /// Sets up the machine's interfaces, in the order in which its devices are. What they were
+    /// before is undone.
     Interfaces(Vec<net::machine::Interface>),
     /// Answers questions for names that come to 127.0.0.11, by asking the host.
     Names,
@@ -218,6 +224,25 @@ pub enum Chore {
     /// Stirs these bytes into the kernel's random numbers, as it should when the machine was
     /// copied.
     Seed(Vec<u8>),
+    /// Writes out the file system that is mounted here, and holds back whoever wants to change it.
+    Freeze(PathBuf),
+    /// Lets it go on.
+    Thaw(PathBuf),
+    /// Looks anew at the files in this directory of the host, which are others than before.
+    Reread(PathBuf),
+    /// Makes a container of a machine that was copied another one.
+    Identity(Box<Identity>),
+}
+
+/// Who a container is for itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// One of its processes, by its number in the machine.
+    pub process: u32,
+    /// Its host name; none if it stays as it is.
+    pub hostname: Option<String>,
+    /// What its `/etc/machine-id` says, if it has one. Source: machine-id(5).
+    pub machine_id: String,
 }
 
 fn is_false(flag: &bool) -> bool {
@@ -242,6 +267,7 @@ impl Request {
             | Request::HostPids
             | Request::Pause
             | Request::Resume
+            | Request::Save { .. }
             | Request::Destroy
             | Request::Signal { .. }
             | Request::Resize { .. }
@@ -260,6 +286,7 @@ impl Request {
             | Request::Signal { .. }
             | Request::FilesRead { .. }
             | Request::FilesWrite { .. }
+            | Request::Save { .. }
             | Request::Attach { .. } => false,
             Request::Reclaim { .. }
             | Request::Leave
@@ -295,6 +322,9 @@ pub enum Reply {
         /// Whether its files can be reached.
         #[serde(default)]
         files: bool,
+        /// Whether it can be copied while it runs.
+        #[serde(default)]
+        forkable: bool,
     },
     /// It is attached; the log has up to this time what was said before.
     Attached {

@@ -36,8 +36,8 @@ pub(crate) struct Block {
     /// Which blocks follow, where the last branch is taken and where it is not.
     pub(crate) links: [u32; 2],
     key: Key,
-    /// Whether others of its page may lead to it.
-    linkable: bool,
+    /// The page that it reaches into, which may be anywhere; others do not lead to such a block.
+    second: Option<usize>,
 }
 
 /// What a block is found by: its offset in guest memory, and the mode's key.
@@ -126,8 +126,8 @@ impl Cache {
         second_page: Option<usize>,
     ) -> u32 {
         let (chunk, from, to) = self.place(ops);
-        let linkable = second_page.is_none();
-        let block = Block { chunk, from, to, links: [NONE; 2], key, linkable };
+        let second = second_page;
+        let block = Block { chunk, from, to, links: [NONE; 2], key, second };
         let number = match self.free.pop() {
             Some(number) => {
                 self.blocks[number as usize] = block;
@@ -140,7 +140,7 @@ impl Cache {
         };
         self.all.insert(key, number);
         self.table[index(key)] = Slot { key, block: number };
-        for page in [Some(page_of(key.offset)), second_page].into_iter().flatten() {
+        for page in [Some(page_of(key.offset)), second].into_iter().flatten() {
             self.pages.entry(page).or_default().push(number);
         }
         number
@@ -165,8 +165,8 @@ impl Cache {
     /// Lets a block lead straight to another one, if both are of one page.
     pub(crate) fn link(&mut self, from: u32, way: usize, to: u32) {
         let (first, second) = (self.block(from).key, self.block(to));
-        let fits = second.linkable
-            && self.block(from).linkable
+        let fits = second.second.is_none()
+            && self.block(from).second.is_none()
             && page_of(first.offset) == page_of(second.key.offset)
             && first.mode == second.key.mode;
         if fits {
@@ -178,20 +178,16 @@ impl Cache {
     pub(crate) fn forget(&mut self, page: usize) {
         for number in self.pages.remove(&page).unwrap_or_default() {
             let block = &mut self.blocks[number as usize];
-            let key = block.key;
+            let (key, second) = (block.key, block.second);
             if block.from == block.to {
                 continue;
             }
             // What was there stays unused until all is forgotten.
             block.to = block.from;
-            let other = page_of(key.offset);
-            if other != page
-                && let Some(list) = self.pages.get_mut(&other)
-            {
-                list.retain(|n| *n != number);
-            } else if !block.linkable
-                && let Some(list) = self.pages.get_mut(&(page + 1))
-            {
+            let first = page_of(key.offset);
+            let other = if first == page { second } else { Some(first) };
+            // Its number will be another block's, which does not go with that page.
+            if let Some(list) = other.and_then(|other| self.pages.get_mut(&other)) {
                 list.retain(|n| *n != number);
             }
             self.all.remove(&key);
@@ -238,4 +234,37 @@ impl Hasher for Mix {
 #[inline(always)]
 fn index(key: Key) -> usize {
     (key.offset ^ key.offset >> 13 ^ usize::from(key.mode) << 7) % TABLE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode;
+
+    const PAGE: usize = 4096;
+
+    fn key(page: usize) -> Key {
+        Key { offset: page * PAGE, mode: 0 }
+    }
+
+    #[test]
+    fn a_number_that_is_used_again_goes_with_the_pages_of_its_block_alone() {
+        let mut cache = Cache::new();
+        let ops = || vec![decode::fall(1)];
+        // Pages that follow each other for the guest lie anywhere.
+        let across = cache.insert(key(1), &mut ops(), Some(7));
+        cache.forget(1);
+        let other = cache.insert(key(3), &mut ops(), None);
+        assert_eq!(other, across, "the number is used again");
+        cache.forget(7);
+        assert_eq!(cache.find(key(3)), Some(other), "this one has nothing in page 7");
+        // And the other way round.
+        let across = cache.insert(key(1), &mut ops(), Some(7));
+        cache.forget(7);
+        assert_eq!(cache.find(key(1)), None);
+        let other = cache.insert(key(4), &mut ops(), None);
+        assert_eq!(other, across, "the number is used again");
+        cache.forget(1);
+        assert_eq!(cache.find(key(4)), Some(other));
+    }
 }

@@ -10,6 +10,7 @@ pub mod capability;
 pub mod clone;
 pub mod exec;
 pub mod fork;
+pub mod freeze;
 pub mod keyring;
 pub mod loopdev;
 pub mod mount;

@@ -1,7 +1,7 @@
 //! The three traits. A new ability is an optional trait and a field in [`Capabilities`], never a
 //! method that answers "unsupported".
 
-use std::{fmt::Debug, future::Future, pin::Pin, sync::Arc};
+use std::{fmt::Debug, future::Future, path::Path, pin::Pin, sync::Arc};
 
 use base::{Deadline, ProcessId, SandboxId, clock::Timestamp};
 use serde::{Deserialize, Serialize};
@@ -58,7 +58,9 @@ pub trait Sandbox: Debug + Send + Sync {
     /// What [`Driver::recover`] needs to find it again.
     fn handle(&self) -> SandboxHandle;
 
-    /// Starts a process. It runs when this answers: execve(2) has succeeded.
+    /// Starts a process. It runs when this answers: execve(2) has succeeded. In a sandbox that
+    /// begins as a copy ([`SandboxSpec::taken_from`]), the process with a root of its own is there
+    /// already: it is taken over with its new streams, and goes on.
     ///
     /// # Errors
     /// [`DriverError::CommandNotFound`] and [`DriverError::CommandNotRunnable`] for the command,
@@ -108,6 +110,9 @@ pub trait Sandbox: Debug + Send + Sync {
 
     /// Its files, where the driver can reach them.
     fn files(&self) -> Option<&dyn Files>;
+
+    /// Copying it while it runs, where the driver can.
+    fn forkable(&self) -> Option<&dyn Forkable>;
 }
 
 /// A sandbox whose processes can be stopped in their tracks.
@@ -123,6 +128,18 @@ pub trait Pausable: Send + Sync {
     /// # Errors
     /// As [`Pausable::pause`].
     fn resume(&self, by: Deadline) -> Pending<'_, Result<(), DriverError>>;
+}
+
+/// A sandbox of which there can be others that go on from where it is.
+pub trait Forkable: Send + Sync {
+    /// Saves it into an empty directory, from which any number of others begin
+    /// ([`SandboxSpec::taken_from`]); it goes on. Its processes are to be paused: they are in the
+    /// others too, until each has become another one, and go on there then.
+    ///
+    /// # Errors
+    /// [`DriverError::Step`], [`DriverError::DeadlinePassed`], [`DriverError::Gone`]; what is in the
+    /// directory then is nothing.
+    fn save(&self, directory: &Path, by: Deadline) -> Pending<'_, Result<(), DriverError>>;
 }
 
 /// A process of a sandbox, running or ended.
@@ -177,6 +194,9 @@ pub struct Capabilities {
     /// Whether [`Sandbox::files`] answers.
     #[serde(default)]
     pub files: bool,
+    /// Whether [`Sandbox::forkable`] answers.
+    #[serde(default)]
+    pub fork: bool,
     /// Whether processes can have containers of their own beside the first.
     pub many_containers: bool,
     /// Whether ids inside can differ from ids outside.

@@ -28,7 +28,8 @@ pub use container::{
     Propagation, PropagationKind, RootFs, Tmpfs, UserMap,
 };
 pub use driver::{
-    Capabilities, Driver, Finding, Pausable, Pending, Process, Sandbox, SandboxHandle, Trace,
+    Capabilities, Driver, Finding, Forkable, Pausable, Pending, Process, Sandbox, SandboxHandle,
+    Trace,
 };
 pub use error::DriverError;
 pub use files::{FileFault, FileStat, Files, Owner, Unpack};

@@ -119,6 +119,10 @@ pub struct SandboxSpec {
     /// `/wythe/<id>`. `None` leaves the choice to the driver.
     #[serde(default)]
     pub cgroup: Option<String>,
+    /// The directory into which another one was saved ([`crate::Forkable::save`]), from where this
+    /// one is to go on; `None` for one that begins with nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_from: Option<PathBuf>,
 }
 
 /// Descriptors that go with a [`SandboxSpec`].

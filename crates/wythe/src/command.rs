@@ -18,6 +18,7 @@ mod each;
 mod events;
 mod exec;
 mod export;
+mod fork;
 mod history;
 mod image;
 mod image_disk;
@@ -174,6 +175,8 @@ pub(crate) enum ClientCommand {
     Export(export::Args),
     /// Create a new image from a container's changes
     Commit(commit::Args),
+    /// Copy a running container, processes and all (only with --isolation vm)
+    Fork(fork::Args),
     /// List port mappings or a specific mapping for the container
     Port(port::Args),
     /// Display the running processes of a container
@@ -320,6 +323,7 @@ impl ClientCommand {
             ClientCommand::Diff(args) => args.run(to).await,
             ClientCommand::Export(args) => args.run(to).await,
             ClientCommand::Commit(args) => args.run(to).await,
+            ClientCommand::Fork(args) => args.run(to).await,
             ClientCommand::Port(args) => args.run(to).await,
             ClientCommand::Top(args) => args.run(to).await,
             ClientCommand::Stats(args) => args.run(to).await,

@@ -46,6 +46,7 @@ impl Home {
             sysctls: Default::default(),
             limits: Limits { devices: Some(profile::device_rules()), ..Limits::default() },
             cgroup: None,
+            taken_from: None,
         }
     }
 

@@ -162,6 +162,7 @@ impl Driver for Fake {
             isolation: self.host.isolation,
             pause: true,
             files: false,
+            fork: true,
             many_containers: true,
             user_map: true,
             layers: false,
@@ -205,6 +206,11 @@ impl Driver for Fake {
                     what: "network".to_owned(),
                     why: "a given network comes with its descriptor, and only that".to_owned(),
                 });
+            }
+            if let Some(saved) = &spec.taken_from {
+                let found = std::fs::metadata(saved.join(sandbox::SAVED));
+                found.map_err(|error| DriverError::step("take up a saved sandbox", &error))?;
+                host.note("take up");
             }
             let id = spec.id.clone();
             let mut sandboxes = locked(&host.sandboxes);

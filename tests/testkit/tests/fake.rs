@@ -50,6 +50,7 @@ impl Host for FakeHost {
             sysctls: Default::default(),
             limits: Limits::default(),
             cgroup: None,
+            taken_from: None,
         }
     }
 

@@ -187,6 +187,11 @@ async fn carry_out(
                 to.send(&Reply::PathChanges(part.to_vec()), &[]).await?;
             }
         }
+        Request::Fork { who, fork } => {
+            for created in engine.fork(&who, fork).await? {
+                to.send(&Reply::Created(created), &[]).await?;
+            }
+        }
         Request::Commit { who, commit } => {
             return Ok(Reply::Name(engine.commit(&who, *commit).await?));
         }

@@ -1,10 +1,11 @@
 //! Carries out effects. Each runs beside the actor and comes back as an event.
 
-use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use base::{ContainerId, Deadline, clock};
 use workload::{
-    Driver, DriverError, Materials, Process, Sandbox, SandboxHandle, Signal, Streams, TerminalSize,
+    Driver, DriverError, Materials, Process, Sandbox, SandboxHandle, SandboxSpec, Signal, Streams,
+    TerminalSize,
 };
 
 use super::{Actor, Carry, Done};
@@ -69,7 +70,9 @@ impl Actor {
             }
             Resource::Root => {
                 let layers = self.record.layers.clone();
-                let (config, first) = (config.clone(), self.record.started.is_none());
+                // A copy goes on with the volumes of the other one as they are.
+                let first = self.record.started.is_none() && self.record.forked_from.is_none();
+                let config = config.clone();
                 let (entry, name) = (Arc::clone(&self.entry), self.record.name.to_string());
                 self.begin(fallback, async move {
                     // Files may be being copied into it at this moment.
@@ -93,6 +96,7 @@ impl Actor {
                 let driver = self.driver();
                 let isolation = config.isolation;
                 let network = self.namespace.take();
+                let taken_from = self.taken_from.take();
                 let layers = self.record.layers.clone();
                 let start = self.start();
                 self.begin(fallback, async move {
@@ -104,7 +108,7 @@ impl Actor {
                         return got(resource, Err(EngineError::NoDriver(isolation)));
                     };
                     let materials = Materials { network };
-                    make_sandbox(shared, driver, start, &layers, materials).await
+                    make_sandbox(shared, driver, start, &layers, materials, taken_from).await
                 });
             }
         }
@@ -286,6 +290,7 @@ async fn make_sandbox(
     mut start: Start,
     layers: &[base::Digest],
     materials: Materials,
+    taken_from: Option<PathBuf>,
 ) -> Done {
     let resource = Resource::Sandbox;
     let by = Deadline::after(CREATE_WAIT);
@@ -294,7 +299,7 @@ async fn make_sandbox(
         start.images = layers.map(|layers| shared.images.files(&layers)).transpose()?;
         let facts = gather::gather(shared.host, &shared.files, &start, shared.networks.resolver())?;
         let spec = spec::sandbox(&start.id, &start.config, &facts)?;
-        Ok((facts, spec))
+        Ok((facts, SandboxSpec { taken_from, ..spec }))
     };
     let (facts, spec) = match blocking("preparing the sandbox", prepare).await {
         Ok(prepared) => prepared,

@@ -179,6 +179,7 @@ pub(crate) fn first_record(
         stopped: false,
         health: None,
         error: None,
+        forked_from: None,
         network: NetworkView::default(),
         handle: None,
         remove_volumes: true,

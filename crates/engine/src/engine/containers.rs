@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 use workload::{Attachment, DriverError, Exit, Isolation, Process, Sandbox, Signal, TerminalSize};
 
-use super::{Engine, Shared};
+use super::Engine;
 use crate::{
     Create, Created, Ending, EngineError, ImageView, LogKind, LogQuery, NamespaceMode, NetworkMode,
     Remove, Seat, Stop, Update, WaitFor,
@@ -17,6 +17,7 @@ use crate::{
     error::chain,
     logs::LogStream,
     plan::{self, Plan, platforms},
+    record::Record,
     registry::{Entry, Snapshot},
     step::{Ask, StopPlan},
     userns::{self, Pool},
@@ -69,7 +70,7 @@ impl Engine {
         let (entry, created, auto_remove) = self.enter(create).await?;
         let until = if auto_remove { WaitFor::Removed } else { WaitFor::NextExit };
         let ending = Ending::of(&entry, until, &self.inner.shared.closing);
-        let args = StartArgs { attach, size };
+        let args = StartArgs { attach, size, taken_from: None };
         self.send(&entry, |reply| Message::Run { args, reply }).await?;
         Ok((created, ending))
     }
@@ -86,7 +87,7 @@ impl Engine {
         size: Option<TerminalSize>,
     ) -> Result<(), EngineError> {
         let entry = self.find(who)?;
-        self.ask(&entry, Ask::Start, StartArgs { attach, size }).await
+        self.ask(&entry, Ask::Start, StartArgs { attach, size, taken_from: None }).await
     }
 
     /// Connects a socket to the container's standard streams; see [`Process::attach`].
@@ -362,20 +363,22 @@ impl Engine {
         let auto_remove = config.auto_remove;
         let held = Box::pin(self.hold_volumes(&id, config, image.config)).await?;
         let config = held.config.clone();
-        let entry = self.spawn(shared, &id, name, image.id, layers, config)?;
+        let origin = Origin { image_id: image.id, layers, forked_from: None };
+        let entry = self.spawn(&id, name, origin, config)?;
         held.keep();
         Ok((entry, Created { id, warnings }, auto_remove))
     }
 
-    fn spawn(
+    /// Enters a container and begins its task.
+    pub(super) fn spawn(
         &self,
-        shared: &Arc<Shared>,
         id: &ContainerId,
         name: Option<ContainerName>,
-        image_id: String,
-        layers: Vec<base::Digest>,
+        origin: Origin,
         config: Create,
     ) -> Result<Arc<Entry>, EngineError> {
+        let shared = &self.inner.shared;
+        let Origin { image_id, layers, forked_from } = origin;
         let (sender, mailbox) = mpsc::channel(MAILBOX);
         let mut record = None;
         let random = std::iter::from_fn(|| random().ok().map(u64::from_ne_bytes));
@@ -383,6 +386,7 @@ impl Engine {
             let config = Create { name: Some(name.clone()), ..config };
             let now = Timestamp::now();
             let first = first_record(id.clone(), name, image_id, layers.clone(), config, now);
+            let first = Record { forked_from, ..first };
             let container = Arc::new(first_view(&first));
             record = Some(first);
             let snapshot = Snapshot {
@@ -422,6 +426,13 @@ impl Engine {
         };
         blocking("looking for the image", find).await
     }
+}
+
+/// What a container is made of beside its configuration.
+pub(super) struct Origin {
+    pub(super) image_id: String,
+    pub(super) layers: Vec<base::Digest>,
+    pub(super) forked_from: Option<ContainerId>,
 }
 
 /// How long and with which signal: as asked, else as the container has it, else ten seconds.

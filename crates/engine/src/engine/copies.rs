@@ -1,7 +1,6 @@
 //! Files of containers: in, out, and what became of them.
 
 use std::{
-    fs,
     io::{self, Read},
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
@@ -26,10 +25,6 @@ use crate::{
     registry::Entry,
     stopped::{self, Root},
 };
-
-/// A file in the directory of a container that is paused only while it is committed. A daemon that
-/// finds it lets the container go on.
-pub(super) const COMMITTING: &str = "committing";
 
 /// How a container's files are reached.
 enum Way {
@@ -221,14 +216,6 @@ impl Engine {
         let (root, held) = self.layers_of(&entry).await?;
         let running = entry.container().state.state == ContainerState::Running;
         let pauses = running && !commit.no_pause;
-        let mark = self.inner.shared.files.directory(&entry.id).join(COMMITTING);
-        if pauses {
-            fs::write(&mark, []).map_err(failed("write", &mark))?;
-            if let Err(failure) = self.pause(who).await {
-                fs::remove_file(&mark).ok();
-                return Err(failure);
-            }
-        }
         let container = entry.container();
         let (shared, about) = (Arc::clone(&self.inner.shared), about(who));
         let told = commit.reference.clone().unwrap_or_default();
@@ -258,14 +245,11 @@ impl Engine {
                 made
             })
         };
-        let made = blocking("committing", work).await;
-        if pauses {
-            let resumed = self.let_go_on(&entry.id).await;
-            // One that stays is looked at once more by the next daemon, and does no harm.
-            fs::remove_file(&mark).ok();
-            resumed?;
-        }
-        let id = made?;
+        let work = blocking("committing", work);
+        let id = match pauses {
+            true => self.while_still(&entry, work).await?,
+            false => work.await?,
+        };
         self.tell(who, "commit", &[("comment", &told), ("imageID", &id)]);
         Ok(id)
     }

@@ -3,8 +3,10 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
+use base::Deadline;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
@@ -12,7 +14,7 @@ use tokio::{
 use tracing::{error, info, warn};
 use workload::Driver;
 
-use super::{Engine, Inner, Shared, copies::COMMITTING};
+use super::{Engine, Inner, Shared, forks::SAVE_WAIT, still::STANDS_STILL};
 use crate::{
     Config, EngineError, OpenError,
     actor::{Actor, MAILBOX, first_view},
@@ -23,6 +25,7 @@ use crate::{
     gather::HostFacts,
     images::{ImageUse, Images, StoreImages},
     networks::{HostNetworks, Known, Networks},
+    pool,
     record::{Record, Stage},
     records::Records,
     registries::Registries,
@@ -30,6 +33,9 @@ use crate::{
     tidy::tidy,
     volume::Volumes,
 };
+
+/// Between two tries to delete what somebody is still writing.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// What the engine composes beside drivers.
 #[derive(Debug)]
@@ -81,7 +87,10 @@ impl Engine {
         let mut waiting = Vec::new();
         let mut marks = Vec::new();
         for mut record in records {
-            let mark = shared.files.directory(&record.id).join(COMMITTING);
+            if record.is_unborn() {
+                record.stage = Stage::Removing;
+            }
+            let mark = shared.files.directory(&record.id).join(STANDS_STILL);
             if mark.exists() {
                 if matches!(record.stage, Stage::Pausing | Stage::Paused) {
                     record.stage = Stage::Resuming;
@@ -120,9 +129,24 @@ impl Engine {
         for mark in marks {
             std::fs::remove_file(mark).ok();
         }
+        self.inner.spawn(delete_abandoned(Arc::clone(shared)));
         if found > 0 {
             info!(containers = found, "containers are taken over");
         }
+    }
+}
+
+/// Deletes what a killed daemon had saved, when nobody writes to it any more.
+async fn delete_abandoned(shared: Arc<Shared>) {
+    let mut closing = shared.closing.subscribe();
+    let by = Deadline::after(SAVE_WAIT);
+    while !by.passed() && !*closing.borrow() {
+        let files = shared.files.clone();
+        if pool::run(move || files.delete_abandoned()).await == Some(true) {
+            return;
+        }
+        // What is left then is deleted when the engine is next opened.
+        tokio::time::timeout(LOOK_AGAIN, closing.changed()).await.ok();
     }
 }
 

@@ -1,18 +1,45 @@
 //! Containers that stand still only while something is done with their files.
 
-use std::{future::Future, time::Duration};
+use std::{fs, future::Future, time::Duration};
 
 use base::ContainerId;
 use tracing::warn;
 
 use super::Engine;
-use crate::{EngineError, error::chain};
+use crate::{EngineError, error::chain, files::failed, registry::Entry};
+
+/// A file in the directory of a container that stands still only while something is done with it. A
+/// daemon that finds it lets the container go on.
+pub(super) const STANDS_STILL: &str = "committing";
 
 /// How often it is tried to let a container go on, and how long apart.
 const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Engine {
+    /// Does something while a container that runs stands still.
+    ///
+    /// # Errors
+    /// What the work says, and [`EngineError`] if the container does not stand still or go on.
+    pub(super) async fn while_still<T>(
+        &self,
+        entry: &Entry,
+        work: impl Future<Output = Result<T, EngineError>>,
+    ) -> Result<T, EngineError> {
+        let mark = self.inner.shared.files.directory(&entry.id).join(STANDS_STILL);
+        fs::write(&mark, []).map_err(failed("write", &mark))?;
+        let done = match self.pause(entry.id.as_str()).await {
+            Ok(()) => {
+                let done = work.await;
+                self.let_go_on(&entry.id).await.and(done)
+            }
+            Err(failure) => Err(failure),
+        };
+        // One that stays is looked at once more by the next daemon, and does no harm.
+        fs::remove_file(&mark).ok();
+        done
+    }
+
     /// Pauses containers and takes them out of the list; all go on again if one will not.
     pub(super) async fn hold_still(
         &self,

@@ -23,6 +23,7 @@ fn record(byte: u8, name: &str) -> Record {
         health: None,
         exit: None,
         error: None,
+        forked_from: None,
         network: crate::NetworkView::default(),
         handle: None,
         remove_volumes: false,

@@ -22,6 +22,7 @@ fn sandbox() -> SandboxSpec {
         sysctls: [("net.ipv4.ip_forward".to_owned(), "1".to_owned())].into(),
         limits: Limits::default(),
         cgroup: None,
+        taken_from: None,
     }
 }
 

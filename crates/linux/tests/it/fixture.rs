@@ -72,6 +72,7 @@ impl Fixture {
                     ..Limits::default()
                 },
                 cgroup: Some(format!("/wythe-test/{id}")),
+                taken_from: None,
             },
             container: ContainerSpec {
                 root: RootFs::Overlay {

@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use net::machine::{hand_over, take_over};
+use net::machine::{Cables, hand_over, set_cables, take_over};
 use sys::{netns, tap};
 
 use crate::world::{World, ask_tcp, serve_tcp, sh};
@@ -62,6 +62,36 @@ fn a_machine_takes_a_containers_place_on_its_network() {
     let gateway = world.network.gateway;
     serve_tcp(&world.host, 82);
     assert_eq!(ask_tcp(&inside, gateway, 82), Some(b.address.to_string()));
+}
+
+#[test]
+fn a_machine_that_was_copied_takes_another_place_once_it_is_connected() {
+    let Some(world) = World::new() else { return };
+    let (a, b, c) = (world.container("a"), world.container("b"), world.container("c"));
+    let (inside, ()) = netns::create(|| Ok(())).unwrap();
+    let far = netns::run(inside.as_fd(), || tap::open("eth0")).unwrap();
+    let handed =
+        |namespace: &OwnedFd| <[_; 1]>::try_from(hand_over(namespace.as_fd()).unwrap()).unwrap();
+    let ([(first, _near)], [(own, near)]) = (handed(&b.namespace), handed(&c.namespace));
+    set_cables(c.namespace.as_fd(), 1, Cables::Cut).unwrap();
+    assert!(!sh(&c.namespace, "ip -o link show tap0").contains(",UP"), "it is cut");
+    connect(near, far);
+    for interface in [&first, &own] {
+        netns::run(inside.as_fd(), || Ok(take_over(0, interface))).unwrap().unwrap();
+    }
+    set_cables(c.namespace.as_fd(), 1, Cables::Connected).unwrap();
+    let shown = sh(&inside, "ip -o addr show dev eth0");
+    for (gone, has) in
+        [(IpAddr::from(b.address), IpAddr::from(c.address)), (b.address6.into(), c.address6.into())]
+    {
+        assert!(!shown.contains(&format!(" {gone}/")), "{shown}");
+        assert!(shown.contains(&format!(" {has}/")), "{shown}");
+    }
+    serve_tcp(&inside, 80);
+    serve_tcp(&a.namespace, 81);
+    assert_eq!(ask_tcp(&a.namespace, c.address, 80), Some(a.address.to_string()));
+    assert_eq!(ask_tcp(&inside, a.address, 81), Some(c.address.to_string()));
+    assert_eq!(ask_tcp(&inside, a.address6, 81), Some(c.address6.to_string()));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     os::fd::OwnedFd,
+    path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -14,8 +15,9 @@ use std::{
 use base::{Deadline, ProcessId, clock::Timestamp};
 use tokio::sync::OnceCell;
 use workload::{
-    Attachment, DriverError, Exit, ExitStatus, FileStat, Files, Limits, Pausable, Pending, Process,
-    ProcessSpec, Sandbox, SandboxHandle, Signal, Streams, TerminalSize, Unpack, Usage,
+    Attachment, DriverError, Exit, ExitStatus, FileStat, Files, Forkable, Limits, Pausable,
+    Pending, Process, ProcessSpec, Sandbox, SandboxHandle, Signal, Streams, TerminalSize, Unpack,
+    Usage,
 };
 
 use super::{
@@ -178,6 +180,7 @@ pub(super) struct ShimSandbox {
 pub(super) struct Abilities {
     pub(super) pausable: bool,
     pub(super) files: bool,
+    pub(super) forkable: bool,
 }
 
 impl ShimSandbox {
@@ -279,6 +282,10 @@ impl Sandbox for ShimSandbox {
     fn files(&self) -> Option<&dyn Files> {
         self.abilities.files.then_some(self)
     }
+
+    fn forkable(&self) -> Option<&dyn Forkable> {
+        self.abilities.forkable.then_some(self)
+    }
 }
 
 impl ShimSandbox {
@@ -329,6 +336,13 @@ impl Pausable for ShimSandbox {
 
     fn resume(&self, by: Deadline) -> Pending<'_, Result<(), DriverError>> {
         Box::pin(async move { done(self.link.ask_by(Request::Resume, None, by).await?) })
+    }
+}
+
+impl Forkable for ShimSandbox {
+    fn save(&self, directory: &Path, by: Deadline) -> Pending<'_, Result<(), DriverError>> {
+        let request = Request::Save { directory: directory.to_owned() };
+        Box::pin(async move { done(self.link.ask_by(request, None, by).await?) })
     }
 }
 

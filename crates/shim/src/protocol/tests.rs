@@ -43,6 +43,7 @@ fn calls_stay_as_they_are() {
         (Request::HostPids, r#""host_pids""#),
         (Request::Pause, r#""pause""#),
         (Request::Resume, r#""resume""#),
+        (Request::Save { directory: "/d".into() }, r#"{"save":{"directory":"/d"}}"#),
         (Request::Destroy, r#""destroy""#),
         (
             Request::Signal { process: process(), signal: Signal::TERM },

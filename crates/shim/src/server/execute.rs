@@ -5,8 +5,8 @@ use std::{os::fd::OwnedFd, sync::Arc, time::Duration};
 use base::{Deadline, ProcessId};
 use tokio::sync::watch;
 use workload::{
-    Attachment, DriverError, Exit, Files, Isolation, Materials, Pausable, ProcessSpec, Sandbox,
-    SandboxSpec, Streams,
+    Attachment, DriverError, Exit, Files, Forkable, Isolation, Materials, Pausable, ProcessSpec,
+    Sandbox, SandboxSpec, Streams,
 };
 
 use super::{Shim, State, connection::Received};
@@ -64,6 +64,10 @@ pub(super) async fn execute(
             let sandbox = shim.sandbox(by).await?;
             pausable(&*sandbox)?.resume(by).await.map(|()| Reply::Done)
         }
+        Request::Save { directory } => {
+            let sandbox = shim.sandbox(by).await?;
+            forkable(&*sandbox)?.save(&directory, by).await.map(|()| Reply::Done)
+        }
         Request::Destroy => destroy(shim, by).await,
         Request::Signal { process, signal } => {
             shim.process(&process)?.signal(signal).await.map(|()| Reply::Done)
@@ -117,12 +121,20 @@ fn sandbox_reply(sandbox: &dyn Sandbox) -> Reply {
         handle: sandbox.handle(),
         pausable: sandbox.pausable().is_some(),
         files: sandbox.files().is_some(),
+        forkable: sandbox.forkable().is_some(),
     }
 }
 
 fn pausable(sandbox: &dyn Sandbox) -> Result<&dyn Pausable, DriverError> {
     sandbox.pausable().ok_or_else(|| DriverError::Unsupported {
         what: "pause".to_owned(),
+        why: "the driver cannot".to_owned(),
+    })
+}
+
+fn forkable(sandbox: &dyn Sandbox) -> Result<&dyn Forkable, DriverError> {
+    sandbox.forkable().ok_or_else(|| DriverError::Unsupported {
+        what: "fork".to_owned(),
         why: "the driver cannot".to_owned(),
     })
 }

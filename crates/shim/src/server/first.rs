@@ -77,6 +77,7 @@ pub(super) async fn serve(
         | Request::HostPids
         | Request::Pause
         | Request::Resume
+        | Request::Save { .. }
         | Request::Destroy
         | Request::Signal { .. }
         | Request::Resize { .. }

@@ -43,6 +43,7 @@ impl Driver for HostDriver {
             isolation: Isolation::Host,
             pause: true,
             files: false,
+            fork: false,
             many_containers: false,
             user_map: false,
             layers: false,
@@ -228,6 +229,10 @@ impl Sandbox for HostSandbox {
     fn files(&self) -> Option<&dyn workload::Files> {
         None
     }
+
+    fn forkable(&self) -> Option<&dyn workload::Forkable> {
+        None
+    }
 }
 
 impl Pausable for HostSandbox {
@@ -342,6 +347,7 @@ pub(crate) fn sandbox(root: &Path, id: &str) -> SandboxSpec {
         sysctls: BTreeMap::new(),
         limits: Limits::default(),
         cgroup: Some(root.join(format!("sandbox-{id}")).to_str().unwrap().to_owned()),
+        taken_from: None,
     }
 }
 

@@ -3,7 +3,7 @@
 //! Operations carry `MSG_DONTWAIT`: whether the socket blocks is its giver's choice and stays so.
 
 use std::{
-    io::IoSlice,
+    io::{self, IoSlice},
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     task::{Context, Poll},
 };
@@ -32,8 +32,22 @@ pub const ATTACHED_MAX: usize = 64;
 pub const ATTACHED_BYTES_MAX: usize = 64 << 10;
 
 /// The other side is not there any more.
-#[derive(Debug)]
-pub(super) struct Gone;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gone {
+    /// It has left.
+    Left,
+    /// Nobody has left: the machine that this is in was copied, and the copy's sockets lead nowhere.
+    Cut,
+}
+
+impl From<io::Error> for Gone {
+    /// A stream that was connected is not any more only if its transport was reset under it.
+    ///
+    /// Source: Linux, `virtio_vsock_reset_sock` and `vsock_connectible_recvmsg`.
+    fn from(error: io::Error) -> Gone {
+        if error.kind() == io::ErrorKind::NotConnected { Gone::Cut } else { Gone::Left }
+    }
+}
 
 /// What came in.
 #[derive(Debug)]
@@ -43,7 +57,7 @@ pub(super) enum Received {
     /// The end of the input; output is still wanted.
     End,
     /// The end of everything.
-    Gone,
+    Gone(Gone),
 }
 
 #[derive(Debug)]
@@ -91,7 +105,7 @@ impl Attached {
             sent = match sendmsg(&self.socket, &parts, &mut SendAncillaryBuffer::default(), flags) {
                 Ok(sent) => sent,
                 Err(Errno::AGAIN | Errno::INTR) => 0,
-                Err(_) => return Err(Gone),
+                Err(errno) => return Err(io::Error::from(errno).into()),
             };
         }
         let header_rest = header.get(sent..).unwrap_or_default();
@@ -108,7 +122,7 @@ impl Attached {
             match poll_write_with(&self.socket, cx, |fd| send_some(fd, rest)) {
                 Poll::Pending => return Ok(progress),
                 Poll::Ready(Ok(count)) => self.sent += count,
-                Poll::Ready(Err(_)) => return Err(Gone),
+                Poll::Ready(Err(error)) => return Err(error.into()),
             }
             progress = true;
         }
@@ -134,9 +148,9 @@ impl Attached {
             }
             Ok(_) => {
                 self.input_open = false;
-                if self.gone() { Received::Gone } else { Received::End }
+                if self.gone() { Received::Gone(Gone::Left) } else { Received::End }
             }
-            Err(_) => Received::Gone,
+            Err(error) => Received::Gone(error.into()),
         })
     }
 

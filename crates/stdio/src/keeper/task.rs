@@ -18,7 +18,7 @@ use workload::Attachment;
 
 use super::{
     ATTACHED_MAX, ChildStreams, KeeperError, StreamSpec,
-    attached::{Attached, Received},
+    attached::{Attached, Gone, Received},
     pipe::{Input, Output, empty_input, input_pipe, output_pipe, set_nonblocking},
     sink::Sink,
 };
@@ -197,8 +197,8 @@ impl Task {
         for mut attached in std::mem::take(&mut self.attached) {
             match attached.poll_send(cx) {
                 Ok(sent) => progress |= sent,
-                Err(_) => {
-                    self.left(&attached);
+                Err(gone) => {
+                    self.left(&attached, gone);
                     progress = true;
                     continue;
                 }
@@ -240,16 +240,16 @@ impl Task {
                 }
                 true
             }
-            Received::Gone => {
-                self.left(attached);
+            Received::Gone(gone) => {
+                self.left(attached, gone);
                 false
             }
         })
     }
 
     /// One who was attached has gone.
-    fn left(&mut self, attached: &Attached) {
-        if self.stdin_once && attached.owns_input {
+    fn left(&mut self, attached: &Attached, gone: Gone) {
+        if self.stdin_once && attached.owns_input && gone == Gone::Left {
             self.input.end();
         }
     }
@@ -294,11 +294,12 @@ impl Task {
         let header: &[u8] = if self.framed { &header } else { &[] };
         let mut index = 0;
         while let Some(attached) = self.attached.get_mut(index) {
-            if attached.push(header, bytes).is_ok() {
-                index += 1;
-            } else {
-                let gone = self.attached.remove(index);
-                self.left(&gone);
+            match attached.push(header, bytes) {
+                Ok(()) => index += 1,
+                Err(gone) => {
+                    let attached = self.attached.remove(index);
+                    self.left(&attached, gone);
+                }
             }
         }
     }

@@ -497,3 +497,23 @@ async fn input_ends_with_the_first_one_attached_even_if_they_wrote_nothing() {
     let text = tokio::time::timeout(LONG, read).await.expect("the input stays open").unwrap();
     assert_eq!(text, "");
 }
+
+#[tokio::test]
+async fn input_does_not_end_with_a_stream_that_was_cut() {
+    let (keeper, mut child) = open(&interactive(true));
+    // A socket that is not connected answers like one whose transport was reset.
+    let cut = rustix::net::socket(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::STREAM,
+        None,
+    );
+    keeper.attach(cut.unwrap().into()).await.unwrap();
+    let mut next = attach(&keeper).await;
+    next.write_all(b"goes on\n").await.unwrap();
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut line = [0; 8];
+        child.stdin.read_exact(&mut line).map(|()| line)
+    });
+    let read = tokio::time::timeout(LONG, reading).await.expect("input arrives");
+    assert_eq!(&read.unwrap().expect("input has not ended"), b"goes on\n");
+}

@@ -3,8 +3,8 @@
 use clap::Subcommand;
 
 use super::{
-    ClientCommand, attach, commit, cp, create, diff, exec, export, inspect, kill, logs, pause,
-    port, prune, ps, rename, restart, rm, run, start, stats, stop, top, update, wait,
+    ClientCommand, attach, commit, cp, create, diff, exec, export, fork, inspect, kill, logs,
+    pause, port, prune, ps, rename, restart, rm, run, start, stats, stop, top, update, wait,
 };
 
 /// What can be asked about containers.
@@ -31,6 +31,8 @@ pub(crate) enum ContainerCommand {
     Exec(exec::Args),
     /// Export a container's filesystem as a tar archive
     Export(export::Args),
+    /// Copy a running container, processes and all (only with --isolation vm)
+    Fork(fork::Args),
     /// Display detailed information on one or more containers
     Inspect(inspect::ContainerArgs),
     /// Kill one or more running containers
@@ -80,6 +82,7 @@ impl From<ContainerCommand> for ClientCommand {
         match command {
             ContainerCommand::Attach(args) => ClientCommand::Attach(args),
             ContainerCommand::Commit(args) => ClientCommand::Commit(args),
+            ContainerCommand::Fork(args) => ClientCommand::Fork(args),
             ContainerCommand::Cp(args) => ClientCommand::Cp(args),
             ContainerCommand::Diff(args) => ClientCommand::Diff(args),
             ContainerCommand::Export(args) => ClientCommand::Export(args),

@@ -23,6 +23,8 @@ pub enum Point {
     Limit,
     /// `Sandbox::usage`.
     Usage,
+    /// `Forkable::save`.
+    Save,
     /// `Pausable::pause` and `Pausable::resume`.
     Pause,
     /// `Process::signal`.

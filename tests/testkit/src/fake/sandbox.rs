@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -219,6 +220,24 @@ impl Sandbox for FakeSandbox {
     /// A fake has no files.
     fn files(&self) -> Option<&dyn workload::Files> {
         None
+    }
+
+    fn forkable(&self) -> Option<&dyn workload::Forkable> {
+        Some(self)
+    }
+}
+
+/// What a saved fake is: a file of this name.
+pub(super) const SAVED: &str = "fake";
+
+impl workload::Forkable for FakeSandbox {
+    fn save(&self, directory: &Path, by: Deadline) -> Pending<'_, Result<(), DriverError>> {
+        let (shared, at) = (Arc::clone(&self.shared), directory.join(SAVED));
+        finished(async move {
+            shared.host.note("save");
+            shared.host.faults.at(Point::Save, by, "saving the sandbox").await?;
+            std::fs::write(at, []).map_err(|error| DriverError::step("save the sandbox", &error))
+        })
     }
 }
 

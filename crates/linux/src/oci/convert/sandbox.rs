@@ -169,6 +169,7 @@ pub(super) fn sandbox(
         sysctls: linux.and_then(|l| l.sysctl().clone()).unwrap_or_default().into_iter().collect(),
         limits: resources.map(limits).transpose()?.unwrap_or_default(),
         cgroup: cgroup.filter(|path| !path.is_empty()),
+        taken_from: None,
     })
 }
 

@@ -1,0 +1,203 @@
+//! A machine that is saved while it runs, and machines that go on from there.
+//!
+//! ```text
+//! <directory>/machine/      a snapshot: its memory is mapped, not copied, by each that goes on
+//! <directory>/changes.ext4  its disk, as it was then
+//! <directory>/boot.json     what it was booted as
+//! ```
+//!
+//! Its processes stand still while it is saved, so they do in each of the others: until the time,
+//! the random numbers, the name and the addresses there are its own. Connections of the saved one's
+//! driver are gone there; its streams are new ones.
+
+use std::{
+    fs, io,
+    os::fd::AsFd as _,
+    path::Path,
+    sync::{Arc, atomic::Ordering},
+};
+
+use base::{Deadline, chain};
+use net::machine::{Cables, set_cables};
+use rustix::{
+    fs::{Mode, OFlags, open},
+    rand::{GetRandomFlags, getrandom},
+};
+use serde::{Deserialize, Serialize};
+use shim::{
+    Remote,
+    protocol::{Chore, Identity, Reply, Request},
+};
+use workload::{ContainerSpec, DriverError, Forkable, Pending, ProcessSpec};
+
+use super::{Furniture, Running, VmSandbox, awake, chores_done, nonsense};
+use crate::{
+    changes,
+    control::Boot,
+    link::Link,
+    translate::{self, Container, DISK, SHARES},
+    warm,
+};
+
+/// What is in a directory into which a machine was saved.
+const MACHINE: &str = "machine";
+const CHANGES: &str = "changes.ext4";
+const BOOT: &str = "boot.json";
+
+/// As what a machine was booted.
+#[derive(Serialize, Deserialize)]
+struct Booted {
+    boot: Boot,
+    /// See [`Running`].
+    scratch: bool,
+}
+
+impl Forkable for VmSandbox {
+    fn save(&self, directory: &Path, by: Deadline) -> Pending<'_, Result<(), DriverError>> {
+        let directory = directory.to_owned();
+        Box::pin(async move {
+            let running = self.running().await?;
+            // So that what is in its memory of the disk is what is on the disk.
+            chores_done(&running.agent, vec![Chore::Freeze(DISK.into())], by).await?;
+            let saved = running.save(&directory).await;
+            let thawed = chores_done(&running.agent, vec![Chore::Thaw(DISK.into())], by).await;
+            saved.and(thawed)
+        })
+    }
+}
+
+impl Running {
+    /// Saves machine and disk; neither changes meanwhile what the other has of it.
+    async fn save(&self, directory: &Path) -> Result<(), DriverError> {
+        let failed = |error: io::Error| DriverError::step("save a machine", &error);
+        let machine = directory.join(MACHINE);
+        fs::create_dir(&machine).map_err(failed)?;
+        self.link.save(&machine).await?;
+        let disk = self.furniture.changes();
+        let disk = disk.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?.to_owned();
+        let to = directory.join(CHANGES);
+        blocking(move || changes::copy(&disk, &to)).await?;
+        let booted = Booted { boot: self.boot.clone(), scratch: self.scratch };
+        let booted = serde_json::to_vec(&booted).map_err(|error| failed(error.into()))?;
+        fs::write(directory.join(BOOT), booted).map_err(failed)
+    }
+}
+
+impl VmSandbox {
+    /// Takes up the machine that was saved in this directory, and makes it another one. Its
+    /// processes stand still.
+    pub(super) async fn take_up(
+        &self,
+        saved: &Path,
+        spec: &ProcessSpec,
+        own: &ContainerSpec,
+        by: Deadline,
+    ) -> Result<Arc<Running>, DriverError> {
+        let mut machine = self.machine.lock().await;
+        if self.gone.load(Ordering::Acquire) {
+            return Err(DriverError::Gone { what: self.what() });
+        }
+        if let Some(running) = &*machine {
+            return Ok(Arc::clone(running));
+        }
+        let Container { disks, shares, .. } = translate::container(spec, own)?;
+        let furniture = Furniture { disks, shares };
+        let failed = |error: io::Error| DriverError::step("take up a saved machine", &error);
+        let boot = fs::read(saved.join(BOOT)).map_err(failed)?;
+        let booted = serde_json::from_slice(&boot).map_err(|error| failed(error.into()))?;
+        let Booted { boot, scratch } = booted;
+        for disk in furniture.disks.iter().filter(|disk| !disk.read_only) {
+            let (from, to) = (saved.join(CHANGES), disk.image.clone());
+            blocking(move || changes::copy(&from, &to)).await?;
+        }
+        let link = Link::start(&self.shared.config, Some(&self.group), self.namespace()?)?;
+        let interfaces = self.plug_in(&link).await?;
+        let count = interfaces.len();
+        // On the wire it is the saved one still.
+        self.set_cables(count, Cables::Cut).await?;
+        self.furnish(&link, &furniture, scratch).await?;
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = open(saved.join(MACHINE), flags, Mode::empty());
+        let directory = directory.map_err(|error| failed(error.into()))?;
+        warm::take_up(&link, &directory, &boot).await?;
+        let agent = link.agent(by).await?;
+        let mut chores = awake()?;
+        chores.push(Chore::Thaw(DISK.into()));
+        chores.push(Chore::Identity(Box::new(self.identity(&agent, spec, by).await?)));
+        if count > 0 {
+            chores.push(Chore::Interfaces(interfaces));
+        }
+        if !furniture.shares.is_empty() {
+            chores.push(Chore::Reread(SHARES.into()));
+        }
+        chores_done(&agent, chores, by).await?;
+        self.set_cables(count, Cables::Connected).await?;
+        let running = Arc::new(Running { link, agent, furniture, scratch, boot });
+        *machine = Some(Arc::clone(&running));
+        Ok(running)
+    }
+
+    async fn set_cables(&self, count: usize, cables: Cables) -> Result<(), DriverError> {
+        let Some(namespace) = self.namespace()?.filter(|_| count > 0) else { return Ok(()) };
+        blocking(move || {
+            set_cables(namespace.as_fd(), count, cables).map_err(|error| DriverError::Invalid {
+                what: "a machine's network".to_owned(),
+                why: chain(&error),
+            })
+        })
+        .await
+    }
+
+    /// Who its container is from now on.
+    async fn identity(
+        &self,
+        agent: &Remote,
+        spec: &ProcessSpec,
+        by: Deadline,
+    ) -> Result<Identity, DriverError> {
+        let request = Request::Process { process: spec.id.clone() };
+        let reply = agent.call(request, None, Some(by)).await?;
+        let Reply::Process { host_pid } = reply else { return Err(nonsense(&reply)) };
+        let process = host_pid.ok_or_else(|| DriverError::State {
+            what: format!("process {}", spec.id),
+            state: "not running".to_owned(),
+        })?;
+        let hostname = self.spec.hostname.clone();
+        Ok(Identity { process, hostname, machine_id: machine_id()? })
+    }
+}
+
+/// A new machine's id. Source: machine-id(5): 32 hexadecimal digits, of a random UUID (RFC 9562,
+/// 5.4).
+fn machine_id() -> Result<String, DriverError> {
+    let mut bytes = [0; 16];
+    getrandom(&mut bytes, GetRandomFlags::empty())
+        .map_err(|error| DriverError::step("get random bytes", &error.into()))?;
+    let random = u128::from_be_bytes(bytes) & !((0xf << 76) | (0b11 << 62));
+    let (version, variant) = (4 << 76, 0b10 << 62);
+    Ok(format!("{:032x}", random | version | variant))
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, DriverError> + Send + 'static,
+) -> Result<T, DriverError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(DriverError::Unreachable { why: "a panic".to_owned() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machines_id_is_a_random_uuid() {
+        let (one, other) = (machine_id().unwrap(), machine_id().unwrap());
+        assert_ne!(one, other);
+        for id in [one, other] {
+            assert_eq!(id.len(), 32, "{id}");
+            assert!(id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')), "{id}");
+            assert_eq!(&id[12..13], "4", "{id}: version");
+            assert!("89ab".contains(&id[16..17]), "{id}: variant");
+        }
+    }
+}
