@@ -1,0 +1,125 @@
+//! Machines that go wrong in every way, and a neighbour that notices nothing.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use it::{Instance, kernels, wait_until};
+
+/// How much longer a neighbour's call may take beside machines that go wrong, as a multiple of what
+/// it took alone. They have a processor each to themselves and the host has few, so a neighbour
+/// shares; it does not wait for them.
+const TIMES_MAX: f64 = 15.0;
+
+/// Calls of which the middle one counts.
+const CALLS: usize = 15;
+
+/// An instance that has a kernel.
+fn start() -> Option<Instance> {
+    let store = kernels()?;
+    let instance = Instance::start()?;
+    let to = instance.path("data").join("kernels");
+    let copied = std::process::Command::new("cp").arg("-aT").arg(store).arg(to).status();
+    assert!(copied.expect("cp can be started").success());
+    Some(instance)
+}
+
+/// A kernel that switches interrupts off and goes round in a circle: an executable with a PVH entry.
+///
+/// Source: Linux `include/xen/interface/elfnote.h`, `XEN_ELFNOTE_PHYS32_ENTRY`.
+fn stuck_kernel() -> Vec<u8> {
+    const AT: u64 = 0x10_0000;
+    // cli; jmp to itself
+    const CODE: [u8; 3] = [0xfa, 0xeb, 0xfe];
+    let mut file = vec![0; 0x200];
+    let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"\x7fELF\x02\x01\x01");
+    put(16, &[2, 0, 62, 0]);
+    put(32, &64u64.to_le_bytes());
+    put(54, &[56, 0, 2, 0]);
+    let header = |kind: u32, offset: u64, bytes: u64| {
+        let mut header = [kind.to_le_bytes(), [0; 4]].concat();
+        header.extend([offset, AT, AT, bytes, bytes, 0].map(u64::to_le_bytes).concat());
+        header
+    };
+    put(64, &header(1, 0x100, CODE.len() as u64));
+    put(120, &header(4, 0xc0, 20));
+    put(0xc0, &[4, 0, 0, 0, 4, 0, 0, 0, 18, 0, 0, 0]);
+    put(0xcc, b"Xen\0");
+    put(0xd0, &0x10_0000u32.to_le_bytes());
+    put(0x100, &CODE);
+    put(0x180, b"Linux version 6.1.0-stuck (a@b) #1\n\0");
+    file
+}
+
+/// What a call into the neighbour takes.
+fn latency(instance: &Instance) -> Duration {
+    let mut all: Vec<Duration> = (0..CALLS)
+        .map(|_| {
+            let began = Instant::now();
+            assert_eq!(instance.ok(&["exec", "neighbour", "echo", "here"]), "here");
+            began.elapsed()
+        })
+        .collect();
+    all.sort_unstable();
+    all[CALLS / 2]
+}
+
+#[test]
+fn machines_that_go_wrong_disturb_nobody() {
+    let Some(instance) = start() else { return };
+    let vm = |name: &str, flags: &[&str], command: &[&str]| {
+        let mut words = vec!["run", "-d", "--name", name, "--isolation", "vm", "--network", "none"];
+        words.extend(flags);
+        words.push("demo");
+        words.extend(command);
+        instance.ok(&words);
+    };
+    vm("neighbour", &[], &["sleep", "1000"]);
+    let alone = latency(&instance);
+    let daemon = instance.daemon_pid();
+
+    // One never comes to its first process, with interrupts off.
+    let kernel = instance.path("stuck");
+    fs::write(&kernel, stuck_kernel()).unwrap();
+    instance.ok(&["kernel", "import", "--name", "stuck", &kernel.to_string_lossy()]);
+    let mut hangs = instance.client(&[
+        "run",
+        "--name",
+        "hangs",
+        "--isolation",
+        "vm",
+        "--kernel",
+        "stuck",
+        "--network",
+        "none",
+        "demo",
+    ]);
+    let hangs = hangs.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    // One wants more memory than it has, again and again; one fills its disk; one panics.
+    let hungry = "while true; do stress --memory 256m --seconds 1; done";
+    vm("hungry", &["-m", "64m"], &["sh", "-c", hungry]);
+    vm("fills", &[], &["sh", "-c", "cat /dev/zero > /big"]);
+    vm("panics", &["--privileged"], &["sleep", "1000"]);
+    let crash = ["exec", "--privileged", "panics", "sh", "-c", "echo c > /proc/sysrq-trigger"];
+    assert_ne!(instance.run(&crash).code, 0);
+
+    let beside = latency(&instance);
+    let times = beside.as_secs_f64() / alone.as_secs_f64();
+    assert!(times < TIMES_MAX, "{alone:?} alone, {beside:?} beside machines that go wrong");
+    assert_eq!(instance.daemon_pid(), daemon, "the daemon is the same");
+    assert_eq!(instance.inspect("fills", "{{.State.Status}}"), "running");
+    wait_until("the panic is noticed", || {
+        instance.inspect("panics", "{{.State.Error}}") == "the machine's kernel panicked"
+    });
+
+    // The one that hangs is given up, and says so.
+    let hangs = hangs.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&hangs.stderr);
+    assert_eq!(hangs.status.code(), Some(125), "{said}");
+    assert!(said.contains("first process"), "{said}");
+    assert_eq!(instance.ok(&["exec", "neighbour", "echo", "still here"]), "still here");
+    instance.ok(&["rm", "-f", "fills", "hungry"]);
+    instance.remove_all();
+}
