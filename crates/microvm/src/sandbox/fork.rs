@@ -29,7 +29,7 @@ use shim::{
 };
 use workload::{ContainerSpec, DriverError, Forkable, Pending, ProcessSpec};
 
-use super::{Furniture, Running, VmSandbox, awake, chore_done, nonsense};
+use super::{Furniture, Running, VmSandbox, awake, chore_done, done, nonsense};
 use crate::{
     CALL_PORT, changes,
     control::Boot,
@@ -49,9 +49,14 @@ impl Forkable for VmSandbox {
         Box::pin(async move {
             let running = self.running().await?;
             // So that what is in its memory of the disk is what is on the disk.
-            chore_done(&running.agent, Chore::Freeze(DISK.into()), by).await?;
-            let saved = running.save(&directory).await;
-            let thawed = chore_done(&running.agent, Chore::Thaw(DISK.into()), by).await;
+            let frozen = chore_done(&running.agent, Chore::Freeze(DISK.into()), by).await;
+            let saved = match frozen {
+                Ok(()) => running.save(&directory).await,
+                Err(error) => Err(error),
+            };
+            // Whatever came of it: an answer that is late may be of one who did it.
+            let thaw = Request::Chore(Box::new(Chore::Thaw(DISK.into())));
+            let thawed = running.call(thaw).await.and_then(|reply| done(&reply));
             saved.and(thawed)
         })
     }
