@@ -30,7 +30,7 @@ use shim::{
 };
 use workload::{ContainerSpec, DriverError, Forkable, Pending, ProcessSpec};
 
-use super::{Furniture, Running, VmSandbox, awake, chores_done, nonsense};
+use super::{Furniture, Running, VmSandbox, awake, chores_done, done, nonsense};
 use crate::{
     changes,
     control::Boot,
@@ -58,9 +58,14 @@ impl Forkable for VmSandbox {
         Box::pin(async move {
             let running = self.running().await?;
             // So that what is in its memory of the disk is what is on the disk.
-            chores_done(&running.agent, vec![Chore::Freeze(DISK.into())], by).await?;
-            let saved = running.save(&directory).await;
-            let thawed = chores_done(&running.agent, vec![Chore::Thaw(DISK.into())], by).await;
+            let freeze = vec![Chore::Freeze(DISK.into())];
+            let saved = match chores_done(&running.agent, freeze, by).await {
+                Ok(()) => running.save(&directory).await,
+                Err(error) => Err(error),
+            };
+            // Whatever came of it: an answer that is late may be of one who did it.
+            let thaw = Request::Chores(vec![Chore::Thaw(DISK.into())]);
+            let thawed = running.call(thaw).await.and_then(|reply| done(&reply));
             saved.and(thawed)
         })
     }
