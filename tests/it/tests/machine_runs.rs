@@ -110,3 +110,32 @@ fn a_panic_is_told_as_what_it_is_and_disturbs_nobody() {
     assert_eq!(ok(&["exec", "victim", "echo", "back"]), "back");
     instance.remove_all();
 }
+
+#[test]
+fn a_machine_is_what_was_asked_for() {
+    let Some(instance) = start() else { return };
+    let vm = ["run", "--rm", "--isolation", "vm", "--network", "none"];
+    let run = |more: &[&str]| instance.run(&[&vm[..], more].concat());
+    // The kernel's own words come first, so that what was asked for counts.
+    let line = run(&["--kernel-arg", "first=1", "--kernel-arg", "last.one=2", "--accel", "soft"]
+        .into_iter()
+        .chain(["demo", "cat", "/proc/cmdline"])
+        .collect::<Vec<_>>());
+    assert!(line.out.trim_end().ends_with("first=1 last.one=2"), "{line:?}");
+    // By name, the kernel is found; what is none, or cannot be, is told.
+    let all = instance.ok(&["kernel", "ls", "--quiet"]);
+    let name = all.lines().next().expect("there is a kernel");
+    assert_eq!(run(&["--kernel", name, "demo", "true"]).code, 0);
+    for (flags, said) in [
+        (["--kernel", "nosuch"], "no such kernel: nosuch"),
+        (["--kernel-arg", " "], "kernel argument"),
+        (["--accel", "fast"], "use auto, kvm or soft"),
+    ] {
+        let refused = run(&[&flags[..], &["demo", "true"]].concat());
+        assert_eq!(refused.code, 125, "{refused:?}");
+        assert!(refused.err.contains(said), "{refused:?}");
+    }
+    let refused = instance.run(&["run", "--rm", "--kernel", name, "demo", "true"]);
+    assert_eq!(refused.code, 125, "{refused:?}");
+    assert!(refused.err.contains("isolation container has no machine: use vm"), "{refused:?}");
+}
