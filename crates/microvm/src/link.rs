@@ -130,18 +130,14 @@ impl Link {
         order: &Order,
         fds: &[BorrowedFd<'_>],
     ) -> Result<(), DriverError> {
-        match self.ask(order, fds).await? {
-            Word::Done => Ok(()),
-            word => Err(unexpected(&word)),
-        }
+        let word = self.ask(order, fds).await?;
+        if word == Word::Done { Ok(()) } else { Err(unexpected(&word)) }
     }
 
     /// Finds out what is best here to carry out instructions.
     pub(crate) async fn probe(&self) -> Result<Accel, DriverError> {
-        match self.ask(&Order::Probe, &[]).await? {
-            Word::Accel(accel) => Ok(accel),
-            word => Err(unexpected(&word)),
-        }
+        let word = self.ask(&Order::Probe, &[]).await?;
+        if let Word::Accel(accel) = word { Ok(accel) } else { Err(unexpected(&word)) }
     }
 
     /// Gives an order and waits for the word that answers it.

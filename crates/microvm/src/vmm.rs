@@ -19,7 +19,10 @@ use std::{
 
 use base::{Deadline, chain};
 use hv::{Accel, GuestMemory, HvError, Hypervisor, Model, Shape};
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::{
+    fs::{MemfdFlags, memfd_create},
+    net::{Shutdown, shutdown},
+};
 use sys::userns::Ids;
 use virtio::{
     Mmio,
@@ -90,6 +93,17 @@ impl Voice {
     fn say(&self, word: &Word, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         wire::blocking::send(&*socket, word, fds).map_err(io::Error::other)
+    }
+}
+
+impl Voice {
+    /// Says how it ended. No order is taken from then on, so that the process leaves, and with it
+    /// every stream into the machine: whoever waits for an answer is told.
+    fn last(&self, word: &Word) {
+        // A driver that has gone needs neither.
+        let _ = self.say(word, &[]);
+        let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = shutdown(&*socket, Shutdown::Read);
     }
 }
 
@@ -292,7 +306,7 @@ impl Parts {
                 }
             };
             let (end, more) = ended(end);
-            let _ = voice.say(&Word::Ended(end, more), &[]);
+            voice.last(&Word::Ended(end, more));
         })?;
         let (host, _) = vsock.with(|vsock, _| Ok(vsock.host()))?;
         self.running = Some(Running { machine, vsock, host, visited: false });

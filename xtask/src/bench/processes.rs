@@ -29,8 +29,9 @@ pub(crate) fn descendants(of: &[u32]) -> Result<Vec<u32>> {
     let all: Vec<(u32, u32)> = entries
         .filter_map(|name| name.parse().ok())
         .filter_map(|pid: u32| {
-            let parent = field(format!("/proc/{pid}/status").into(), "PPid:")?;
-            Some((pid, u32::try_from(parent as i64).ok()?))
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+            Some((pid, parent.trim().parse().ok()?))
         })
         .collect();
     let mut found: Vec<u32> = Vec::new();
