@@ -86,6 +86,14 @@ pub trait Device: Debug + Send {
     /// protocol; the device is not called again until the driver has reset it.
     fn process(&mut self, queue: u16, queues: &mut Queues) -> Result<(), QueueError>;
 
+    /// Whether a driver that has rung for this queue does nothing else until it is answered. Then it
+    /// is answered where its instructions are carried out, before the next of them: a driver that
+    /// waits for another thread in a loop costs more than what it waits for, so
+    /// [`Device::process`] must not take long for such a queue.
+    fn is_awaited(&self, _queue: u16) -> bool {
+        false
+    }
+
     /// The descriptors to wait for: the same as long as the device lives.
     fn sources(&self) -> Vec<Source<'_>>;
 

@@ -95,6 +95,11 @@ impl<D: Device + ?Sized> Mmio<D> {
         self.offer.kind
     }
 
+    /// Whether who rings for this queue is to be answered at once: [`Device::is_awaited`].
+    pub fn is_awaited(&self, queue: u16) -> bool {
+        self.inner().device.is_awaited(queue)
+    }
+
     /// The doorbell of each queue, for registers at this guest-physical address. Whoever arranges
     /// for them calls [`Mmio::process`] when they ring.
     pub fn doorbells(&self, base: u64) -> Vec<(u16, Doorbell)> {

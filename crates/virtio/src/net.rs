@@ -555,6 +555,10 @@ impl Device for Net {
         }
     }
 
+    fn is_awaited(&self, queue: u16) -> bool {
+        queue == CONTROL
+    }
+
     fn sources(&self) -> Vec<Source<'_>> {
         vec![
             Source { token: TAP, fd: self.tap.as_fd(), wake: Wake::Edge },

@@ -76,6 +76,13 @@ fn what_it_is() {
 }
 
 #[test]
+fn a_driver_waits_for_what_it_orders_and_for_no_frame() {
+    let (rig, _far) = rig(0);
+    let awaited = [RECEIVE, TRANSMIT, CONTROL].map(|queue| rig.mmio.is_awaited(queue));
+    assert_eq!(awaited, [false, false, true]);
+}
+
+#[test]
 fn frames_go_both_ways() {
     let (mut rig, far) = rig(F_MRG_RXBUF);
     let out = frame([0; 12], 60);

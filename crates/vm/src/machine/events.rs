@@ -48,6 +48,11 @@ pub(super) enum Token {
     },
 }
 
+/// Somebody did what no driver does.
+pub(super) fn broken(mmio: &Mmio<dyn Device>, error: &QueueError) {
+    tracing::warn!(device = ?mmio.kind(), %error, "the guest broke a device");
+}
+
 impl Token {
     pub(super) fn data(self) -> EventData {
         EventData::new_u64(match self {
@@ -86,13 +91,16 @@ struct Bell {
 pub(super) struct Bells(Vec<Bell>);
 
 impl Bells {
-    /// Hangs up a bell for every queue.
+    /// Hangs up a bell for every queue. One that is awaited is for the processor to answer, which
+    /// an eventfd would keep it from.
     pub(super) fn new(devices: &[Arc<Mmio<dyn Device>>], vm: &dyn Vm) -> Result<Bells, BellError> {
         let mut bells = Vec::new();
         for (device, mmio) in devices.iter().enumerate() {
             for (queue, doorbell) in mmio.doorbells(bus::address(device)) {
                 let fd = lines::bell()?;
-                vm.doorbell(doorbell, fd.try_clone()?)?;
+                if !mmio.is_awaited(queue) {
+                    vm.doorbell(doorbell, fd.try_clone()?)?;
+                }
                 bells.push(Bell { device, queue, fd });
             }
         }
@@ -238,9 +246,7 @@ impl Events {
                     }
                 }
             }
-            Err(error) => {
-                tracing::warn!(device = ?mmio.kind(), %error, "the guest broke a device");
-            }
+            Err(error) => broken(mmio, &error),
         }
     }
 }

@@ -3,11 +3,13 @@
 use std::sync::PoisonError;
 
 use hv::{Exit, HvError, Vcpu};
+use virtio::device::Again;
 
 use super::{
     Shared,
     census::{self, Verdict},
     control::{End, Watch},
+    events::broken,
 };
 use crate::legacy::Effect;
 
@@ -63,8 +65,25 @@ impl Shared {
     }
 
     fn written(&self, address: u64, data: &[u8]) {
-        if let Some((device, queue)) = self.bus.write(address, data) {
+        if let Some((device, queue)) = self.bus.write(address, data)
+            && !self.answered(device, queue)
+        {
             self.bells.ring(device, queue);
+        }
+    }
+
+    /// Answers a driver that waits for it; whether that is all there was to do.
+    fn answered(&self, device: usize, queue: u16) -> bool {
+        let Some(mmio) = self.bus.devices().get(device).filter(|mmio| mmio.is_awaited(queue))
+        else {
+            return false;
+        };
+        match mmio.process(queue) {
+            Ok(Again(more)) => more.is_empty(),
+            Err(error) => {
+                broken(mmio, &error);
+                true
+            }
         }
     }
 
