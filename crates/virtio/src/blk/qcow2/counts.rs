@@ -217,14 +217,15 @@ impl Counts {
         }
     }
 
-    pub(super) fn is_dirty(&self) -> bool {
-        self.changed || self.blocks.is_dirty()
-    }
-
     /// Writes everything but what makes the file use it.
     pub(super) fn write_blocks(&mut self, file: &File) -> io::Result<()> {
         self.blocks.write(file)?;
         if self.moved { self.write_table(file) } else { Ok(()) }
+    }
+
+    /// Writes the counts that [`Counts::release`] has lowered; whether there were any.
+    pub(super) fn write_lowered(&mut self, file: &File) -> io::Result<bool> {
+        self.blocks.write(file)
     }
 
     fn write_table(&self, file: &File) -> io::Result<()> {

@@ -77,6 +77,6 @@ pub fn grow(file: &File, bytes: u64) -> Result<(), GrowError> {
         image.freed.extend(first..first + clusters(old));
     }
     // The image knows the old size alone and writes nothing but counts from here on.
-    image.close()?;
+    image.flush()?;
     Ok(())
 }

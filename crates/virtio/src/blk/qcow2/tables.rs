@@ -34,10 +34,6 @@ impl Tables {
         self.tables.contains_key(&at)
     }
 
-    pub(super) fn is_dirty(&self) -> bool {
-        self.tables.values().any(|table| table.dirty.is_some())
-    }
-
     /// Makes room for one more by dropping the one that was not used for longest; false if all are
     /// to be written first.
     pub(super) fn make_room(&mut self) -> bool {

@@ -6,7 +6,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 
 use super::{
     Damage, Qcow2,
-    counts::{Counts, Fresh},
+    counts::Fresh,
     entry::{COPIED, Entry, Packed, decode_l1},
 };
 use crate::{
@@ -212,10 +212,6 @@ impl Qcow2 {
         Ok(())
     }
 
-    fn counts(&mut self) -> io::Result<&mut Counts> {
-        self.counts.as_mut().ok_or_else(|| io::ErrorKind::ReadOnlyFilesystem.into())
-    }
-
     /// Whether a cluster that is said to be the image's own is counted once: if not, somebody else
     /// refers to it too, and writing to it would change what is theirs.
     fn is_own(&mut self, at: u64) -> io::Result<()> {
@@ -259,12 +255,13 @@ impl Qcow2 {
     /// Writes everything that is only in memory, and has the host write all of it to its disk.
     ///
     /// ```text
-    /// data, counts ──sync──▶ counts' table ──sync──▶ tables ──sync──▶ first table ──sync──▶ frees
+    /// data, counts ──sync──▶ counts' table ──sync──▶ tables ──sync──▶ first table
+    ///              ──sync──▶ lower counts ──sync
     /// ```
     ///
     /// Each refers only to what is on the disk already, so that a crash at any point leaves counts
-    /// that are too high, never too low. Where nothing is to be written, nothing is synced but the
-    /// data.
+    /// that are too high, never too low; after the last none is too high either. Where nothing is
+    /// to be written, nothing is synced but the data.
     pub(in crate::blk) fn flush(&mut self) -> io::Result<()> {
         let Qcow2 { counts: Some(counts), file, .. } = &mut *self else { return Ok(()) };
         counts.write_blocks(file)?;
@@ -295,25 +292,19 @@ impl Qcow2 {
         self.file.sync_data().inspect_err(|_| self.failed = true)
     }
 
-    /// Lowers the counts of what nobody refers to any more, not even on the disk.
+    /// Lowers the counts of what nobody refers to any more, not even on the disk, and has the
+    /// host write them to it.
     fn release_freed(&mut self) -> io::Result<()> {
         let bits = self.shape.cluster_bits;
-        while let Some(cluster) = self.freed.pop() {
-            let file = &self.file;
-            let Some(counts) = &mut self.counts else { break };
+        let Qcow2 { counts: Some(counts), file, freed, .. } = &mut *self else { return Ok(()) };
+        while let Some(cluster) = freed.pop() {
             if counts.release(file, cluster)? {
                 let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
                 // Room for the host; where it cannot have it, the cluster is used again later.
-                let _ = fallocate(file, hole, cluster << bits, 1 << bits);
+                let _ = fallocate(&*file, hole, cluster << bits, 1 << bits);
             }
         }
-        Ok(())
-    }
-
-    /// Leaves an image behind that needs no repair and wastes nothing.
-    pub(super) fn close(&mut self) -> io::Result<()> {
-        self.flush()?;
-        if self.counts()?.is_dirty() { self.flush() } else { Ok(()) }
+        if counts.write_lowered(file)? { self.sync() } else { Ok(()) }
     }
 }
 
@@ -321,7 +312,7 @@ impl Drop for Qcow2 {
     fn drop(&mut self) {
         // What the guest wanted to be sure of, it has flushed; and nobody is there to be told.
         if self.counts.is_some() {
-            let _ = self.close();
+            let _ = self.flush();
         }
     }
 }
