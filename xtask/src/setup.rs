@@ -7,9 +7,10 @@ use anyhow::{Context as _, Result, bail};
 use crate::command::{cargo, quietly, run, target, which};
 
 /// A program that tests call, and Debian's package that has it.
-const TOOLS: [(&str, &str); 25] = [
+const TOOLS: [(&str, &str); 27] = [
     ("busybox", "busybox-static"),
     ("conmon", "conmon"),
+    ("cpio", "cpio"),
     ("crun", "crun"),
     ("ctr", "containerd"),
     ("curl", "curl"),
@@ -18,6 +19,7 @@ const TOOLS: [(&str, &str); 25] = [
     ("docker-registry", "docker-registry"),
     ("fsck.erofs", "erofs-utils"),
     ("getfattr", "attr"),
+    ("iasl", "acpica-tools"),
     ("ip", "iproute2"),
     ("mmdebstrap", "mmdebstrap"),
     ("newuidmap", "uidmap"),
