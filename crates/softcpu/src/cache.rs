@@ -35,6 +35,9 @@ pub(crate) struct Block {
     to: u16,
     /// Which blocks follow, where the last branch is taken and where it is not.
     pub(crate) links: [u32; 2],
+    /// Which block came last after each way of leaving it (taken, falling through, elsewhere), if no link led there: most
+    /// often it is the next one, too. It is one only if it has the key that is looked for.
+    pub(crate) guesses: [u32; 3],
     key: Key,
     /// The page that it reaches into, which may be anywhere; others do not lead to such a block.
     second: Option<usize>,
@@ -112,6 +115,19 @@ impl Cache {
         self.chunks.is_empty()
     }
 
+    /// Whether a block has this key. A number that leads nowhere has none.
+    #[inline(always)]
+    pub(crate) fn is(&self, number: u32, key: Key) -> bool {
+        self.blocks.get(number as usize).is_some_and(|block| block.key == key)
+    }
+
+    /// Notes what came after a block.
+    pub(crate) fn guess(&mut self, from: u32, way: usize, to: u32) {
+        if let Some(block) = self.blocks.get_mut(from as usize) {
+            block.guesses[way] = to;
+        }
+    }
+
     /// Whether a page has blocks.
     pub(crate) fn has_page(&self, page: usize) -> bool {
         self.pages.contains_key(&page)
@@ -127,7 +143,7 @@ impl Cache {
     ) -> u32 {
         let (chunk, from, to) = self.place(ops);
         let second = second_page;
-        let block = Block { chunk, from, to, links: [NONE; 2], key, second };
+        let block = Block { chunk, from, to, links: [NONE; 2], guesses: [NONE; 3], key, second };
         let number = match self.free.pop() {
             Some(number) => {
                 self.blocks[number as usize] = block;
@@ -184,6 +200,7 @@ impl Cache {
             }
             // What was there stays unused until all is forgotten.
             block.to = block.from;
+            block.key = EMPTY.key;
             let first = page_of(key.offset);
             let other = if first == page { second } else { Some(first) };
             // Its number will be another block's, which does not go with that page.

@@ -327,11 +327,20 @@ impl Processor {
                 number = block.links[way];
                 continue;
             }
+            let guess = block.guesses[way];
+            let Ok((key, linear)) = self.key(0) else { return self.fault() };
+            if self.cache.is(guess, key) {
+                number = guess;
+                continue;
+            }
             let generation = self.cache.generation;
-            let Ok(next) = self.find(0) else { return self.fault() };
+            let Ok(next) = self.block_of(key, linear) else { return self.fault() };
             // A cache that was cleared meanwhile has the new block alone.
-            if way < 2 && generation == self.cache.generation {
-                self.cache.link(number, way, next);
+            if generation == self.cache.generation {
+                self.cache.guess(number, way, next);
+                if way < 2 {
+                    self.cache.link(number, way, next);
+                }
             }
             number = next;
         }
@@ -407,8 +416,14 @@ impl Processor {
     }
 
     /// The block at rip, decoded if it was not.
-    #[inline]
     fn find(&mut self, single: u8) -> Did<u32> {
+        let (key, linear) = self.key(single)?;
+        self.block_of(key, linear)
+    }
+
+    /// By what the block at rip is found, and its linear address.
+    #[inline(always)]
+    fn key(&mut self, single: u8) -> Did<(Key, u64)> {
         let cpu = &mut self.cpu;
         let linear = cpu.linear(cpu.regs[SEGMENTS + CS].wrapping_add(cpu.regs[RIP]));
         let entry = cpu.tlb.entry(linear);
@@ -421,7 +436,12 @@ impl Processor {
                 Place::Device(_) => return Err(cpu.undefined()),
             }
         };
-        let key = Key { offset, mode: cpu.mode.key() | single };
+        Ok((Key { offset, mode: cpu.mode.key() | single }, linear))
+    }
+
+    /// The block of a key, decoded if it was not.
+    #[inline]
+    fn block_of(&mut self, key: Key, linear: u64) -> Did<u32> {
         match self.cache.find(key) {
             Some(number) => Ok(number),
             None => self.decode(key, linear),
