@@ -19,6 +19,9 @@ const OPS_MAX: usize = 256 << 10;
 /// Operations of a chunk: memory is asked for by so much at a time, not for each block.
 const CHUNK: usize = 4 << 10;
 
+/// Chunks that a processor at rest may keep: 1.5 MiB.
+const CHUNKS_AT_REST: usize = 8;
+
 /// Places of the table that is looked at first; a power of two.
 const TABLE: usize = 1 << 15;
 
@@ -110,9 +113,9 @@ impl Cache {
         Some(block)
     }
 
-    /// Whether nothing is in it.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.chunks.is_empty()
+    /// Whether it has more than the ticks of a kernel that does nothing.
+    pub(crate) fn is_large(&self) -> bool {
+        self.chunks.len() > CHUNKS_AT_REST
     }
 
     /// Whether a block has this key. A number that leads nowhere has none.

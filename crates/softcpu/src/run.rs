@@ -238,10 +238,11 @@ impl Processor {
         false
     }
 
-    /// Sleeps for so many nanoseconds at most. Of a processor that rests, what it had decoded goes:
-    /// many machines on a host do nothing most of the time, and their memory is others' to use.
+    /// Sleeps for so many nanoseconds at most. Of a processor that rests, what it had decoded goes
+    /// if it is much: many machines on a host do nothing most of the time, and their memory is
+    /// others' to use. What its few ticks need stays.
     fn nap(&mut self, left: Option<u64>) {
-        let long = left.is_none_or(|left| left > REST) && !self.cache.is_empty();
+        let long = left.is_none_or(|left| left > REST) && self.cache.is_large();
         self.seat().sleep(if long { Some(REST) } else { left });
         if long && !self.seat().attention.load(Ordering::Acquire) {
             self.cache.clear();

@@ -238,7 +238,9 @@ fn forks(
         quietly(ours().args(["rm", "-f"]).args(copies))?;
         Ok(took)
     };
-    take_turns(ROWS[4], &mut [Contender { name: "wythe", once: Box::new(once) }], rounds)
+    let row = take_turns(ROWS[4], &mut [Contender { name: "wythe", once: Box::new(once) }], rounds);
+    quietly(ours().args(["rm", "-f", "source"]))?;
+    row
 }
 
 /// How idle the host is while machines are, and what they take of its memory.
