@@ -18,7 +18,7 @@ mod user;
 pub use certificates::certificates;
 pub use host::{cgroups, processes, wait_until};
 pub use instance::{Instance, Ran};
-pub use kernels::kernels;
+pub use kernels::{instance_with_kernel, kernels};
 pub use pty::Pty;
 pub use registry::{Registry, Relay, Trouble};
 #[cfg(target_arch = "x86_64")]

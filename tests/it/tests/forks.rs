@@ -5,12 +5,12 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
     path::Path,
-    process::{Command, Stdio},
+    process::Stdio,
     thread,
     time::{Duration, SystemTime},
 };
 
-use it::{Instance, kernels, wait_until};
+use it::{Instance, instance_with_kernel, wait_until};
 
 /// A counter in memory and on the disk, beside a web server.
 const COUNTER: &str = "/bin/httpd & n=0; while :; do n=$((n+1)); echo \"counted $n\"; \
@@ -21,11 +21,8 @@ const MACHINE_ID: &str = "0123456789abcdef0123456789abcdef";
 
 /// An instance that has a kernel, and an image with a shell that counts.
 fn start() -> Option<Instance> {
-    let (store, busybox) = (kernels()?, testkit::need::tool("busybox")?);
-    let instance = Instance::start()?;
-    let to = instance.path("data").join("kernels");
-    let copied = Command::new("cp").arg("-aT").arg(store).arg(to).status();
-    assert!(copied.expect("cp can be started").success());
+    let busybox = testkit::need::tool("busybox")?;
+    let instance = instance_with_kernel()?;
     instance.ok(&["create", "--name", "base", "demo"]);
     instance.ok(&["cp", &busybox.display().to_string(), "base:/busybox"]);
     instance.ok(&["commit", "base", "counter"]);

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use it::{Instance, kernels, wait_until};
+use it::{Instance, instance_with_kernel, wait_until};
 
 /// How much longer a neighbour's call may take beside machines that go wrong, as a multiple of what
 /// it took alone. They have a processor each to themselves and the host has few, so a neighbour
@@ -14,16 +14,6 @@ const TIMES_MAX: f64 = 15.0;
 
 /// Calls of which the middle one counts.
 const CALLS: usize = 15;
-
-/// An instance that has a kernel.
-fn start() -> Option<Instance> {
-    let store = kernels()?;
-    let instance = Instance::start()?;
-    let to = instance.path("data").join("kernels");
-    let copied = std::process::Command::new("cp").arg("-aT").arg(store).arg(to).status();
-    assert!(copied.expect("cp can be started").success());
-    Some(instance)
-}
 
 /// A kernel that switches interrupts off and goes round in a circle: an executable with a PVH entry.
 ///
@@ -68,7 +58,7 @@ fn latency(instance: &Instance) -> Duration {
 
 #[test]
 fn machines_that_go_wrong_disturb_nobody() {
-    let Some(instance) = start() else { return };
+    let Some(instance) = instance_with_kernel() else { return };
     let vm = |name: &str, flags: &[&str], command: &[&str]| {
         let mut words = vec!["run", "-d", "--name", name, "--isolation", "vm", "--network", "none"];
         words.extend(flags);

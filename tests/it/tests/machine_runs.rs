@@ -4,20 +4,9 @@
 use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
-    process::Command,
 };
 
-use it::{Instance, kernels, wait_until};
-
-/// An instance that has a kernel.
-fn start() -> Option<Instance> {
-    let store = kernels()?;
-    let instance = Instance::start()?;
-    let to = instance.path("data").join("kernels");
-    let copied = Command::new("cp").arg("-aT").arg(store).arg(to).status();
-    assert!(copied.expect("cp can be started").success());
-    Some(instance)
-}
+use it::{instance_with_kernel, wait_until};
 
 /// What a web server answers; nothing if none does.
 fn get(port: u16) -> Option<String> {
@@ -30,7 +19,7 @@ fn get(port: u16) -> Option<String> {
 
 #[test]
 fn a_machine_is_a_neighbour_like_any_other() {
-    let Some(instance) = start() else { return };
+    let Some(instance) = instance_with_kernel() else { return };
     if testkit::need::tool("docker").is_none() {
         return;
     }
@@ -85,7 +74,7 @@ fn a_machine_is_a_neighbour_like_any_other() {
 
 #[test]
 fn a_panic_is_told_as_what_it_is_and_disturbs_nobody() {
-    let Some(instance) = start() else { return };
+    let Some(instance) = instance_with_kernel() else { return };
     let ok = |args: &[&str]| instance.ok(args);
     let none = ["--isolation", "vm", "--network", "none"];
     let run = |name: &str, more: &[&str]| {
@@ -113,7 +102,7 @@ fn a_panic_is_told_as_what_it_is_and_disturbs_nobody() {
 
 #[test]
 fn a_machine_is_what_was_asked_for() {
-    let Some(instance) = start() else { return };
+    let Some(instance) = instance_with_kernel() else { return };
     let vm = ["run", "--rm", "--isolation", "vm", "--network", "none"];
     let run = |more: &[&str]| instance.run(&[&vm[..], more].concat());
     // The kernel's own words come first, so that what was asked for counts.

@@ -7,21 +7,10 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::PathBuf,
-    process::Command,
 };
 
-use it::{Instance, cgroups, kernels, wait_until};
+use it::{Instance, cgroups, instance_with_kernel, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
-
-/// An instance that has a kernel.
-fn start() -> Option<Instance> {
-    let store = kernels()?;
-    let instance = Instance::start()?;
-    let to = instance.path("data").join("kernels");
-    let copied = Command::new("cp").arg("-aT").arg(store).arg(to).status();
-    assert!(copied.expect("cp can be started").success());
-    Some(instance)
-}
 
 /// A process of a machine.
 struct Process(u32);
@@ -88,7 +77,7 @@ fn limit(instance: &Instance, container: &str, files: &[&str]) -> String {
 
 #[test]
 fn a_machines_process_has_given_its_rights_up() {
-    let Some(instance) = start() else { return };
+    let Some(instance) = instance_with_kernel() else { return };
     let data = instance.path("shared");
     fs::create_dir(&data).unwrap();
     let share = format!("{}:/shared", data.display());
@@ -158,7 +147,7 @@ fn a_machines_process_has_given_its_rights_up() {
 
 #[test]
 fn files_of_volumes_belong_to_whom_the_guest_says() {
-    let Some(instance) = start() else { return };
+    let Some(instance) = instance_with_kernel() else { return };
     let data = instance.path("shared");
     fs::create_dir(&data).unwrap();
     fs::set_permissions(&data, fs::Permissions::from_mode(0o777)).unwrap();
@@ -193,7 +182,7 @@ fn files_of_volumes_belong_to_whom_the_guest_says() {
 
 #[test]
 fn nothing_is_left_of_a_machine_whose_process_is_killed() {
-    let Some(instance) = start() else { return };
+    let Some(instance) = instance_with_kernel() else { return };
     let run = ["run", "-d", "--network", "none", "--isolation", "vm", "--name"];
     for name in ["victim", "orphan", "neighbour"] {
         instance.ok(&[&run[..], &[name, "demo", "sleep", "1000"]].concat());
