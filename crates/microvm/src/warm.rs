@@ -1,7 +1,8 @@
 //! Machines that were booted once and are taken up from where their agent was ready.
 //!
 //! ```text
-//! <directory>/<key>/        a snapshot: kernel, agent and shape make its key
+//! <directory>/<key>/        a snapshot, and the disk that it has mounted: kernel, agent and shape
+//!                           make its key
 //! <directory>/<key>.lock    held by whoever makes it
 //! <directory>/<key>.part    not yet one
 //! ```
