@@ -15,6 +15,7 @@
 //! Needs Linux 5.12 (mount_setattr(2)); layers under a user namespace need 6.13.
 
 mod beneath;
+mod common;
 mod descriptor;
 mod driver;
 mod files;

@@ -26,6 +26,7 @@ use workload::{
 };
 
 use crate::{
+    common::Common,
     descriptor,
     driver::Shared,
     launch::{self, Launched, Progress},
@@ -52,9 +53,8 @@ pub(crate) struct LinuxSandbox {
     /// Two processes are never launched at once: a launch visits other namespaces.
     launching: tokio::sync::Mutex<()>,
     gone: AtomicBool,
-    /// Its containers' mount namespaces, so that their processes end without having to wait for
-    /// the kernel to take the mounts apart.
-    mounts: Mutex<Vec<OwnedFd>>,
+    /// What its containers have in common, once there is one.
+    common: Mutex<Option<Common>>,
 }
 
 #[derive(Clone, Debug)]
@@ -62,6 +62,9 @@ struct Entry {
     process: Arc<LinuxProcess>,
     /// The container it lives in, as it was made.
     container: Arc<ContainerSpec>,
+    /// Of a container's first process: its mount namespace, so that its processes end without
+    /// having to wait for the kernel to take the mounts apart.
+    mounts: Option<Arc<OwnedFd>>,
 }
 
 /// What is known of a process before it is launched.
@@ -86,7 +89,7 @@ impl LinuxSandbox {
             processes: Mutex::new(BTreeMap::new()),
             launching: tokio::sync::Mutex::new(()),
             gone: AtomicBool::new(false),
-            mounts: Mutex::new(Vec::new()),
+            common: Mutex::new(None),
         }
     }
 
@@ -112,8 +115,8 @@ impl LinuxSandbox {
         entry.process.running_pid().ok_or_else(state)
     }
 
-    fn mounts(&self) -> MutexGuard<'_, Vec<OwnedFd>> {
-        self.mounts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn common(&self) -> MutexGuard<'_, Option<Common>> {
+        self.common.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn alive(&self) -> Result<(), DriverError> {
@@ -164,15 +167,20 @@ impl LinuxSandbox {
         keeper: Keeper,
         terminal: Option<OwnedFd>,
     ) -> Result<Arc<dyn Process>, DriverError> {
+        let mut mounts = None;
         if matches!(spec.root, ProcessRoot::Own(_)) {
             // One that has ended already has none any more.
-            let mounts = File::open(format!("/proc/{}/ns/mnt", child.pid)).ok();
-            self.mounts().extend(mounts.map(OwnedFd::from));
+            let own = File::open(format!("/proc/{}/ns/mnt", child.pid)).ok();
+            mounts = own.map(|own| Arc::new(own.into()));
+            if self.shared.isolation == Isolation::Container {
+                let mut common = self.common();
+                *common = common.take().or_else(|| Common::of(&self.spec, child.pid));
+            }
         }
         let id = spec.id.clone();
         let process =
             LinuxProcess::new(spec.id, child, keeper, terminal, self.cgroup.clone(), spec.whole)?;
-        self.processes().insert(id, Entry { process: Arc::clone(&process), container });
+        self.processes().insert(id, Entry { process: Arc::clone(&process), container, mounts });
         Ok(process as Arc<dyn Process>)
     }
 
@@ -273,9 +281,13 @@ impl LinuxSandbox {
         let filter = spec.seccomp.as_ref().map(compile).transpose()?;
         let view = self.cgroup.mount_view();
         let extras = Extras::default();
+        let joined = match &spec.root {
+            ProcessRoot::Own(_) => self.common().as_ref().map(|common| common.joined(&self.spec)),
+            ProcessRoot::Join(_) => None,
+        };
         let input = Input {
             isolation: self.shared.isolation,
-            sandbox: &self.spec,
+            sandbox: joined.as_ref().unwrap_or(&self.spec),
             process: spec,
             identity: &identity,
             filter: filter.as_ref(),
@@ -352,10 +364,11 @@ impl LinuxSandbox {
         {
             self.shared.hierarchy.prune(&parent);
         }
-        self.processes().clear();
+        let entries = std::mem::take(&mut *self.processes());
         self.shared.forget(&self.spec.id);
+        self.common().take();
+        let mounts: Vec<_> = entries.into_values().filter_map(|entry| entry.mounts).collect();
         // The kernel takes milliseconds to take mounts apart, and nobody has to wait for it.
-        let mounts = std::mem::take(&mut *self.mounts());
         let thread = std::thread::Builder::new().name("unmount".to_owned());
         // Where there may be no thread they are dropped here.
         drop(thread.spawn(move || drop(mounts)));

@@ -88,6 +88,10 @@ impl Host for Shims {
         self.home.container(id)
     }
 
+    fn layered(&self, id: &SandboxId) -> ContainerSpec {
+        self.home.layered(id)
+    }
+
     fn handle(&self, id: &SandboxId) -> SandboxHandle {
         SandboxHandle { isolation: Isolation::Container, sandbox: id.clone(), token: String::new() }
     }
@@ -129,6 +133,14 @@ conformance_tests!(
         a_read_only_root_cannot_be_written,
         files_are_copied_both_ways,
         files_that_cannot_be_copied_are_refused,
+        containers_have_files_of_their_own,
+        containers_share_what_is_the_sandboxs,
+        containers_end_one_by_one,
+        output_of_each_container_is_its_own,
+        files_are_those_of_the_container_that_is_named,
+        what_is_done_to_a_sandbox_is_done_to_all_containers,
+        a_container_that_fails_leaves_the_others_alone,
+        containers_come_and_go,
         missing_commands_are_told_apart,
         names_are_taken_once,
         a_passed_deadline_leaves_nothing,

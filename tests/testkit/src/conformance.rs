@@ -5,6 +5,7 @@
 //! wall. A check fails by panicking with what it saw.
 
 mod bench;
+mod containers;
 mod failure;
 mod files;
 mod io;
@@ -35,6 +36,9 @@ pub trait Host: Send + Sync {
 
     /// A container on a fresh copy of the demo image's root file system.
     fn container(&self, id: &SandboxId) -> ContainerSpec;
+
+    /// The same with one more layer on top, in which `/layer` is.
+    fn layered(&self, id: &SandboxId) -> ContainerSpec;
 
     /// The command that does on this driver what this one of the demo image's does.
     fn command(&self, args: &[&str]) -> Vec<String> {
@@ -92,6 +96,26 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("files_that_cannot_be_copied_are_refused", |b| {
         Box::pin(files::files_that_cannot_be_copied_are_refused(b))
     }),
+    ("containers_have_files_of_their_own", |b| {
+        Box::pin(containers::containers_have_files_of_their_own(b))
+    }),
+    ("containers_share_what_is_the_sandboxs", |b| {
+        Box::pin(containers::containers_share_what_is_the_sandboxs(b))
+    }),
+    ("containers_end_one_by_one", |b| Box::pin(containers::containers_end_one_by_one(b))),
+    ("output_of_each_container_is_its_own", |b| {
+        Box::pin(containers::output_of_each_container_is_its_own(b))
+    }),
+    ("files_are_those_of_the_container_that_is_named", |b| {
+        Box::pin(containers::files_are_those_of_the_container_that_is_named(b))
+    }),
+    ("what_is_done_to_a_sandbox_is_done_to_all_containers", |b| {
+        Box::pin(containers::what_is_done_to_a_sandbox_is_done_to_all_containers(b))
+    }),
+    ("a_container_that_fails_leaves_the_others_alone", |b| {
+        Box::pin(containers::a_container_that_fails_leaves_the_others_alone(b))
+    }),
+    ("containers_come_and_go", |b| Box::pin(containers::containers_come_and_go(b))),
     ("missing_commands_are_told_apart", |b| Box::pin(failure::missing_commands_are_told_apart(b))),
     ("names_are_taken_once", |b| Box::pin(failure::names_are_taken_once(b))),
     ("a_passed_deadline_leaves_nothing", |b| {

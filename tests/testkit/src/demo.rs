@@ -74,6 +74,23 @@ impl Home {
         }
     }
 
+    /// The same with a further layer on top.
+    pub fn layered(&self, id: &SandboxId) -> ContainerSpec {
+        let mut container = self.container(id);
+        if let RootFs::Overlay { lower, .. } = &mut container.root {
+            lower.insert(0, self.layer());
+        }
+        container
+    }
+
+    /// A directory with what a further layer has on top of that: one file, `/layer`.
+    pub fn layer(&self) -> PathBuf {
+        let layer = self.path().join("further");
+        fs::create_dir_all(&layer).expect("the directory is ours");
+        fs::write(layer.join("layer"), "further\n").expect("the directory is ours");
+        layer
+    }
+
     /// Mounts and control groups that are left of a sandbox.
     pub fn residue(&self, id: &SandboxId) -> Vec<String> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();

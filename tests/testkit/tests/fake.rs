@@ -69,6 +69,10 @@ impl Host for FakeHost {
         }
     }
 
+    fn layered(&self, id: &SandboxId) -> ContainerSpec {
+        self.container(id)
+    }
+
     fn command(&self, args: &[&str]) -> Vec<String> {
         let words = match args {
             ["true"] => vec!["exit", "0"],

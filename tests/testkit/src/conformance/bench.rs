@@ -79,10 +79,19 @@ impl<'a> Bench<'a> {
         process(ProcessId::main(), root, self.host.command(args))
     }
 
+    /// The spec of the first process of a further container.
+    pub fn further(&self, id: &str, container: ContainerSpec, args: &[&str]) -> ProcessSpec {
+        process(name(id), ProcessRoot::Own(Box::new(container)), self.host.command(args))
+    }
+
     /// The spec of an exec beside the main process.
     pub fn exec(&self, id: &str, args: &[&str]) -> ProcessSpec {
-        let id = id.parse().expect("checks name processes well");
-        process(id, ProcessRoot::Join(ProcessId::main()), self.host.command(args))
+        self.exec_beside("main", id, args)
+    }
+
+    /// The spec of an exec beside the process of this name.
+    pub fn exec_beside(&self, beside: &str, id: &str, args: &[&str]) -> ProcessSpec {
+        process(name(id), ProcessRoot::Join(name(beside)), self.host.command(args))
     }
 
     /// A file for a log, in the host's directory.
@@ -133,6 +142,10 @@ impl<'a> Bench<'a> {
         let made = self.made.lock().expect("no check panics while holding it").clone();
         made.iter().flat_map(|id| self.host.residue(id)).collect()
     }
+}
+
+fn name(id: &str) -> ProcessId {
+    id.parse().expect("checks name processes well")
 }
 
 fn process(id: ProcessId, root: ProcessRoot, args: Vec<String>) -> ProcessSpec {
