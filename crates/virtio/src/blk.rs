@@ -70,6 +70,10 @@ pub struct Options {
     pub id: String,
     /// The guest may not write.
     pub read_only: bool,
+    /// It is a place for disks, into which others can be put while a driver has it:
+    /// [`Blk::put`]. Whether it can be written is found out by trying, for of the next it may be
+    /// otherwise.
+    pub place: bool,
     /// Bytes read and written in a second.
     pub bytes: Option<Rate>,
     /// Requests in a second.
@@ -97,6 +101,7 @@ pub struct Blk {
     image: Image,
     id: [u8; ID_BYTES],
     read_only: bool,
+    place: bool,
     bytes: Option<Bucket>,
     requests: Option<Bucket>,
     timer: Timer,
@@ -124,14 +129,11 @@ impl Blk {
     /// # Errors
     /// If the host has no timer for it.
     pub fn new(image: Image, options: &Options) -> io::Result<Blk> {
-        let mut id = [0; ID_BYTES];
-        for (to, from) in id.iter_mut().zip(options.id.bytes()) {
-            *to = from;
-        }
         Ok(Blk {
             read_only: options.read_only || image.is_read_only(),
+            place: options.place,
             image,
-            id,
+            id: identity(&options.id),
             bytes: options.bytes.map(Bucket::new),
             requests: options.requests.map(Bucket::new),
             timer: Timer::new()?,
@@ -178,6 +180,36 @@ impl Blk {
         self.image.resize()?;
         queues.config_changed();
         Ok(())
+    }
+
+    /// Puts another image into this place, under another identity, and tells the driver. What it
+    /// wrote to the one before is on the host's disk.
+    ///
+    /// # Errors
+    /// Those of the host, and if this is no place ([`Options::place`]); then the image before
+    /// stays.
+    pub fn put(
+        &mut self,
+        image: Image,
+        id: &str,
+        read_only: bool,
+        queues: &Queues,
+    ) -> io::Result<()> {
+        if !self.place {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "this disk is no place"));
+        }
+        if !self.read_only {
+            self.image.flush()?;
+        }
+        self.read_only = read_only || image.is_read_only();
+        (self.image, self.id) = (image, identity(id));
+        queues.config_changed();
+        Ok(())
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_vacant(&self) -> bool {
+        self.capacity() == 0
     }
 
     /// In sectors.
@@ -252,6 +284,15 @@ impl Blk {
     }
 }
 
+/// An identity as the guest reads it.
+fn identity(text: &str) -> [u8; ID_BYTES] {
+    let mut id = [0; ID_BYTES];
+    for (to, from) in id.iter_mut().zip(text.bytes()) {
+        *to = from;
+    }
+    id
+}
+
 impl Device for Blk {
     fn kind(&self) -> Kind {
         Kind::Block
@@ -259,7 +300,8 @@ impl Device for Blk {
 
     fn features(&self) -> u64 {
         let always = F_SEG_MAX | F_BLK_SIZE | F_FLUSH;
-        always | if self.read_only { F_READ_ONLY } else { F_DISCARD | F_WRITE_ZEROES }
+        let read_only = self.read_only && !self.place;
+        always | if read_only { F_READ_ONLY } else { F_DISCARD | F_WRITE_ZEROES }
     }
 
     fn queue_sizes(&self) -> &[u16] {
@@ -309,7 +351,7 @@ impl Device for Blk {
     /// Where there was no disk, any may be put in; the driver hears of its size.
     fn restore(&mut self, saved: Value) -> Result<(), RestoreError> {
         let state: State = device::restore("disk", VERSION, saved)?;
-        let vacant = state.sectors == 0 && state.read_only == self.read_only;
+        let vacant = state.sectors == 0 && (self.place || state.read_only == self.read_only);
         if vacant && self.capacity() != 0 {
             self.changed = true;
             self.timer.set(std::time::Duration::ZERO);

@@ -207,6 +207,67 @@ fn a_disk_that_grows_tells_its_driver() {
 }
 
 #[test]
+fn into_a_place_other_disks_are_put_while_it_is_used() {
+    let file = |sectors: u64, byte: u8| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(sectors * SECTOR).unwrap();
+        file.as_file().write_all_at(&vec![byte; sectors as usize * 512], 0).unwrap();
+        file
+    };
+    let empty = || Image::Raw(Raw::new(tempfile::tempfile().unwrap()).unwrap());
+    let options = Options { place: true, ..Options::default() };
+    let mut rig = Rig::new(Blk::new(empty(), &options).unwrap(), ALL);
+    let identity = |rig: &mut Rig<Blk>| {
+        let buffers = [Buffer::Read(&header(8, 0)), Buffer::Write(20), Buffer::Write(1)];
+        let (status, id) = ended(rig.request(0, &buffers));
+        (status, String::from_utf8(id).unwrap().trim_end_matches('\0').to_owned())
+    };
+    rig.set(0x14, 0);
+    assert_eq!(rig.get(0x10) as u64 & F_READ_ONLY, 0, "what comes may be written");
+    assert_eq!((read(&mut rig, 0, 512).0, identity(&mut rig)), (1, (0, String::new())));
+
+    let layer = file(4, 3);
+    let image = Image::Raw(Raw::new(std::fs::File::open(layer.path()).unwrap()).unwrap());
+    rig.with(|disk, queues| disk.put(image, "layer", false, queues).unwrap());
+    assert_eq!((rig.get(0x60) & 2, rig.get(0x100), identity(&mut rig).1), (2, 4, "layer".into()));
+    assert_eq!(read(&mut rig, 3, 512), (0, vec![3; 512]));
+    for kind in [1, 11, 13] {
+        let data = if kind == 1 { vec![1; 512] } else { range(0, 1, 0) };
+        assert_eq!(send(&mut rig, kind, 0, &data), 1, "it is not to be written: {kind}");
+    }
+
+    let other = file(2, 5);
+    let image = Image::Raw(Raw::new(other.reopen().unwrap()).unwrap());
+    rig.with(|disk, queues| disk.put(image, "changes", false, queues).unwrap());
+    assert_eq!(send(&mut rig, 1, 1, &[7; 512]), 0);
+    assert_eq!(read(&mut rig, 2, 512).0, 1, "it is smaller than the one before");
+    rig.with(|disk, queues| {
+        assert!(!disk.is_vacant());
+        disk.put(empty(), "", false, queues).unwrap();
+        assert!(disk.is_vacant());
+    });
+    assert_eq!((read(&mut rig, 0, 512).0, send(&mut rig, 1, 0, &[1; 512])), (1, 1));
+    assert_eq!(std::fs::read(other.path()).unwrap(), [[5; 512], [7; 512]].concat());
+    assert_eq!(std::fs::read(layer.path()).unwrap(), [3; 2048]);
+
+    // A machine that was saved with an empty one may go on with either kind in it.
+    let saved = rig.mmio.save();
+    for read_only in [false, true] {
+        let image = Image::Raw(Raw::new(other.reopen().unwrap()).unwrap());
+        let options = Options { read_only, ..options.clone() };
+        Rig::bare(Blk::new(image, &options).unwrap()).mmio.restore(saved.clone()).unwrap();
+    }
+}
+
+#[test]
+fn only_into_a_place_another_disk_is_put() {
+    let (file, rig) = disk(16);
+    let image = Image::Raw(Raw::new(file).unwrap());
+    let refused = rig.with(|disk, queues| disk.put(image, "other", false, queues)).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::Unsupported);
+}
+
+#[test]
 fn a_saved_disk_wants_the_same_disk() {
     let (file, mut rig) = disk(16);
     read(&mut rig, 0, 512);

@@ -2,6 +2,8 @@
 //!
 //! Source: virtio 1.2, 5.11.
 
+use std::{ffi::CStr, io, os::fd::OwnedFd};
+
 use serde_json::Value;
 
 use super::{REQUEST_BYTES_MAX, Serve};
@@ -52,6 +54,22 @@ impl Fs {
         }
         bytes[..tag.len()].copy_from_slice(tag.as_bytes());
         Ok(Fs { tag: bytes, server, request: Vec::new() })
+    }
+
+    /// Gives the directory one more entry, which is elsewhere: see [`super::Server::graft`].
+    ///
+    /// # Errors
+    /// As [`Serve::graft`].
+    pub fn graft(&mut self, name: &CStr, what: OwnedFd) -> io::Result<()> {
+        self.server.graft(name, what)
+    }
+
+    /// Takes such an entry away: see [`super::Server::prune`].
+    ///
+    /// # Errors
+    /// As [`Serve::prune`].
+    pub fn prune(&mut self, name: &CStr) -> io::Result<()> {
+        self.server.prune(name)
     }
 
     /// Answers one request; false if there is none.

@@ -53,6 +53,11 @@ impl Handles {
         self.open.clear();
     }
 
+    /// Closes what is of other inodes than these.
+    pub(super) fn retain(&mut self, keep: impl Fn(u64) -> bool) {
+        self.open.retain(|_, handle| keep(handle.node));
+    }
+
     /// Whether one more may be opened.
     pub(super) fn check_room(&self) -> Result<(), Errno> {
         if self.open.len() < self.most { Ok(()) } else { Err(Errno::MFILE) }

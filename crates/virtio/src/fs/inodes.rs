@@ -9,7 +9,7 @@
 //! Source: openat(2), `O_PATH`; statx(2).
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     ffi::{CStr, CString},
     os::fd::{AsFd, OwnedFd},
     sync::Arc,
@@ -17,7 +17,7 @@ use std::{
 
 use rustix::{
     fs::{AtFlags, Mode, OFlags, Statx, StatxFlags, openat, statx},
-    io::Errno,
+    io::{Errno, fcntl_dupfd_cloexec},
 };
 use serde::{Deserialize, Serialize};
 
@@ -106,6 +106,8 @@ pub(super) struct Inodes {
     devices: Vec<(u32, u32)>,
     next: u64,
     limits: Limits,
+    /// Entries of the root that are elsewhere.
+    grafts: BTreeMap<CString, OwnedFd>,
 }
 
 /// The attributes that a guest gets to see.
@@ -141,7 +143,60 @@ impl Inodes {
             devices: vec![key.device],
             next: ROOT + 1,
             limits: Limits { descriptors: limits.descriptors.max(2), ..limits },
+            grafts: BTreeMap::new(),
         })
+    }
+
+    /// Makes something an entry of the root.
+    pub(super) fn graft(&mut self, name: CString, what: OwnedFd) -> Result<(), Errno> {
+        check_name(&name)?;
+        if self.grafts.contains_key(&name) {
+            return Err(Errno::EXIST);
+        }
+        self.grafts.insert(name, what);
+        Ok(())
+    }
+
+    /// Takes such an entry away: nothing beneath it is found any more. Gives what of it the guest
+    /// knew.
+    pub(super) fn prune(&mut self, name: &CStr) -> Result<HashSet<u64>, Errno> {
+        let graft = self.grafts.remove(name).ok_or(Errno::NOENT)?;
+        let mount = look(&graft)?.stx_mnt_id;
+        let known = self.inodes.keys().copied().filter(|node| *node != ROOT);
+        let pruned: HashSet<u64> =
+            known.filter(|node| self.is_beneath(*node, name, mount)).collect();
+        for node in &pruned {
+            let Some(inode) = self.inodes.get_mut(node) else { continue };
+            inode.pinned = false;
+            self.descriptors -= usize::from(inode.descriptor.take().is_some());
+        }
+        Ok(pruned)
+    }
+
+    /// Whether an inode is on this mount, or beneath this entry of the root: a guest may have
+    /// forgotten what is between them.
+    fn is_beneath(&self, mut node: u64, name: &CStr, mount: u64) -> bool {
+        for _ in 0..DEPTH_MAX {
+            let Some(inode) = self.inodes.get(&node).filter(|_| node != ROOT) else { return false };
+            if inode.key.mount == mount || (inode.parent == ROOT && *inode.name == *name) {
+                return true;
+            }
+            node = inode.parent;
+        }
+        false
+    }
+
+    /// A descriptor for what a directory has under a name, whatever it is.
+    pub(super) fn find(&mut self, parent: u64, name: &CStr) -> Result<OwnedFd, Errno> {
+        let directory = self.get(parent)?;
+        self.find_in(parent, &directory, name)
+    }
+
+    fn find_in(&self, parent: u64, directory: &OwnedFd, name: &CStr) -> Result<OwnedFd, Errno> {
+        match self.grafts.get(name) {
+            Some(graft) if parent == ROOT => fcntl_dupfd_cloexec(graft, 0),
+            Some(_) | None => find(directory, name),
+        }
     }
 
     /// Everything but the root is forgotten.
@@ -150,6 +205,11 @@ impl Inodes {
         self.by_key.retain(|_, node| *node == ROOT);
         self.clock.clear();
         self.descriptors = 1;
+    }
+
+    /// Whether the guest has not forgotten it.
+    pub(super) fn knows(&self, node: u64) -> bool {
+        self.inodes.contains_key(&node)
     }
 
     #[cfg(test)]
@@ -201,9 +261,10 @@ impl Inodes {
 
     fn reopen(&mut self, node: u64, parent: &OwnedFd) -> Result<Arc<OwnedFd>, Errno> {
         self.make_room()?;
-        let inode = self.inodes.get_mut(&node).ok_or(Errno::STALE)?;
+        let inode = self.inodes.get(&node).ok_or(Errno::STALE)?;
         let stale = |error| if error == Errno::NOENT { Errno::STALE } else { error };
-        let descriptor = find(parent, &inode.name).map_err(stale)?;
+        let descriptor = self.find_in(inode.parent, parent, &inode.name).map_err(stale)?;
+        let inode = self.inodes.get_mut(&node).ok_or(Errno::STALE)?;
         if Key::of(&look(&descriptor)?) != inode.key {
             return Err(Errno::STALE);
         }
@@ -354,7 +415,7 @@ impl Inodes {
             return Err(Errno::INVAL);
         }
         self.next = self.next.max(saved.node + 1);
-        let descriptor = find(&*self.get(saved.parent)?, &saved.name)?;
+        let descriptor = self.find(saved.parent, &saved.name)?;
         let at = look(&descriptor)?;
         let after = std::mem::replace(&mut self.next, saved.node);
         let told = self.tell(saved.parent, &saved.name, descriptor, &at);

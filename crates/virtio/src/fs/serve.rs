@@ -6,13 +6,16 @@
 //! ```
 //!
 //! What goes over the first socket is a frame: its kind, how much room there is for the answer, and
-//! its length, four bytes each; the answer is a length, which is [`NOTHING`] if there is none, and
-//! its bytes. Both ends are ours, and yet each checks the other's lengths: the server's end is read
+//! its length, four bytes each, and so many bytes; behind that of a [`GRAFT`] comes one byte more,
+//! with a descriptor. The answer is a length, which is [`NOTHING`] if there is none, and its bytes.
+//! Both ends are ours, and yet each checks the other's lengths: the server's end is read
 //! by the process that faces the guest, and the other way round.
 
 use std::{
+    ffi::CStr,
     fmt::Debug,
-    io::{self, Read as _, Write as _},
+    io::{self, IoSlice, IoSliceMut, Read as _, Write as _},
+    mem::MaybeUninit,
     os::{
         fd::{AsFd as _, BorrowedFd, OwnedFd},
         unix::net::UnixStream,
@@ -22,7 +25,11 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, poll},
-    net::{SendFlags, send},
+    io::Errno,
+    net::{
+        RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+        SendAncillaryMessage, SendFlags, recvmsg, send, sendmsg,
+    },
 };
 
 use super::{IO_BYTES_MAX, REQUEST_BYTES_MAX, Server, State};
@@ -44,6 +51,8 @@ const HANDLE: u32 = 0;
 const RESET: u32 = 1;
 const SAVE: u32 = 2;
 const RESTORE: u32 = 3;
+const GRAFT: u32 = 4;
+const PRUNE: u32 = 5;
 
 /// Answers requests.
 pub trait Serve: Debug + Send {
@@ -58,6 +67,18 @@ pub trait Serve: Debug + Send {
 
     /// As [`Server::restore`].
     fn restore(&mut self, state: &State);
+
+    /// As [`Server::graft`].
+    ///
+    /// # Errors
+    /// Those of [`Server::graft`], and of the way to the server.
+    fn graft(&mut self, name: &CStr, what: OwnedFd) -> io::Result<()>;
+
+    /// As [`Server::prune`].
+    ///
+    /// # Errors
+    /// Those of [`Server::prune`], and of the way to the server.
+    fn prune(&mut self, name: &CStr) -> io::Result<()>;
 
     /// There are no requests at the moment: buffers can go.
     fn rest(&mut self);
@@ -78,6 +99,14 @@ impl Serve for Server {
 
     fn restore(&mut self, state: &State) {
         Server::restore(self, state);
+    }
+
+    fn graft(&mut self, name: &CStr, what: OwnedFd) -> io::Result<()> {
+        Ok(Server::graft(self, name.to_owned(), what)?)
+    }
+
+    fn prune(&mut self, name: &CStr) -> io::Result<()> {
+        Ok(Server::prune(self, name)?)
     }
 
     fn rest(&mut self) {
@@ -105,8 +134,23 @@ impl Remote {
 
     /// Sends a frame and reads the answer to it; gives whether there is one.
     fn call(&self, kind: u32, room: usize, bytes: &[u8], answer: &mut Vec<u8>) -> io::Result<bool> {
+        self.call_with(kind, room, bytes, None, answer)
+    }
+
+    /// The same with a descriptor behind the frame.
+    fn call_with(
+        &self,
+        kind: u32,
+        room: usize,
+        bytes: &[u8],
+        descriptor: Option<BorrowedFd<'_>>,
+        answer: &mut Vec<u8>,
+    ) -> io::Result<bool> {
         let mut socket = self.socket();
         write_frame(&mut socket, kind, room, bytes)?;
+        if let Some(descriptor) = descriptor {
+            send_descriptor(&socket, descriptor)?;
+        }
         let mut length = [0; 4];
         socket.read_exact(&mut length)?;
         let length = u32::from_le_bytes(length);
@@ -156,6 +200,19 @@ impl Serve for Remote {
     fn restore(&mut self, state: &State) {
         let state = serde_json::to_vec(state).expect("a saved state is plain data");
         let _ = self.call(RESTORE, 0, &state, &mut Vec::new());
+    }
+
+    fn graft(&mut self, name: &CStr, what: OwnedFd) -> io::Result<()> {
+        let mut answer = Vec::new();
+        let what = Some(what.as_fd());
+        self.call_with(GRAFT, ERROR_BYTES, name.to_bytes_with_nul(), what, &mut answer)?;
+        outcome(&answer)
+    }
+
+    fn prune(&mut self, name: &CStr) -> io::Result<()> {
+        let mut answer = Vec::new();
+        self.call(PRUNE, ERROR_BYTES, name.to_bytes_with_nul(), &mut answer)?;
+        outcome(&answer)
     }
 
     fn rest(&mut self) {
@@ -238,6 +295,15 @@ fn serve_one(
             server.restore(&state);
             write_answer(socket, None)?;
         }
+        GRAFT => {
+            let what = recv_descriptor(socket)?;
+            let name = CStr::from_bytes_with_nul(request).map_err(io::Error::other)?;
+            write_outcome(socket, server.graft(name.to_owned(), what))?;
+        }
+        PRUNE => {
+            let name = CStr::from_bytes_with_nul(request).map_err(io::Error::other)?;
+            write_outcome(socket, server.prune(name))?;
+        }
         _ => return Err(io::ErrorKind::InvalidData.into()),
     }
     request.truncate(KEPT_BYTES);
@@ -266,6 +332,42 @@ fn write_answer(socket: &mut UnixStream, answer: Option<&[u8]>) -> io::Result<()
     let length = length.map_err(|_| io::ErrorKind::InvalidInput)?;
     socket.write_all(&length.to_le_bytes())?;
     socket.write_all(answer.unwrap_or_default())
+}
+
+/// What came of a call that wants no more than that: an error's number, or none.
+fn write_outcome(socket: &mut UnixStream, outcome: Result<(), Errno>) -> io::Result<()> {
+    let number = outcome.err().map_or(0, Errno::raw_os_error);
+    write_answer(socket, Some(&number.to_le_bytes()))
+}
+
+fn outcome(answer: &[u8]) -> io::Result<()> {
+    let number = <[u8; 4]>::try_from(answer).map_err(|_| io::ErrorKind::InvalidData)?;
+    match i32::from_le_bytes(number) {
+        0 => Ok(()),
+        number => Err(io::Error::from_raw_os_error(number)),
+    }
+}
+
+/// Sends a descriptor with a byte that means nothing. Source: unix(7), `SCM_RIGHTS`.
+fn send_descriptor(socket: &UnixStream, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [descriptor];
+    control.push(SendAncillaryMessage::ScmRights(&descriptors));
+    sendmsg(socket, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+fn recv_descriptor(socket: &UnixStream) -> io::Result<OwnedFd> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let (mut byte, flags) = ([0], RecvFlags::CMSG_CLOEXEC);
+    recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, flags)?;
+    let descriptors = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    descriptors.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// The answer to a request that nobody answers; nothing, if it wants none.

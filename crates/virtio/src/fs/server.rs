@@ -182,6 +182,28 @@ impl Server {
         self.reply.finish(request.unique, answer)
     }
 
+    /// Gives the exported directory one more entry, which is elsewhere: a directory or a file, by a
+    /// descriptor of it (`O_PATH`), such as a mount that is nowhere (open_tree(2)). The guest
+    /// finds it under its name, but not by reading the directory.
+    ///
+    /// # Errors
+    /// `EXIST` if there is one of that name; `EINVAL` if it is no name.
+    pub fn graft(&mut self, name: CString, what: OwnedFd) -> Result<(), Errno> {
+        self.inodes.graft(name, what)
+    }
+
+    /// Takes such an entry away, and everything beneath it that the guest knows or has open.
+    ///
+    /// # Errors
+    /// `ENOENT` if there is none of that name.
+    pub fn prune(&mut self, name: &CStr) -> Result<(), Errno> {
+        let pruned = self.inodes.prune(name)?;
+        let inodes = &self.inodes;
+        // A guest does not forget what it has open, unless it means to keep it.
+        self.handles.retain(|node| inodes.knows(node) && !pruned.contains(&node));
+        Ok(())
+    }
+
     /// There are no requests at the moment: what the last ones took can go.
     pub fn rest(&mut self) {
         self.reply.rest();

@@ -113,3 +113,79 @@ fn events_are_the_same_after_their_way() {
     assert_eq!(Event::decode(&[7, 0, 0, 0, 0, 0]), None);
     assert_eq!(Event::decode(&[0; 5]), None);
 }
+
+/// A mount of a directory that is nowhere, as a descriptor.
+fn mount(dir: &std::path::Path) -> OwnedFd {
+    use rustix::mount::{OpenTreeFlags, open_tree};
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    open_tree(rustix::fs::CWD, dir, flags).unwrap()
+}
+
+#[test]
+fn entries_of_the_root_that_are_elsewhere_come_and_go() {
+    if !testkit::need::root() {
+        return;
+    }
+    let [dir, one, other] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    fs::create_dir(one.path().join("deep")).unwrap();
+    for (dir, text) in [(&one, "one"), (&other, "other")] {
+        fs::write(dir.path().join("file"), text).unwrap();
+    }
+    fs::write(one.path().join("deep/file"), "deep").unwrap();
+    let (near, far) = UnixStream::pair().unwrap();
+    let server = server(&dir);
+    let serving = thread::spawn(move || run(server, far, None));
+    let mut remote = Remote::new(near);
+    let init = request(26, 0, 0, 0, &args().u32(7).u32(36).u32(0).u32(0).0);
+    remote.handle(&init, ROOM).unwrap();
+    let error = |answer: &[u8]| u32_at(answer, 4).cast_signed();
+    let find = |remote: &mut Remote, parent: u64, name: &str| {
+        let answer = remote.handle(&request(1, parent, 0, 0, &args().text(name).0), ROOM).unwrap();
+        if error(answer) == 0 { Ok(u64_at(answer, 16)) } else { Err(error(answer)) }
+    };
+    let open = |remote: &mut Remote, node: u64| {
+        let answer = remote.handle(&request(14, node, 0, 0, &args().u64(0).0), ROOM).unwrap();
+        if error(answer) == 0 { Ok(u64_at(answer, 16)) } else { Err(error(answer)) }
+    };
+    let read = |remote: &mut Remote, node: u64, handle: u64| {
+        let read = args().u64(handle).u64(0).u32(100).u32(0).u64(0).u64(0);
+        let answer = remote.handle(&request(15, node, 0, 0, &read.0), ROOM).unwrap();
+        if error(answer) == 0 { Ok(answer[16..].to_vec()) } else { Err(error(answer)) }
+    };
+    assert_eq!(find(&mut remote, 1, "a"), Err(-2));
+    remote.graft(c"a", mount(one.path())).unwrap();
+    remote.graft(c"b", mount(other.path())).unwrap();
+    let again = remote.graft(c"a", mount(other.path())).unwrap_err();
+    assert_eq!(again.raw_os_error(), Some(17));
+    assert_eq!(remote.graft(c"..", mount(other.path())).unwrap_err().raw_os_error(), Some(22));
+
+    let mut files = Vec::new();
+    for (name, text) in [("a", "one"), ("b", "other")] {
+        let top = find(&mut remote, 1, name).unwrap();
+        let file = find(&mut remote, top, "file").unwrap();
+        let handle = open(&mut remote, file).unwrap();
+        assert_eq!(read(&mut remote, file, handle), Ok(text.as_bytes().to_vec()));
+        files.push((top, file, handle));
+    }
+    let [(top, file, handle), (beside, known, held)] = files[..] else { panic!("two") };
+    let between = find(&mut remote, top, "deep").unwrap();
+    let deep = find(&mut remote, between, "file").unwrap();
+    // A guest that forgets what is between keeps what is beneath.
+    assert_eq!(remote.handle(&request(2, between, 0, 0, &args().u64(1).0), ROOM), None);
+    assert!(open(&mut remote, deep).is_ok());
+
+    remote.prune(c"a").unwrap();
+    assert_eq!(remote.prune(c"a").unwrap_err().raw_os_error(), Some(2));
+    for node in [top, file, deep] {
+        assert_eq!(open(&mut remote, node), Err(-116), "stale");
+    }
+    assert_eq!(read(&mut remote, file, handle), Err(-9), "it was closed");
+    assert_eq!(find(&mut remote, 1, "a"), Err(-2));
+    // What is beside it stays, and the name is free.
+    assert_eq!(read(&mut remote, known, held), Ok(b"other".to_vec()));
+    assert_eq!(find(&mut remote, beside, "file"), Ok(known));
+    remote.graft(c"a", mount(other.path())).unwrap();
+    assert!(find(&mut remote, 1, "a").is_ok_and(|node| node != top));
+    drop(remote);
+    serving.join().unwrap().unwrap();
+}

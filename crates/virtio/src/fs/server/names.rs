@@ -44,8 +44,7 @@ impl Server {
         if !self.admits(parent, name) {
             return Err(Errno::NOENT);
         }
-        let directory = self.inodes.get(parent)?;
-        let found = find(&*directory, name)?;
+        let found = self.inodes.find(parent, name)?;
         self.tell(parent, name, found).map(drop)
     }
 

@@ -12,7 +12,7 @@ use rustix::{
 
 use super::{Server, reopen};
 use crate::fs::{
-    inodes::{ROOT, find, look},
+    inodes::{ROOT, look},
     wire::{Args, DIRENT, ENTRY},
 };
 
@@ -113,8 +113,7 @@ impl Server {
 
     /// Puts the attributes of an entry, which the guest knows from then on.
     fn put_known(&mut self, parent: u64, name: &CStr) -> Result<(), Errno> {
-        let directory = self.inodes.get(parent)?;
-        let descriptor = find(&*directory, name)?;
+        let descriptor = self.inodes.find(parent, name)?;
         let at = look(&descriptor)?;
         let node = self.know(parent, name, descriptor, &at)?;
         let ino = self.inodes.ino(&at);
