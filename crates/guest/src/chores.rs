@@ -11,9 +11,9 @@ use std::{
 use base::{Deadline, chain};
 use net::machine::take_over;
 use rustix::{
-    fs::{AtFlags, CWD, StatxFlags, statx},
+    fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, open, statx},
     io::Errno,
-    mount::MountFlags,
+    mount::{MountFlags, UnmountFlags},
     time::{ClockId, Timespec, clock_settime},
 };
 use shim::protocol::Chore;
@@ -21,23 +21,30 @@ use workload::DriverError;
 
 use crate::{ground, identity, names};
 
+/// Where the kernel tells of disks.
+const BLOCK: &str = "/sys/block";
+
+/// Bytes of a sector, in which sizes are told. Source: Linux, Documentation/ABI/stable/sysfs-block.
+const SECTOR: u64 = 512;
+
 /// Between two looks for a disk that is on its way.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// Does one.
 pub(crate) async fn carry_out(chore: Chore, by: Deadline) -> Result<(), DriverError> {
     match chore {
-        Chore::Mount { serial, filesystem, target, read_only, options } => {
+        Chore::Mount { serial, bytes, filesystem, target, read_only, options } => {
             let source = match (serial.as_str(), filesystem.as_str()) {
                 ("", filesystem) => filesystem.to_owned(),
                 // Of shared directories it is the tag.
                 (tag, "virtiofs") => tag.to_owned(),
-                (serial, _) => disk(serial, by).await?,
+                (serial, _) => disk(serial, bytes, by).await?,
             };
             let flags = if read_only { MountFlags::RDONLY } else { MountFlags::empty() };
             let mounted = ground::mount_at(&source, &filesystem, &target, &options, flags);
             mounted.map_err(|error| step(&error.to_string(), &error))
         }
+        Chore::Unmount { serial, target } => unmount(&serial, &target, by).await,
         Chore::Directories(all) => {
             all.iter().try_for_each(|path| make(path)).map_err(|(path, error)| {
                 DriverError::step(format!("make the directory {}", path.display()), &error)
@@ -75,10 +82,12 @@ fn make(path: &PathBuf) -> Result<(), (&PathBuf, io::Error)> {
     fs::create_dir_all(path).map_err(|error| (path, error))
 }
 
-/// The device of the disk with this serial number, when it is there and has a size.
-async fn disk(serial: &str, by: Deadline) -> Result<String, DriverError> {
+/// The device of the disk with this serial number, when it is there and as large as it should be:
+/// of a place that another disk was in, the kernel hears a moment later than it can be read.
+async fn disk(serial: &str, bytes: u64, by: Deadline) -> Result<String, DriverError> {
     loop {
-        if let Some(name) = find(Path::new("/sys/block"), serial) {
+        let found = find(Path::new(BLOCK), serial);
+        if let Some((name, _)) = found.filter(|(_, found)| *found == bytes.div_ceil(SECTOR)) {
             return Ok(format!("/dev/{name}"));
         }
         if by.passed() {
@@ -89,14 +98,39 @@ async fn disk(serial: &str, by: Deadline) -> Result<String, DriverError> {
     }
 }
 
-fn find(disks: &Path, serial: &str) -> Option<String> {
+/// The name of a disk, and how many sectors it has.
+fn find(disks: &Path, serial: &str) -> Option<(String, u64)> {
     let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
     fs::read_dir(disks).ok()?.flatten().find_map(|disk| {
         let here = read(disk.path().join("serial"));
-        let size = read(disk.path().join("size"));
-        let found = here.trim_end() == serial && size.trim_end() != "0";
-        (found && !serial.is_empty()).then(|| disk.file_name().into_string().ok())?
+        let found = here.trim_end() == serial && !serial.is_empty();
+        let sectors = || read(disk.path().join("size")).trim_end().parse().ok();
+        found.then(|| Some((disk.file_name().into_string().ok()?, sectors()?)))?
     })
+}
+
+/// Unmounts a disk. What was mounted from it elsewhere goes a moment later than who had it; until
+/// then it cannot be had alone.
+///
+/// Source: open(2), `O_EXCL`.
+async fn unmount(serial: &str, target: &Path, by: Deadline) -> Result<(), DriverError> {
+    let doing = || format!("unmount {}", target.display());
+    match rustix::mount::unmount(target, UnmountFlags::empty()) {
+        // It is not mounted, or not even there.
+        Ok(()) | Err(Errno::INVAL | Errno::NOENT) => {}
+        Err(error) => return Err(DriverError::step(doing(), &error.into())),
+    }
+    let Some((name, _)) = find(Path::new(BLOCK), serial) else { return Ok(()) };
+    let alone = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC;
+    while let Err(error) = open(format!("/dev/{name}"), alone, Mode::empty()) {
+        if error != Errno::BUSY || by.passed() {
+            return Err(DriverError::step(doing(), &error.into()));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    // Where it was mounted is for nothing else.
+    let _ = fs::remove_dir(target);
+    Ok(())
 }
 
 /// Has a file system stand still, or go on; one that does already stays so.
@@ -112,15 +146,13 @@ fn stand_still(at: &Path, still: bool) -> io::Result<()> {
     }
 }
 
-/// Asks for the attributes of everything in a directory of the host: what is not as it was is read
-/// anew. By itself the kernel believes what it was told for a while.
+/// Asks for the attributes of something of the host: if it is not as it was it is read anew. By
+/// itself the kernel believes what it was told for a while.
 ///
 /// Source: statx(2), `AT_STATX_FORCE_SYNC`.
 fn reread(at: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(at)? {
-        let flags = AtFlags::STATX_FORCE_SYNC | AtFlags::SYMLINK_NOFOLLOW;
-        statx(CWD, entry?.path(), flags, StatxFlags::BASIC_STATS)?;
-    }
+    let flags = AtFlags::STATX_FORCE_SYNC | AtFlags::SYMLINK_NOFOLLOW;
+    statx(CWD, at, flags, StatxFlags::BASIC_STATS)?;
     Ok(())
 }
 
@@ -135,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_disk_is_found_by_its_serial_number_once_it_has_a_size() {
+    fn a_disk_is_found_by_its_serial_number() {
         let dir = tempfile::tempdir().unwrap();
         let disk = |name: &str, serial: &str, size: &str| {
             let at = dir.path().join(name);
@@ -146,10 +178,9 @@ mod tests {
         disk("vda", "layer-1\n", "2048\n");
         disk("vdb", "layer-2\n", "0\n");
         fs::create_dir_all(dir.path().join("loop0")).unwrap();
-        assert_eq!(find(dir.path(), "layer-1"), Some("vda".to_owned()));
-        assert_eq!(find(dir.path(), "layer-2"), None);
-        disk("vdb", "layer-2\n", "8\n");
-        assert_eq!(find(dir.path(), "layer-2"), Some("vdb".to_owned()));
+        assert_eq!(find(dir.path(), "layer-1"), Some(("vda".to_owned(), 2048)));
+        assert_eq!(find(dir.path(), "layer-2"), Some(("vdb".to_owned(), 0)));
+        assert_eq!(find(dir.path(), "layer-3"), None);
         assert_eq!(find(dir.path(), ""), None, "no serial number is no name");
     }
 

@@ -4,6 +4,7 @@
 //! ```text
 //! driver: Probe                    machine: Accel        (asked once for each boot of the host)
 //! driver: Disk, Disk, …, Boot      machine: Done, Done, …, Done, Ready
+//! driver: Disk, TakeDisk, …        machine: Done, Done   (of a container that came, that went)
 //! driver: Snapshot                 machine: Done         (what Restore takes up in place of Boot)
 //! driver: Connect                  machine: Done
 //!                                  machine: Asks         (for a name)
@@ -23,12 +24,16 @@ use workload::MachineEnd;
 pub(crate) enum Order {
     /// Tries what can carry out instructions here.
     Probe,
-    /// A disk for the machine that is to be booted. Descriptor: its image.
-    Disk { serial: String, read_only: bool },
-    /// A directory or file of the host for the machine that is to be booted, under this name in
-    /// the shared directory; perhaps neither it nor what is mounted below it can be written.
-    /// Descriptor: what is shared.
-    Share { name: String, read_only: bool, recursive_read_only: bool },
+    /// A disk for an empty place of the machine, which is to be booted or runs. Descriptor: its
+    /// image.
+    Disk { place: usize, serial: String, read_only: bool },
+    /// Empties a place of a machine that runs.
+    TakeDisk { place: usize },
+    /// A directory or file of the host for the machine, which is to be booted or runs, under this
+    /// name in the shared directory. Descriptor: a mount of it that is nowhere.
+    Share { name: String },
+    /// Takes one from a machine that runs.
+    TakeShare { name: String },
     /// An interface for the machine that is to be booted. Descriptor: its tap device.
     Interface { mac: [u8; 6], mtu: u32 },
     /// Boots. Descriptors: an empty mount namespace, the kernel, the first file system, where the
@@ -58,23 +63,22 @@ pub(crate) struct Boot {
 /// How many of each there is room for; what is not filled is there, and empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Places {
-    /// Disks that can be written.
-    pub(crate) writable: usize,
-    /// Disks that cannot.
-    pub(crate) read_only: usize,
+    /// Disks, whether or not they can be written.
+    pub(crate) disks: usize,
     pub(crate) interfaces: usize,
 }
 
 impl Places {
     /// Room for so many layers and interfaces, and so that few kinds of machines are enough for
-    /// all. Disks that can be written are two: the one that a saved machine had mounted, and one
-    /// that a container comes back to.
-    pub(crate) fn for_these(read_only: usize, interfaces: usize) -> Places {
+    /// all; what is left over is for further containers. Two disks are for changes: the one that a
+    /// saved machine had mounted, and one that a container comes back to.
+    pub(crate) fn for_these(layers: usize, interfaces: usize) -> Places {
         /// Layers that most images have.
-        const READ_ONLY_MIN: usize = 8;
+        const LAYERS_MIN: usize = 8;
+        /// Disks for changes.
+        const CHANGES: usize = 2;
         Places {
-            writable: 2,
-            read_only: read_only.max(READ_ONLY_MIN).next_power_of_two(),
+            disks: CHANGES + layers.max(LAYERS_MIN).next_power_of_two(),
             interfaces: interfaces.max(1),
         }
     }

@@ -132,7 +132,7 @@ impl Driver for VmDriver {
             pause: true,
             files: true,
             fork: true,
-            many_containers: false,
+            many_containers: true,
             user_map: false,
             layers: true,
         }

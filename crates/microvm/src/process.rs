@@ -49,6 +49,11 @@ impl VmProcess {
         VmProcess { id, running, keeper, exit, watching }
     }
 
+    /// How it will have ended.
+    pub(crate) fn end(&self) -> watch::Receiver<Option<Exit>> {
+        self.exit.clone()
+    }
+
     fn check_running(&self) -> Result<(), DriverError> {
         if self.exit.borrow().is_none() {
             return Ok(());

@@ -1,6 +1,7 @@
 //! One sandbox: a machine that is booted with its first container.
 
 mod fork;
+mod rooms;
 
 use std::{
     fs::File,
@@ -8,7 +9,7 @@ use std::{
         fd::{AsFd as _, OwnedFd},
         unix::net::UnixStream,
     },
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -20,10 +21,7 @@ use base::{ByteSize, Deadline, ProcessId, chain};
 use cgroups::Cgroup;
 use hv::Accel;
 use net::machine::{Interface, hand_over};
-use rustix::{
-    fs::{Mode, OFlags, open},
-    rand::{GetRandomFlags, getrandom},
-};
+use rustix::rand::{GetRandomFlags, getrandom};
 use shim::{
     Remote,
     protocol::{Chore, Reply, Request},
@@ -40,13 +38,14 @@ use crate::{
     accel, changes,
     control::{Boot, Order, Places},
     driver::{Kernel, Shared, Walls},
+    furniture::{FIRST, Fitted, Furniture, Wanted},
     link::Link,
     machine::{self, Size},
     process::VmProcess,
     pump::{self, Pipes},
-    translate::{self, Container, Disk, Share},
-    warm,
+    translate, warm,
 };
+use rooms::{Handed, Rooms};
 
 /// How long calls may take to which the contract gives no deadline.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -80,29 +79,17 @@ pub(crate) struct VmSandbox {
 pub(crate) struct Running {
     pub(crate) link: Link,
     pub(crate) agent: Remote,
-    /// What of the host it was booted with.
-    furniture: Furniture,
+    rooms: Mutex<Rooms>,
     /// Whether a disk of nobody's is before the one with the changes.
     scratch: bool,
     boot: Boot,
 }
 
-/// Disks and shares of a machine, which it has from its beginning to its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Furniture {
-    disks: Vec<Disk>,
-    shares: Vec<Share>,
-}
-
-impl Furniture {
-    /// Where the disk with the changes is.
-    fn changes(&self) -> Option<&Path> {
-        self.disks.iter().find(|disk| !disk.read_only).map(|disk| disk.image.as_path())
-    }
-}
-
 /// A machine that runs and knows nothing yet of its container.
 struct Begun {
+    furniture: Furniture,
+    /// What its first container has.
+    fitted: Fitted,
     /// To be done before anything else.
     chores: Vec<Chore>,
     /// See [`Running`].
@@ -152,17 +139,20 @@ impl VmSandbox {
     ) -> Result<Arc<dyn Process>, DriverError> {
         let spawn =
             |spec| Request::Spawn { spec: Box::new(spec), attached: true, output_only: false };
-        let (running, request) = match (&spec.root, &self.taken_from) {
-            (ProcessRoot::Own(own), Some(saved)) => {
-                let running = self.take_up(saved, &spec, own, by).await?;
-                let process = spec.id.clone();
-                (running, Request::Attach { process, output_only: false, mark: false })
+        let (running, request) = match &spec.root {
+            ProcessRoot::Own(own) => {
+                let (running, fitted, there) = self.move_in(&spec, own, by).await?;
+                let request = match there {
+                    true => Request::Attach {
+                        process: spec.id.clone(),
+                        output_only: false,
+                        mark: false,
+                    },
+                    false => spawn(translate::container(&spec, own, &fitted)?),
+                };
+                (running, request)
             }
-            (ProcessRoot::Own(own), None) => {
-                let (running, inside) = self.boot(&spec, own, by).await?;
-                (running, spawn(inside))
-            }
-            (ProcessRoot::Join(_), _) => (self.running().await?, spawn(translate::exec(&spec)?)),
+            ProcessRoot::Join(_) => (self.running().await?, spawn(translate::exec(&spec)?)),
         };
         let (keeper, child) = Keeper::open(&StreamSpec::from(&spec))?;
         if let Some(attachment) = streams.attached {
@@ -177,35 +167,50 @@ impl VmSandbox {
         } else if !matches!(reply, Reply::Process { .. }) {
             return Err(nonsense(&reply));
         }
-        Ok(Arc::new(VmProcess::watch(spec.id, running, keeper, carrying)))
+        let own = matches!(spec.root, ProcessRoot::Own(_));
+        let process = VmProcess::watch(spec.id, Arc::clone(&running), keeper, carrying);
+        if own {
+            running.rooms.lock().await.started(process.id(), process.end());
+        }
+        Ok(Arc::new(process))
+    }
+
+    /// Has a container in the machine, which begins with the first; gives what the container has,
+    /// and whether its first process is there already.
+    async fn move_in(
+        &self,
+        spec: &ProcessSpec,
+        own: &ContainerSpec,
+        by: Deadline,
+    ) -> Result<(Arc<Running>, Fitted, bool), DriverError> {
+        let wanted = translate::wanted(own)?;
+        let mut machine = self.machine.lock().await;
+        if self.gone.load(Ordering::Acquire) {
+            return Err(DriverError::Gone { what: self.what() });
+        }
+        if let Some(running) = &*machine {
+            let running = Arc::clone(running);
+            drop(machine);
+            let fitted = running.move_in(&spec.id, &wanted, by).await?;
+            let there = running.rooms.lock().await.is_there(&spec.id);
+            return Ok((running, fitted, there));
+        }
+        let (running, fitted) = match &self.taken_from {
+            Some(saved) => self.take_up(saved, spec, &wanted, by).await?,
+            None => self.boot(spec, &wanted, by).await?,
+        };
+        let running = Arc::new(running);
+        *machine = Some(Arc::clone(&running));
+        Ok((running, fitted, self.taken_from.is_some()))
     }
 
     /// Boots the machine around its first container.
     async fn boot(
         &self,
         spec: &ProcessSpec,
-        own: &ContainerSpec,
+        wanted: &Wanted,
         by: Deadline,
-    ) -> Result<(Arc<Running>, ProcessSpec), DriverError> {
-        let mut machine = self.machine.lock().await;
-        if self.gone.load(Ordering::Acquire) {
-            return Err(DriverError::Gone { what: self.what() });
-        }
-        let Container { disks, shares, chores, process } = translate::container(spec, own)?;
-        let furniture = Furniture { disks, shares };
-        match &*machine {
-            None => {}
-            // The container that did not start may be tried again; of two, the agent refuses one.
-            Some(running) if running.furniture == furniture => {
-                return Ok((Arc::clone(running), process));
-            }
-            Some(_) => {
-                return Err(DriverError::Unsupported {
-                    what: "a second container in a machine".to_owned(),
-                    why: "its disks are those of the first".to_owned(),
-                });
-            }
-        }
+    ) -> Result<(Running, Fitted), DriverError> {
         let kernel = (self.shared.config.kernel)(self.spec.machine.kernel.as_deref())?;
         let link = Link::start(&self.shared.config, Some(&self.group), self.namespace()?)?;
         let interfaces = self.plug_in(&link).await?;
@@ -213,35 +218,26 @@ impl VmSandbox {
             Some(asked) => accel::of(asked),
             None => accel::best(&self.shared.config).await?,
         };
-        let boot = self.machine(&kernel, accel, &furniture, interfaces.len());
-        let mut begun = self.start_machine(&link, &kernel, &furniture, &boot, by).await?;
+        let boot = self.machine(&kernel, accel, wanted.layers.len(), interfaces.len());
+        let begun = self.start_machine(&link, &kernel, (&spec.id, wanted), &boot, by).await?;
+        let Begun { furniture, fitted, mut chores, scratch } = begun;
         if !interfaces.is_empty() {
-            begun.chores.push(Chore::Interfaces(interfaces));
+            chores.push(Chore::Interfaces(interfaces));
         }
-        begun.chores.extend(chores);
         let agent = link.agent(by).await?;
-        chores_done(&agent, begun.chores, by).await?;
+        chores_done(&agent, chores, by).await?;
         let create = Request::Create {
             isolation: Isolation::Vm,
             spec: Box::new(self.spec.clone()),
             network: false,
         };
         agent.call(create, None, Some(by)).await?;
-        let scratch = begun.scratch;
-        let running = Arc::new(Running { link, agent, furniture, scratch, boot });
-        *machine = Some(Arc::clone(&running));
-        Ok((running, process))
+        let rooms = Mutex::new(Rooms::new(furniture, None));
+        Ok((Running { link, agent, rooms, scratch, boot }, fitted))
     }
 
     /// The machine for what it is to have.
-    fn machine(
-        &self,
-        kernel: &Kernel,
-        accel: Accel,
-        furniture: &Furniture,
-        interfaces: usize,
-    ) -> Boot {
-        let read_only = furniture.disks.iter().filter(|disk| disk.read_only).count();
+    fn machine(&self, kernel: &Kernel, accel: Accel, layers: usize, interfaces: usize) -> Boot {
         Boot {
             memory_bytes: self.size.memory_bytes,
             cpus: self.size.cpus,
@@ -252,7 +248,7 @@ impl VmSandbox {
                 accel,
                 &self.spec.machine.arguments,
             ),
-            places: Places::for_these(read_only, interfaces),
+            places: Places::for_these(layers, interfaces),
         }
     }
 
@@ -261,28 +257,26 @@ impl VmSandbox {
         &self,
         link: &Link,
         kernel: &Kernel,
-        furniture: &Furniture,
+        (container, wanted): (&ProcessId, &Wanted),
         boot: &Boot,
         by: Deadline,
     ) -> Result<Begun, DriverError> {
         let config = &self.shared.config;
         let Some(directory) = &config.warm else {
-            furniture.changes().map_or(Ok(()), changes::make)?;
-            self.furnish(link, furniture, false).await?;
+            changes::make(&wanted.changes)?;
+            let (furniture, fitted, handed) = furnish(link, container, wanted, boot, false).await?;
             warm::switch_on(link, kernel, boot).await?;
             link.ready(by).await?;
-            let chores = translate::mount_changes().into_iter().chain([Chore::Names]).collect();
-            return Ok(Begun { chores, scratch: false });
+            let chores = [Chore::Names].into_iter().chain(handed.chores(None)).collect();
+            return Ok(Begun { furniture, fitted, chores, scratch: false });
         };
         let template = warm::template(directory, config, kernel, boot, by).await?;
-        let fresh = furniture.changes().map_or(Ok(true), |image| template.disk(image))?;
-        self.furnish(link, furniture, !fresh).await?;
+        let fresh = template.disk(&wanted.changes)?;
+        let (furniture, fitted, handed) = furnish(link, container, wanted, boot, !fresh).await?;
         warm::take_up(link, &template.directory, boot).await?;
         let mut chores = awake()?;
-        if !fresh {
-            chores.extend(translate::mount_changes());
-        }
-        Ok(Begun { chores, scratch: !fresh })
+        chores.extend(handed.chores(Some(&FIRST)));
+        Ok(Begun { furniture, fitted, chores, scratch: !fresh })
     }
 
     /// The network namespace, to be handed on.
@@ -307,45 +301,6 @@ impl VmSandbox {
             interfaces.push(interface);
         }
         Ok(interfaces)
-    }
-
-    /// Hands over disks and shares. A machine that is taken up with a disk that a template does not
-    /// know gets it beside the one that the template has mounted, which is nobody's then.
-    async fn furnish(
-        &self,
-        link: &Link,
-        furniture: &Furniture,
-        scratch: bool,
-    ) -> Result<(), DriverError> {
-        if scratch {
-            let disk = changes::scratch()
-                .map_err(|error| DriverError::step("make a disk without a name", &error))?;
-            let order = Order::Disk { serial: String::new(), read_only: false };
-            link.order(&order, &[disk.as_fd()]).await?;
-        }
-        for disk in &furniture.disks {
-            let access = if disk.read_only { OFlags::RDONLY } else { OFlags::RDWR };
-            let image = open(&disk.image, access | OFlags::CLOEXEC, Mode::empty());
-            let image = image.map_err(|error| {
-                DriverError::step(format!("open {}", disk.image.display()), &error.into())
-            })?;
-            let order = Order::Disk { serial: disk.serial.clone(), read_only: disk.read_only };
-            link.order(&order, &[image.as_fd()]).await?;
-        }
-        for (n, share) in furniture.shares.iter().enumerate() {
-            let Share { path, read_only, recursive_read_only } = share;
-            let opened = open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-            let opened = opened.map_err(|error| {
-                DriverError::step(format!("open {}", path.display()), &error.into())
-            })?;
-            let order = Order::Share {
-                name: n.to_string(),
-                read_only: *read_only,
-                recursive_read_only: *recursive_read_only,
-            };
-            link.order(&order, &[opened.as_fd()]).await?;
-        }
-        Ok(())
     }
 
     async fn remove(&self, by: Deadline) -> Result<(), DriverError> {
@@ -399,6 +354,27 @@ impl VmSandbox {
             Err(_) => Err(DriverError::Unreachable { why: "the copying panicked".to_owned() }),
         }
     }
+}
+
+/// Hands over what the first container of a machine is to have. One that is taken up with changes
+/// that a template does not know gets their disk beside the one that the template has mounted, which
+/// is nobody's then.
+async fn furnish(
+    link: &Link,
+    container: &ProcessId,
+    wanted: &Wanted,
+    boot: &Boot,
+    scratch: bool,
+) -> Result<(Furniture, Fitted, Handed), DriverError> {
+    let mut furniture = Furniture::new(boot.places.disks, scratch);
+    let (fitted, moved) = furniture.fit(container, wanted)?;
+    let mut handed = Handed::open(&moved)?;
+    if scratch {
+        let disk = changes::scratch();
+        handed.scratch(disk.map_err(|e| DriverError::step("make a disk without a name", &e))?);
+    }
+    handed.over(link).await?;
+    Ok((furniture, fitted, handed))
 }
 
 /// Connects a process's stream with its keeper; the task ends with the process's output.
@@ -472,11 +448,13 @@ impl Sandbox for VmSandbox {
     }
 
     fn forget(&self, id: &ProcessId) -> Pending<'_, ()> {
-        let request = Request::Forget { process: id.clone() };
+        let id = id.clone();
         Box::pin(async move {
+            let request = Request::Forget { process: id.clone() };
             if let Ok(running) = self.running().await {
                 // Where there is no agent any more, there is nothing to forget.
                 let _ = running.call(request).await;
+                running.move_out(&id).await;
             }
         })
     }

@@ -3,7 +3,7 @@
 //! Paths of this host mean nothing inside. Layers become disks that the agent mounts; files and
 //! directories of the host become numbered entries of one shared directory.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use shim::protocol::Chore;
 use workload::{
@@ -11,57 +11,16 @@ use workload::{
     ProcessSpec, RootFs, SandboxSpec, Seccomp,
 };
 
-use crate::machine;
-
-/// Where the agent mounts layers, each under its disk's name.
-const LAYERS: &str = "/run/layers";
+use crate::{
+    furniture::{Disk, Fitted, SHARES, Shared, Wanted},
+    machine,
+};
 
 /// The machine's own network, of its first process.
 const OWN_NETWORK: &str = "/proc/1/ns/net";
 
-/// Where it mounts the disk with the changes.
-pub(crate) const DISK: &str = "/run/disk";
-
-/// By which it finds that disk.
-pub(crate) const CHANGES: &str = "changes";
-
-/// Where it mounts what the host shares.
-pub(crate) const SHARES: &str = "/run/shares";
-
 /// The tag of the shared directory.
 pub(crate) const SHARE_TAG: &str = "shares";
-
-/// A disk of the machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Disk {
-    /// By which the agent finds it; at most 20 bytes.
-    pub(crate) serial: String,
-    /// The file of the host.
-    pub(crate) image: PathBuf,
-    pub(crate) read_only: bool,
-}
-
-/// Something of the host that the machine shares.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Share {
-    /// A directory or a file.
-    pub(crate) path: PathBuf,
-    /// Whether it cannot be written.
-    pub(crate) read_only: bool,
-    /// Whether nothing that is mounted below it can.
-    pub(crate) recursive_read_only: bool,
-}
-
-/// A container, as the machine is to have it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Container {
-    pub(crate) disks: Vec<Disk>,
-    /// What of the host is shared, by the number that it has inside.
-    pub(crate) shares: Vec<Share>,
-    /// To be done before the process is started, in this order.
-    pub(crate) chores: Vec<Chore>,
-    pub(crate) process: ProcessSpec,
-}
 
 /// The sandbox as the agent makes it: the machine's own network is its network.
 ///
@@ -120,12 +79,12 @@ pub(crate) fn exec(spec: &ProcessSpec) -> Result<ProcessSpec, DriverError> {
     process(spec)
 }
 
-/// A process with a root of its own.
+/// What of the host a container is to have.
 ///
 /// # Errors
 /// [`DriverError::Invalid`] for a root that is no layers, [`DriverError::Unsupported`] for what is
 /// this host's own.
-pub(crate) fn container(spec: &ProcessSpec, own: &ContainerSpec) -> Result<Container, DriverError> {
+pub(crate) fn wanted(own: &ContainerSpec) -> Result<Wanted, DriverError> {
     let RootFs::Layers { images, disk } = &own.root else {
         return Err(DriverError::Invalid {
             what: "root".to_owned(),
@@ -136,79 +95,89 @@ pub(crate) fn container(spec: &ProcessSpec, own: &ContainerSpec) -> Result<Conta
         ("process ids of the host", own.pid != Namespace::Private),
         ("control groups of the host", matches!(own.cgroup, Namespace::Join(_))),
         ("devices of the host", own.devices.iter().any(|device| device.host.is_some())),
+        ("ids mapped to the host's", binds(own).any(|(bind, _)| bind.idmap.is_some())),
     ])?;
-    let (disks, mut chores, root) = layers(images, disk);
     let mut shares = Vec::new();
+    for share in binds(own).map(|(bind, flags)| shared(bind, flags)) {
+        if !shares.contains(&share) {
+            shares.push(share);
+        }
+    }
+    Ok(Wanted { changes: disk.clone(), layers: images.clone(), shares })
+}
+
+fn binds(own: &ContainerSpec) -> impl Iterator<Item = (&Bind, MountFlags)> {
+    own.mounts.iter().filter_map(|mount| match &mount.source {
+        MountSource::Bind(bind) => Some((bind, mount.flags)),
+        MountSource::Tmpfs(_) | MountSource::Kernel(_) | MountSource::Other { .. } => None,
+    })
+}
+
+/// That something is not to be written holds on the host too, whatever the machine's kernel thinks
+/// of it.
+fn shared(bind: &Bind, flags: MountFlags) -> Shared {
+    let MountFlags { read_only, recursive_read_only, .. } = flags;
+    Shared { path: bind.path.clone(), read_only, recursive_read_only }
+}
+
+/// A process with a root of its own, in a machine that has this for it.
+///
+/// # Errors
+/// [`DriverError::Invalid`] for a system call filter that cannot be.
+pub(crate) fn container(
+    spec: &ProcessSpec,
+    own: &ContainerSpec,
+    fitted: &Fitted,
+) -> Result<ProcessSpec, DriverError> {
     let mut mounts = own.mounts.clone();
     for mount in &mut mounts {
         if let MountSource::Bind(bind) = &mut mount.source {
-            share(bind, mount.flags, &mut shares)?;
+            let is = shared(bind, mount.flags);
+            let share = fitted.shares.iter().find(|share| share.what == is);
+            bind.path = share.expect("every bind is among what is wanted").target();
         }
     }
-    if !shares.is_empty() {
-        chores.push(Chore::Mount {
-            serial: SHARE_TAG.to_owned(),
-            filesystem: "virtiofs".to_owned(),
-            target: SHARES.into(),
-            read_only: false,
-            options: String::new(),
-        });
-    }
+    let [upper, work] = changes_directories(fitted.changes());
+    let lower = fitted.disks[1..].iter().map(Disk::target).collect();
+    let root = RootFs::Overlay { lower, upper, work };
     let own = ContainerSpec { root, mounts, ..own.clone() };
-    let process = ProcessSpec { root: ProcessRoot::Own(Box::new(own)), ..process(spec)? };
-    Ok(Container { disks, shares, chores, process })
+    Ok(ProcessSpec { root: ProcessRoot::Own(Box::new(own)), ..process(spec)? })
 }
 
-/// Layers as disks, what the agent does with them, and the root that comes of it.
-fn layers(images: &[PathBuf], changes: &Path) -> (Vec<Disk>, Vec<Chore>, RootFs) {
-    let (mut disks, mut chores, mut lower) = (Vec::new(), Vec::new(), Vec::new());
-    for (n, image) in images.iter().enumerate() {
-        let serial = format!("layer-{n}");
-        let target = Path::new(LAYERS).join(&serial);
-        lower.push(target.clone());
-        chores.push(Chore::Mount {
-            serial: serial.clone(),
-            filesystem: "erofs".to_owned(),
-            target,
-            read_only: true,
-            options: String::new(),
-        });
-        disks.push(Disk { serial, image: image.clone(), read_only: true });
-    }
-    disks.push(Disk { serial: CHANGES.to_owned(), image: changes.to_owned(), read_only: false });
-    let [upper, work] = changes_directories();
-    (disks, chores, RootFs::Overlay { lower, upper, work })
-}
-
-/// What has the disk with the changes where the root has them.
-pub(crate) fn mount_changes() -> Vec<Chore> {
+/// What has a disk of so many bytes where the root has it.
+pub(crate) fn mount_disk(disk: &Disk, bytes: u64) -> Vec<Chore> {
+    let read_only = disk.what.read_only;
     let mount = Chore::Mount {
-        serial: CHANGES.to_owned(),
-        filesystem: "ext4".to_owned(),
-        target: DISK.into(),
-        read_only: false,
+        serial: disk.serial(),
+        bytes,
+        filesystem: if read_only { "erofs" } else { "ext4" }.to_owned(),
+        target: disk.target(),
+        read_only,
         options: String::new(),
     };
-    vec![mount, Chore::Directories(changes_directories().to_vec())]
+    let directories = Chore::Directories(changes_directories(disk).to_vec());
+    [mount].into_iter().chain((!read_only).then_some(directories)).collect()
 }
 
-fn changes_directories() -> [PathBuf; 2] {
-    ["upper", "work"].map(|name| Path::new(DISK).join(name))
+/// What has no disk where it was, so that it can be taken away.
+pub(crate) fn unmount_disk(disk: &Disk) -> Chore {
+    Chore::Unmount { serial: disk.serial(), target: disk.target() }
 }
 
-/// Gives something of the host a number inside. That it is not to be written holds on the host too,
-/// whatever the machine's kernel thinks of it.
-fn share(bind: &mut Bind, flags: MountFlags, shares: &mut Vec<Share>) -> Result<(), DriverError> {
-    refuse(&[("ids mapped to the host's", bind.idmap.is_some())])?;
-    let MountFlags { read_only, recursive_read_only, .. } = flags;
-    let share = Share { path: bind.path.clone(), read_only, recursive_read_only };
-    let known = shares.iter().position(|known| *known == share);
-    let number = known.unwrap_or_else(|| {
-        shares.push(share);
-        shares.len() - 1
-    });
-    bind.path = Path::new(SHARES).join(number.to_string());
-    Ok(())
+/// What has the shared directory where binds lead.
+pub(crate) fn mount_shares() -> Chore {
+    Chore::Mount {
+        serial: SHARE_TAG.to_owned(),
+        bytes: 0,
+        filesystem: "virtiofs".to_owned(),
+        target: SHARES.into(),
+        read_only: false,
+        options: String::new(),
+    }
+}
+
+fn changes_directories(disk: &Disk) -> [PathBuf; 2] {
+    ["upper", "work"].map(|name| disk.target().join(name))
 }
 
 fn refuse(what: &[(&str, bool)]) -> Result<(), DriverError> {

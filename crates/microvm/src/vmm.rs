@@ -9,6 +9,8 @@ mod rights;
 mod shares;
 
 use std::{
+    collections::{BTreeMap, VecDeque},
+    ffi::CString,
     fs::File,
     io,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
@@ -38,10 +40,7 @@ use vm::{
 };
 use workload::MachineEnd;
 
-use self::{
-    rights::User,
-    shares::{ReadOnly, Shares},
-};
+use self::{rights::User, shares::Shares};
 use crate::{
     NAMES_PORT, NAMES_STREAM_PORT, READY_PORT,
     control::{Boot, Order, Places, Transport, Word},
@@ -59,6 +58,16 @@ const IDLE_WITHIN: Duration = Duration::from_secs(1);
 
 /// What is said to orders for a machine that is not there yet.
 const NOT_BOOTED: &str = "nothing was booted";
+
+/// What is said to a disk for a place in which there is one.
+const TAKEN: &str = "there is a disk in that place";
+
+/// What is said to a disk for a place that there is not.
+const NO_PLACE: &str = "there is no such place";
+
+/// A place for a disk, with nothing in it.
+const EMPTY: Options =
+    Options { id: String::new(), read_only: false, place: true, bytes: None, requests: None };
 
 /// Between two looks whether the machine has ended, should nobody say so.
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);
@@ -111,9 +120,9 @@ type Refusal = Box<dyn std::error::Error + Send + Sync>;
 
 struct Parts {
     voice: Voice,
-    writable: Vec<Blk>,
-    read_only: Vec<Blk>,
-    interfaces: Vec<Net>,
+    /// By their places.
+    disks: BTreeMap<usize, Blk>,
+    interfaces: VecDeque<Net>,
     shares: Shares,
     running: Option<Running>,
 }
@@ -124,9 +133,17 @@ struct Host {
     shares: Fs,
 }
 
+/// Devices that are reached while the machine runs.
+struct Devices {
+    vsock: Arc<Mmio<Vsock>>,
+    shares: Arc<Mmio<Fs>>,
+    /// In the order of their places.
+    disks: Vec<Arc<Mmio<Blk>>>,
+}
+
 struct Running {
     machine: Arc<Machine>,
-    vsock: Arc<Mmio<Vsock>>,
+    devices: Devices,
     host: vsock::Host,
     /// Whether the driver has ever connected with it.
     visited: bool,
@@ -136,9 +153,8 @@ impl Parts {
     fn new(voice: Voice) -> Parts {
         Parts {
             voice,
-            writable: Vec::new(),
-            read_only: Vec::new(),
-            interfaces: Vec::new(),
+            disks: BTreeMap::new(),
+            interfaces: VecDeque::new(),
             shares: Shares::default(),
             running: None,
         }
@@ -154,24 +170,33 @@ impl Parts {
         let mut next = || fds.next().ok_or("a descriptor did not come");
         match order {
             Order::Probe => return Ok(Word::Accel(hypervisor(None)?.accel())),
-            Order::Disk { serial, read_only } => {
+            Order::Disk { place, serial, read_only } => {
                 let image = Image::Raw(Raw::new(File::from(next()?))?);
-                let options = Options { id: serial, read_only, ..Options::default() };
-                let disks = if read_only { &mut self.read_only } else { &mut self.writable };
-                disks.push(Blk::new(image, &options)?);
+                match &self.running {
+                    Some(running) => running.devices.fill(place, image, &serial, read_only)?,
+                    None if self.disks.contains_key(&place) => return Err(TAKEN.into()),
+                    None => {
+                        let options = Options { id: serial, read_only, ..EMPTY };
+                        self.disks.insert(place, Blk::new(image, &options)?);
+                    }
+                }
             }
-            Order::Share { name, read_only, recursive_read_only } => {
-                let what = next()?;
-                self.shares.add(
-                    name,
-                    &what,
-                    ReadOnly { itself: read_only, all: recursive_read_only },
-                )?;
+            Order::TakeDisk { place } => self.running()?.devices.empty(place)?,
+            Order::Share { name } => {
+                let (name, what) = (CString::new(name)?, next()?);
+                match &self.running {
+                    Some(running) => running.devices.share(|fs| fs.graft(&name, what))?,
+                    None => self.shares.add(name, what),
+                }
+            }
+            Order::TakeShare { name } => {
+                let name = CString::new(name)?;
+                self.running()?.devices.share(|fs| fs.prune(&name))?;
             }
             Order::Interface { mac, mtu } => {
                 let mtu = Some(u16::try_from(mtu).unwrap_or(u16::MAX));
                 let options = net::Options { mac, mtu, ..net::Options::default() };
-                self.interfaces.push(Net::new(next()?, options)?);
+                self.interfaces.push_back(Net::new(next()?, options)?);
             }
             Order::Boot(boot) => {
                 let (ground, kernel, initrd, console) = (next()?, next()?, next()?, next()?);
@@ -182,8 +207,8 @@ impl Parts {
                     command_line: boot.command_line.clone(),
                 };
                 let memory = GuestMemory::new(boot.memory_bytes)?;
-                let (builder, vsock) = self.build(&boot, memory, console, host)?;
-                self.run(builder.boot(&cargo)?, vsock)?;
+                let (builder, devices) = self.build(&boot, memory, console, host)?;
+                self.run(builder.boot(&cargo)?, devices)?;
             }
             Order::Restore(boot) => {
                 let (ground, memory, description) = (next()?, next()?, next()?);
@@ -191,9 +216,9 @@ impl Parts {
                 let host = self.give_up(&ground, boot.accel, hypervisor)?;
                 let files = Files { memory: memory.into(), description: description.into() };
                 let saved = Snapshot::read(files)?;
-                let (mut builder, vsock) = self.build(&boot, saved.memory()?, console, host)?;
+                let (mut builder, devices) = self.build(&boot, saved.memory()?, console, host)?;
                 builder.copy();
-                self.run(builder.restore(saved.manifest)?, vsock)?;
+                self.run(builder.restore(saved.manifest)?, devices)?;
             }
             Order::Snapshot => {
                 let (memory, description) = (next()?, next()?);
@@ -241,7 +266,7 @@ impl Parts {
         memory: GuestMemory,
         console: OwnedFd,
         host: Host,
-    ) -> Result<(Builder, Arc<Mmio<Vsock>>), Refusal> {
+    ) -> Result<(Builder, Devices), Refusal> {
         let shape = Shape { vcpus: boot.cpus, model: Model::V2 };
         let announce = if boot.acpi { Announce::Acpi } else { Announce::CommandLine };
         let mut builder = Builder::new(&*host.hypervisor, memory, shape, announce)?;
@@ -250,24 +275,24 @@ impl Parts {
         self.listen(&vsock.host());
         let vsock = builder.attach(vsock)?;
         builder.attach(Rng)?;
-        builder.attach(host.shares)?;
-        fill(&mut self.interfaces, boot.places.interfaces, || {
-            Net::unplugged(net::Options::default())
-        })?;
-        for interface in self.interfaces.drain(..) {
-            builder.attach(interface)?;
+        let shares = builder.attach(host.shares)?;
+        let Places { disks: places, interfaces } = boot.places;
+        let last = self.disks.keys().next_back();
+        if self.interfaces.len() > interfaces || last.is_some_and(|last| *last >= places) {
+            return Err("more was handed over than there is room for".into());
         }
-        let Places { writable, read_only, interfaces: _ } = boot.places;
-        for (disks, places, options) in [
-            (&mut self.writable, writable, Options::default()),
-            (&mut self.read_only, read_only, Options { read_only: true, ..Options::default() }),
-        ] {
-            fill(disks, places, || Blk::new(nothing()?, &options))?;
-            for disk in disks.drain(..) {
-                builder.attach(disk)?;
-            }
+        for _ in 0..interfaces {
+            let interface = self.interfaces.pop_front();
+            let empty = || Net::unplugged(net::Options::default());
+            builder.attach(interface.map_or_else(empty, Ok)?)?;
         }
-        Ok((builder, vsock))
+        let mut disks = Vec::new();
+        for place in 0..places {
+            let disk = self.disks.remove(&place);
+            let disk = disk.map_or_else(|| Blk::new(nothing()?, &EMPTY), Ok)?;
+            disks.push(builder.attach(disk)?);
+        }
+        Ok((builder, Devices { vsock, shares, disks }))
     }
 
     /// Hears when the agent is there, and what it asks for.
@@ -295,7 +320,7 @@ impl Parts {
     }
 
     /// Lets a machine run, and watches for its end.
-    fn run(&mut self, machine: Machine, vsock: Arc<Mmio<Vsock>>) -> Result<(), Refusal> {
+    fn run(&mut self, machine: Machine, devices: Devices) -> Result<(), Refusal> {
         let machine = Arc::new(machine);
         machine.resume();
         let (watched, voice) = (Arc::clone(&machine), self.voice.clone());
@@ -308,9 +333,39 @@ impl Parts {
             let (end, more) = ended(end);
             voice.last(&Word::Ended(end, more));
         })?;
-        let (host, _) = vsock.with(|vsock, _| Ok(vsock.host()))?;
-        self.running = Some(Running { machine, vsock, host, visited: false });
+        let (host, _) = devices.vsock.with(|vsock, _| Ok(vsock.host()))?;
+        self.running = Some(Running { machine, devices, host, visited: false });
         Ok(())
+    }
+}
+
+/// What of a running machine is changed, is changed between two requests of its guest: whoever
+/// serves them has the device meanwhile.
+impl Devices {
+    fn fill(
+        &self,
+        place: usize,
+        image: Image,
+        serial: &str,
+        read_only: bool,
+    ) -> Result<(), Refusal> {
+        let disk = self.disks.get(place).ok_or(NO_PLACE)?;
+        let (put, _) = disk.with(|disk, queues| {
+            let vacant = disk.is_vacant();
+            Ok(vacant.then(|| disk.put(image, serial, read_only, queues)))
+        })?;
+        Ok(put.ok_or(TAKEN)??)
+    }
+
+    fn empty(&self, place: usize) -> Result<(), Refusal> {
+        let (disk, nothing) = (self.disks.get(place).ok_or(NO_PLACE)?, nothing()?);
+        let (put, _) = disk.with(|disk, queues| Ok(disk.put(nothing, "", false, queues)))?;
+        Ok(put?)
+    }
+
+    fn share(&self, change: impl FnOnce(&mut Fs) -> io::Result<()>) -> Result<(), Refusal> {
+        let (changed, _) = self.shares.with(|shares, _| Ok(change(shares)))?;
+        Ok(changed?)
     }
 }
 
@@ -319,7 +374,7 @@ impl Running {
     /// agent said that it is ready ends first; whoever it is taken up by finds none then.
     fn save(&self, files: &Files) -> Result<(), Refusal> {
         let by = Deadline::after(IDLE_WITHIN);
-        let idle = || Ok::<_, Refusal>(self.vsock.with(|vsock, _| Ok(vsock.is_idle()))?.0);
+        let idle = || Ok::<_, Refusal>(self.devices.vsock.with(|vsock, _| Ok(vsock.is_idle()))?.0);
         while !self.visited && !idle()? && !by.passed() {
             thread::sleep(Duration::from_millis(1));
         }
@@ -328,21 +383,6 @@ impl Running {
         self.machine.resume();
         Ok(saved?)
     }
-}
-
-/// Adds empty ones until every place is filled.
-fn fill<T>(
-    all: &mut Vec<T>,
-    places: usize,
-    mut empty: impl FnMut() -> io::Result<T>,
-) -> Result<(), Refusal> {
-    if all.len() > places {
-        return Err("more was handed over than there is room for".into());
-    }
-    while all.len() < places {
-        all.push(empty()?);
-    }
-    Ok(())
 }
 
 /// A disk of no size.

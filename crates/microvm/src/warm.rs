@@ -34,6 +34,7 @@ use crate::{
     changes,
     control::{Boot, Order},
     driver::{Kernel, VmConfig},
+    furniture::FIRST,
     initramfs,
     link::Link,
     sandbox::done,
@@ -143,12 +144,13 @@ async fn make(
     let disk = part.join(DISK);
     changes::make(&disk)?;
     let disk = File::options().read(true).write(true).open(&disk).map_err(failed)?;
-    let order = Order::Disk { serial: translate::CHANGES.to_owned(), read_only: false };
+    let bytes = disk.metadata().map_err(failed)?.len();
+    let order = Order::Disk { place: 0, serial: FIRST.serial(), read_only: false };
     link.order(&order, &[disk.as_fd()]).await?;
     switch_on(&link, kernel, boot).await?;
     link.ready(by).await?;
     let agent = link.agent(by).await?;
-    let chores = translate::mount_changes().into_iter().chain([Chore::Names]).collect();
+    let chores = translate::mount_disk(&FIRST, bytes).into_iter().chain([Chore::Names]).collect();
     done(&agent.call(Request::Chores(chores), None, Some(by)).await?)?;
     drop(agent);
     link.save(part).await?;

@@ -203,6 +203,8 @@ pub enum Chore {
         /// The serial number of the block device, or the tag of a shared directory; empty for a file
         /// system that is on neither, such as tmpfs.
         serial: String,
+        /// Size of the block device, which it has when the kernel has seen that it is there.
+        bytes: u64,
         /// erofs, ext4, tmpfs, virtiofs.
         filesystem: String,
         /// Where; it is made if it is missing.
@@ -211,6 +213,13 @@ pub enum Chore {
         read_only: bool,
         /// Options, as of `mount -o`.
         options: String,
+    },
+    /// Unmounts a block device, and waits until nobody has it.
+    Unmount {
+        /// Its serial number.
+        serial: String,
+        /// Where it is mounted.
+        target: PathBuf,
     },
     /// Makes directories, and those above them, where they are missing.
     Directories(Vec<PathBuf>),
@@ -228,7 +237,7 @@ pub enum Chore {
     Freeze(PathBuf),
     /// Lets it go on.
     Thaw(PathBuf),
-    /// Looks anew at the files in this directory of the host, which are others than before.
+    /// Looks anew at this file or directory of the host, which is another one than before.
     Reread(PathBuf),
     /// Makes a container of a machine that was copied another one.
     Identity(Box<Identity>),

@@ -116,6 +116,16 @@ impl Host for Machines {
         ContainerSpec { root: RootFs::Layers { images, disk }, ..self.home.container(id) }
     }
 
+    fn layered(&self, id: &SandboxId) -> ContainerSpec {
+        let mut container = self.container(id);
+        if let RootFs::Layers { images, .. } = &mut container.root {
+            let further = self.home.path().join("further-layer");
+            pack(&self.home.layer(), &further);
+            images.insert(0, further);
+        }
+        container
+    }
+
     fn handle(&self, id: &SandboxId) -> SandboxHandle {
         SandboxHandle { isolation: Isolation::Vm, sandbox: id.clone(), token: String::new() }
     }

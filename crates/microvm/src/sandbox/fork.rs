@@ -10,12 +10,7 @@
 //! the random numbers, the name and the addresses there are its own. Connections of the saved one's
 //! driver are gone there; its streams are new ones.
 
-use std::{
-    fs, io,
-    os::fd::AsFd as _,
-    path::Path,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{fs, io, os::fd::AsFd as _, path::Path};
 
 use base::{Deadline, chain};
 use net::machine::{Cables, set_cables};
@@ -28,14 +23,15 @@ use shim::{
     Remote,
     protocol::{Chore, Identity, Reply, Request},
 };
-use workload::{ContainerSpec, DriverError, Forkable, Pending, ProcessSpec};
+use tokio::sync::Mutex;
+use workload::{DriverError, Forkable, Pending, ProcessSpec};
 
-use super::{Furniture, Running, VmSandbox, awake, chores_done, done, nonsense};
+use super::{Running, VmSandbox, awake, chores_done, done, furnish, nonsense, rooms::Rooms};
 use crate::{
     changes,
     control::Boot,
+    furniture::{Fitted, Furniture, Wanted},
     link::Link,
-    translate::{self, Container, DISK, SHARES},
     warm,
 };
 
@@ -57,30 +53,39 @@ impl Forkable for VmSandbox {
         let directory = directory.to_owned();
         Box::pin(async move {
             let running = self.running().await?;
+            // Nobody moves in or out meanwhile.
+            let rooms = running.rooms.lock().await;
+            let changes = &alone(&rooms.furniture)?.changes();
             // So that what is in its memory of the disk is what is on the disk.
-            let freeze = vec![Chore::Freeze(DISK.into())];
+            let freeze = vec![Chore::Freeze(changes.target())];
             let saved = match chores_done(&running.agent, freeze, by).await {
-                Ok(()) => running.save(&directory).await,
+                Ok(()) => running.save(&directory, &changes.what.image).await,
                 Err(error) => Err(error),
             };
             // Whatever came of it: an answer that is late may be of one who did it.
-            let thaw = Request::Chores(vec![Chore::Thaw(DISK.into())]);
+            let thaw = Request::Chores(vec![Chore::Thaw(changes.target())]);
             let thawed = running.call(thaw).await.and_then(|reply| done(&reply));
             saved.and(thawed)
         })
     }
 }
 
+/// What the container has whose machine is to be copied.
+fn alone(furniture: &Furniture) -> Result<&Fitted, DriverError> {
+    furniture.is_of_one().ok_or_else(|| DriverError::Unsupported {
+        what: "a copy of a machine that has had several containers".to_owned(),
+        why: "each would be in it, and a copy is one container".to_owned(),
+    })
+}
+
 impl Running {
     /// Saves machine and disk; neither changes meanwhile what the other has of it.
-    async fn save(&self, directory: &Path) -> Result<(), DriverError> {
+    async fn save(&self, directory: &Path, disk: &Path) -> Result<(), DriverError> {
         let failed = |error: io::Error| DriverError::step("save a machine", &error);
         let machine = directory.join(MACHINE);
         fs::create_dir(&machine).map_err(failed)?;
         self.link.save(&machine).await?;
-        let disk = self.furniture.changes();
-        let disk = disk.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?.to_owned();
-        let to = directory.join(CHANGES);
+        let (disk, to) = (disk.to_owned(), directory.join(CHANGES));
         blocking(move || changes::copy(&disk, &to)).await?;
         let booted = Booted { boot: self.boot.clone(), scratch: self.scratch };
         let booted = serde_json::to_vec(&booted).map_err(|error| failed(error.into()))?;
@@ -95,51 +100,38 @@ impl VmSandbox {
         &self,
         saved: &Path,
         spec: &ProcessSpec,
-        own: &ContainerSpec,
+        wanted: &Wanted,
         by: Deadline,
-    ) -> Result<Arc<Running>, DriverError> {
-        let mut machine = self.machine.lock().await;
-        if self.gone.load(Ordering::Acquire) {
-            return Err(DriverError::Gone { what: self.what() });
-        }
-        if let Some(running) = &*machine {
-            return Ok(Arc::clone(running));
-        }
-        let Container { disks, shares, .. } = translate::container(spec, own)?;
-        let furniture = Furniture { disks, shares };
+    ) -> Result<(Running, Fitted), DriverError> {
         let failed = |error: io::Error| DriverError::step("take up a saved machine", &error);
         let boot = fs::read(saved.join(BOOT)).map_err(failed)?;
         let booted = serde_json::from_slice(&boot).map_err(|error| failed(error.into()))?;
         let Booted { boot, scratch } = booted;
-        for disk in furniture.disks.iter().filter(|disk| !disk.read_only) {
-            let (from, to) = (saved.join(CHANGES), disk.image.clone());
-            blocking(move || changes::copy(&from, &to)).await?;
-        }
+        let (from, to) = (saved.join(CHANGES), wanted.changes.clone());
+        blocking(move || changes::copy(&from, &to)).await?;
         let link = Link::start(&self.shared.config, Some(&self.group), self.namespace()?)?;
         let interfaces = self.plug_in(&link).await?;
         let count = interfaces.len();
         // On the wire it is the saved one still.
         self.set_cables(count, Cables::Cut).await?;
-        self.furnish(&link, &furniture, scratch).await?;
+        // What it has was mounted when it was saved.
+        let (furniture, fitted, _) = furnish(&link, &spec.id, wanted, &boot, scratch).await?;
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = open(saved.join(MACHINE), flags, Mode::empty());
         let directory = directory.map_err(|error| failed(error.into()))?;
         warm::take_up(&link, &directory, &boot).await?;
         let agent = link.agent(by).await?;
         let mut chores = awake()?;
-        chores.push(Chore::Thaw(DISK.into()));
+        chores.push(Chore::Thaw(fitted.changes().target()));
         chores.push(Chore::Identity(Box::new(self.identity(&agent, spec, by).await?)));
         if count > 0 {
             chores.push(Chore::Interfaces(interfaces));
         }
-        if !furniture.shares.is_empty() {
-            chores.push(Chore::Reread(SHARES.into()));
-        }
+        chores.extend(fitted.shares.iter().map(|share| Chore::Reread(share.target())));
         chores_done(&agent, chores, by).await?;
         self.set_cables(count, Cables::Connected).await?;
-        let running = Arc::new(Running { link, agent, furniture, scratch, boot });
-        *machine = Some(Arc::clone(&running));
-        Ok(running)
+        let rooms = Mutex::new(Rooms::new(furniture, Some(spec.id.clone())));
+        Ok((Running { link, agent, rooms, scratch, boot }, fitted))
     }
 
     async fn set_cables(&self, count: usize, cables: Cables) -> Result<(), DriverError> {

@@ -2,16 +2,17 @@
 //!
 //! ```text
 //! guest ══ device, in the machine's process ── socket ──▶ server, a process of its own
-//!                                                          /proc, /shares/0, /shares/1, …
+//!                                                          /proc, and mounts that are nowhere
 //! ```
 //!
 //! The server is what the machine's process must not be: one that may do with files what root may.
-//! So it has nothing but the shares: its root holds them and the `/proc` that a server needs, and
-//! it ends when the machine's end of the socket does.
+//! So it has nothing but the shares: its root holds the `/proc` that a server needs and an empty
+//! directory, to which shares are handed over as mounts that nobody else has, also while the machine
+//! runs. It ends when the machine's end of the socket does.
 
 use std::{
     convert::Infallible,
-    ffi::CStr,
+    ffi::{CStr, CString},
     fs::{self, File},
     io::{self, Read as _, Write as _},
     os::{
@@ -23,10 +24,10 @@ use std::{
 
 use base::chain;
 use rustix::{
-    fs::{CWD, FileType, Mode, OFlags, fstat, open},
+    fs::{CWD, Mode, OFlags, open},
     mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-        fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, fsconfig_create,
+        fsconfig_set_string, fsmount, fsopen, move_mount,
     },
     process::{Resource, Rlimit, chroot, fchdir, getrlimit, setrlimit},
 };
@@ -35,14 +36,15 @@ use sys::{
     fork::{Children, on_child_exit},
     mount::{Change, attribute, set_attributes},
 };
-use virtio::fs::{Export, Limits, Remote, Server, VALID, run};
+use virtio::fs::{Export, Limits, Remote, Serve as _, Server, VALID, run};
 
 use super::{
     Refusal, calls,
     rights::{self, Step},
 };
+use crate::furniture::SHARES_MAX;
 
-/// Where they are in the server's root.
+/// The directory that is served, in the server's root.
 const PLACE: &str = "/shares";
 
 /// What the server keeps of root's capabilities: `CHOWN`, `DAC_OVERRIDE`, `FOWNER`, `FSETID`,
@@ -56,8 +58,8 @@ const NAMESPACES: Namespaces = Namespaces(
     Namespaces::PID | Namespaces::NET | Namespaces::IPC | Namespaces::UTS | Namespaces::CGROUP,
 );
 
-/// Descriptors that the server has beside those of the guest's files.
-const DESCRIPTORS_OWN: u64 = 64;
+/// Descriptors that the server has beside those of the guest's files: its own, and shares.
+const DESCRIPTORS_OWN: u64 = 64 + SHARES_MAX as u64;
 
 /// What the server says when it serves; anything else is the text of an error.
 const SERVES: u8 = 0;
@@ -67,131 +69,85 @@ const ERROR_BYTES_MAX: u64 = 4096;
 
 /// Shares that were handed over.
 #[derive(Debug, Default)]
-pub(super) struct Shares(Vec<Share>);
-
-#[derive(Debug)]
-struct Share {
-    name: String,
-    /// A copy of the mount that belongs to nobody yet.
-    tree: OwnedFd,
-    directory: bool,
-}
-
-/// What of a share cannot be written.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ReadOnly {
-    pub(super) itself: bool,
-    /// What is mounted below it too.
-    pub(super) all: bool,
-}
+pub(super) struct Shares(Vec<(CString, OwnedFd)>);
 
 impl Shares {
-    /// Takes one: a directory or a file, by a descriptor of it.
-    pub(super) fn add(
-        &mut self,
-        name: String,
-        what: &OwnedFd,
-        read_only: ReadOnly,
-    ) -> io::Result<()> {
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE
-            | OpenTreeFlags::OPEN_TREE_CLOEXEC
-            | OpenTreeFlags::AT_EMPTY_PATH
-            | OpenTreeFlags::AT_RECURSIVE;
-        let tree = open_tree(what, "", flags)?;
-        // The guest's kernel says what runs as whom; here nothing is run, and no device opened.
-        let guard = attribute::NO_DEV | attribute::NO_SUID | attribute::NO_EXEC;
-        let read = |is: bool| if is { attribute::READ_ONLY } else { 0 };
-        let set = guard | read(read_only.all);
-        set_attributes(tree.as_fd(), Change { set, recursive: true, ..Change::default() }, None)?;
-        let change = Change { set: read(read_only.itself), ..Change::default() };
-        set_attributes(tree.as_fd(), change, None)?;
-        let directory = FileType::from_raw_mode(fstat(what)?.st_mode) == FileType::Directory;
-        self.0.push(Share { name, tree, directory });
-        Ok(())
+    pub(super) fn add(&mut self, name: CString, mount: OwnedFd) {
+        self.0.push((name, mount));
     }
 
-    /// Has them served from now on; if there are none, by nobody. `ground` is an empty mount
+    /// Has them served from now on, and those that come later. `ground` is an empty mount
     /// namespace. To be called while this process has one thread.
     pub(super) fn serve(self, ground: &OwnedFd) -> Result<Remote, Refusal> {
-        let (mut ours, theirs) = UnixStream::pair()?;
-        if self.0.is_empty() {
-            return Ok(Remote::new(ours));
+        let mut remote = start(ground)?;
+        for (name, mount) in self.0 {
+            remote.graft(&name, mount)?;
         }
-        // Nobody waits for it: its end is seen at the socket.
-        on_child_exit(Children::Forgotten)?;
-        sys::clone::spawn(NAMESPACES, None, || {
-            let Err(error) = self.run(&theirs, ground);
-            // Whoever is to read it may be gone.
-            let _ = (&theirs).write_all(chain(&*error).as_bytes());
-            1
-        })?;
-        drop(theirs);
-        let mut word = [0];
-        let mut why = match ours.read(&mut word)? {
-            0 => return Err("the server of the shares was killed".into()),
-            _ if word == [SERVES] => return Ok(Remote::new(ours)),
-            _ => word.to_vec(),
-        };
-        ours.take(ERROR_BYTES_MAX).read_to_end(&mut why)?;
-        Err(format!("the shares are not served: {}", String::from_utf8_lossy(&why)).into())
-    }
-
-    /// Is the server, until the machine has gone.
-    fn run(self, socket: &UnixStream, ground: &OwnedFd) -> Result<Infallible, Refusal> {
-        // It is only for `ps`.
-        let _ = rustix::thread::set_name(c"wythe-shares");
-        let null = File::options().read(true).write(true).open("/dev/null")?;
-        let (root, requests) = (self.furnish(ground)?, socket.try_clone()?);
-        rights::keep_only(&null, &[root.as_fd(), requests.as_fd(), socket.as_fd()])?;
-        let limits = limits()?;
-        let (read_only, watch) = (false, false);
-        let server =
-            Server::new(Export { root, only: None, read_only, valid: VALID, limits, watch })?;
-        rights::give_up(&[
-            Step::Bound(CAPABILITIES),
-            Step::Capabilities(CAPABILITIES),
-            Step::Hide,
-            Step::NoNewPrivileges,
-            Step::Calls(calls::shares()?),
-        ])?;
-        (&requests).write_all(&[SERVES])?;
-        let ended = run(server, requests, None);
-        sys::process::exit_now(u8::from(ended.is_err()))
-    }
-
-    /// Makes the server's root, and gives the directory that is served.
-    fn furnish(self, ground: &OwnedFd) -> io::Result<OwnedFd> {
-        // Where the host's own can be seen: who has no other is not let have one.
-        let proc = new_mount(c"proc", &[(c"subset", c"pid")])?;
-        let root = new_mount(c"tmpfs", &[(c"mode", c"555"), (c"size", c"1M")])?;
-        let mounts = Namespaces(Namespaces::MOUNT);
-        sys::namespace::enter(ground.as_fd(), mounts)?;
-        sys::namespace::leave(mounts)?;
-        place(&root, Path::new("/"))?;
-        fchdir(&root)?;
-        chroot(".")?;
-        fs::create_dir("/proc")?;
-        place(&proc, Path::new("/proc"))?;
-        fs::create_dir(PLACE)?;
-        for share in self.0 {
-            share.place(Path::new(PLACE))?;
-        }
-        let change = Change { set: attribute::READ_ONLY, ..Change::default() };
-        set_attributes(root.as_fd(), change, None)?;
-        Ok(open(PLACE, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+        Ok(remote)
     }
 }
 
-impl Share {
-    fn place(self, within: &Path) -> io::Result<()> {
-        let at = within.join(&self.name);
-        if self.directory {
-            fs::create_dir(&at)?;
-        } else {
-            File::create(&at)?;
-        }
-        place(&self.tree, &at)
-    }
+/// Starts the server.
+fn start(ground: &OwnedFd) -> Result<Remote, Refusal> {
+    let (mut ours, theirs) = UnixStream::pair()?;
+    // Nobody waits for it: its end is seen at the socket.
+    on_child_exit(Children::Forgotten)?;
+    sys::clone::spawn(NAMESPACES, None, || {
+        let Err(error) = serve(&theirs, ground);
+        // Whoever is to read it may be gone.
+        let _ = (&theirs).write_all(chain(&*error).as_bytes());
+        1
+    })?;
+    drop(theirs);
+    let mut word = [0];
+    let mut why = match ours.read(&mut word)? {
+        0 => return Err("the server of the shares was killed".into()),
+        _ if word == [SERVES] => return Ok(Remote::new(ours)),
+        _ => word.to_vec(),
+    };
+    ours.take(ERROR_BYTES_MAX).read_to_end(&mut why)?;
+    Err(format!("the shares are not served: {}", String::from_utf8_lossy(&why)).into())
+}
+
+/// Is the server, until the machine has gone.
+fn serve(socket: &UnixStream, ground: &OwnedFd) -> Result<Infallible, Refusal> {
+    // It is only for `ps`.
+    let _ = rustix::thread::set_name(c"wythe-shares");
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    let (root, requests) = (make_root(ground)?, socket.try_clone()?);
+    rights::keep_only(&null, &[root.as_fd(), requests.as_fd(), socket.as_fd()])?;
+    let limits = limits()?;
+    let (read_only, watch) = (false, false);
+    let server = Server::new(Export { root, only: None, read_only, valid: VALID, limits, watch })?;
+    rights::give_up(&[
+        Step::Bound(CAPABILITIES),
+        Step::Capabilities(CAPABILITIES),
+        Step::Hide,
+        Step::NoNewPrivileges,
+        Step::Calls(calls::shares()?),
+    ])?;
+    (&requests).write_all(&[SERVES])?;
+    let ended = run(server, requests, None);
+    sys::process::exit_now(u8::from(ended.is_err()))
+}
+
+/// Makes the server's root, and gives the directory that is served.
+fn make_root(ground: &OwnedFd) -> io::Result<OwnedFd> {
+    // Where the host's own can be seen: who has no other is not let have one.
+    let proc = new_mount(c"proc", &[(c"subset", c"pid")])?;
+    let root = new_mount(c"tmpfs", &[(c"mode", c"555"), (c"size", c"1M")])?;
+    let mounts = Namespaces(Namespaces::MOUNT);
+    sys::namespace::enter(ground.as_fd(), mounts)?;
+    sys::namespace::leave(mounts)?;
+    place(&root, Path::new("/"))?;
+    fchdir(&root)?;
+    chroot(".")?;
+    fs::create_dir("/proc")?;
+    place(&proc, Path::new("/proc"))?;
+    fs::create_dir(PLACE)?;
+    let change = Change { set: attribute::READ_ONLY, ..Change::default() };
+    set_attributes(root.as_fd(), change, None)?;
+    Ok(open(PLACE, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 /// A file system of its own that is in no namespace yet, and from which nothing runs.
