@@ -16,7 +16,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, Mode, OFlags, Statx, StatxFlags, openat, statx},
+    fs::{AtFlags, Mode, OFlags, Statx, StatxAttributes, StatxFlags, fcntl_getfl, openat, statx},
     io::{Errno, fcntl_dupfd_cloexec},
 };
 use serde::{Deserialize, Serialize};
@@ -147,9 +147,18 @@ impl Inodes {
         })
     }
 
-    /// Makes something an entry of the root.
+    /// Makes something an entry of the root. Whoever hands it over may be the guest's by now, and
+    /// is to gain nothing by it: a file that it has open to be read would be opened here to be
+    /// written. So it has to be what is good for nothing but to be found again, and a mount, which
+    /// says what may be done with it.
+    ///
+    /// Source: open(2), `O_PATH`; statx(2), `STATX_ATTR_MOUNT_ROOT`, Linux 5.8.
     pub(super) fn graft(&mut self, name: CString, what: OwnedFd) -> Result<(), Errno> {
         check_name(&name)?;
+        let mount = look(&what)?.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
+        if !mount || !fcntl_getfl(&what)?.contains(OFlags::PATH) {
+            return Err(Errno::PERM);
+        }
         if self.grafts.contains_key(&name) {
             return Err(Errno::EXIST);
         }

@@ -182,12 +182,13 @@ impl Server {
         self.reply.finish(request.unique, answer)
     }
 
-    /// Gives the exported directory one more entry, which is elsewhere: a directory or a file, by a
-    /// descriptor of it (`O_PATH`), such as a mount that is nowhere (open_tree(2)). The guest
-    /// finds it under its name, but not by reading the directory.
+    /// Gives the exported directory one more entry: a directory or a file that is mounted nowhere,
+    /// by its descriptor (open_tree(2)). The guest finds it under its name, but not by reading the
+    /// directory.
     ///
     /// # Errors
-    /// `EXIST` if there is one of that name; `EINVAL` if it is no name.
+    /// `EEXIST` if there is one of that name; `EINVAL` if it is no name; `EPERM` if it is no such
+    /// descriptor.
     pub fn graft(&mut self, name: CString, what: OwnedFd) -> Result<(), Errno> {
         self.inodes.graft(name, what)
     }

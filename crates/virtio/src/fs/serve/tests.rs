@@ -2,7 +2,10 @@
 
 use std::{fs, thread, time::Duration};
 
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
+use rustix::{
+    fs::{Mode, OFlags},
+    net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair},
+};
 
 use super::*;
 use crate::fs::{
@@ -158,6 +161,12 @@ fn entries_of_the_root_that_are_elsewhere_come_and_go() {
     let again = remote.graft(c"a", mount(other.path())).unwrap_err();
     assert_eq!(again.raw_os_error(), Some(17));
     assert_eq!(remote.graft(c"..", mount(other.path())).unwrap_err().raw_os_error(), Some(22));
+    // What somebody has open may be opened otherwise here, and is not taken.
+    let file = fs::File::open(one.path().join("file")).unwrap();
+    let path = rustix::fs::open(one.path(), OFlags::PATH, Mode::empty()).unwrap();
+    for what in [file.into(), fs::File::open(one.path()).unwrap().into(), path] {
+        assert_eq!(remote.graft(c"c", what).unwrap_err().raw_os_error(), Some(1));
+    }
 
     let mut files = Vec::new();
     for (name, text) in [("a", "one"), ("b", "other")] {
