@@ -89,6 +89,7 @@ conformance_tests!(
         what_is_done_to_a_sandbox_is_done_to_all_containers,
         a_container_that_fails_leaves_the_others_alone,
         containers_come_and_go,
+        what_is_several_containers_is_not_copied,
         missing_commands_are_told_apart,
         names_are_taken_once,
         a_passed_deadline_leaves_nothing,

@@ -62,6 +62,11 @@ pub trait Sandbox: Debug + Send + Sync {
     /// begins as a copy ([`SandboxSpec::taken_from`]), the process with a root of its own is there
     /// already: it is taken over with its new streams, and goes on.
     ///
+    /// Every process with a root of its own is the first of a container
+    /// ([`Capabilities::many_containers`]). What the sandbox's spec speaks of they have in common:
+    /// network, IPC, names, ids and limits; files, mounts and process ids are each container's own,
+    /// and so is its end.
+    ///
     /// # Errors
     /// [`DriverError::CommandNotFound`] and [`DriverError::CommandNotRunnable`] for the command,
     /// any other for the rest; the process is gone then.
@@ -75,7 +80,8 @@ pub trait Sandbox: Debug + Send + Sync {
     /// A process that was spawned, running or ended, until [`Sandbox::forget`].
     fn process(&self, id: &ProcessId) -> Pending<'_, Option<Arc<dyn Process>>>;
 
-    /// Lets go of what is kept of an ended process (an exec whose exit has been noted).
+    /// Lets go of what is kept of an ended process (an exec whose exit has been noted), and of a
+    /// container's root with its first process.
     fn forget(&self, id: &ProcessId) -> Pending<'_, ()>;
 
     /// Sets new limits for the whole sandbox. Fields that are `None` stay as they are.
@@ -137,8 +143,9 @@ pub trait Forkable: Send + Sync {
     /// others too, until each has become another one, and go on there then.
     ///
     /// # Errors
-    /// [`DriverError::Step`], [`DriverError::DeadlinePassed`], [`DriverError::Gone`]; what is in the
-    /// directory then is nothing.
+    /// [`DriverError::Unsupported`] of a sandbox that has had several containers, which nothing is
+    /// done to; [`DriverError::Step`], [`DriverError::DeadlinePassed`], [`DriverError::Gone`]; what
+    /// is in the directory then is nothing.
     fn save(&self, directory: &Path, by: Deadline) -> Pending<'_, Result<(), DriverError>>;
 }
 

@@ -1,79 +1,34 @@
 //! The container driver passes the conformance suite as an engine sees it: in shims that the built
 //! program forks, over their sockets, after the daemon is gone.
 
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Stdio},
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, sync::Arc};
 
-use base::{Deadline, SandboxId};
-use it::Instance;
+use base::SandboxId;
+use it::Shims;
 use linux::LinuxDriver;
-use shim::{ShimConfig, ShimDriver};
 use testkit::{conformance::Host, conformance_tests, demo::Home};
 use workload::{ContainerSpec, Driver, Isolation, SandboxHandle, SandboxSpec};
 
 /// Shims of the program under test.
-struct Shims {
+struct Containers {
+    // Ends before its directory does.
+    shims: Shims,
     home: Home,
-    config: ShimConfig,
 }
 
-const BUILD: &str = "conformance";
-
-impl Shims {
-    fn new() -> Option<Shims> {
+impl Containers {
+    fn new() -> Option<Containers> {
         let home = Home::new()?;
-        let run_dir = home.path().join("shims");
-        let init = home.path().join("no-init");
-        let kernels = home.path().join("no-kernels");
-        let directory = run_dir.clone();
-        let start = move |listener| {
-            let mut fork_server = Command::new(Instance::program());
-            fork_server
-                .arg("shim")
-                .arg(&directory)
-                .arg(BUILD)
-                .arg(&init)
-                .arg(&kernels)
-                .stdin(Stdio::from(listener));
-            let status = fork_server.status()?;
-            assert!(status.success(), "the fork server starts: {status}");
-            Ok(())
-        };
-        let config = ShimConfig { run_dir, build: BUILD.to_owned(), start: Arc::new(start) };
-        Some(Shims { home, config })
-    }
-
-    fn shims(&self) -> ShimDriver {
         let local = LinuxDriver::new(Isolation::Container, None, "/wythe-test")
             .expect("this host has it all");
-        ShimDriver::new(Arc::new(local), self.config.clone()).expect("the directory is ours")
+        let (sockets, kernels) = (home.path().join("shims"), home.path().join("no-kernels"));
+        Some(Containers { shims: Shims::new(&sockets, Arc::new(local), &kernels), home })
     }
 }
 
-impl Drop for Shims {
-    fn drop(&mut self) {
-        let driver = self.shims();
-        let stop =
-            async move { driver.stop_fork_server(Deadline::after(Duration::from_secs(10))).await };
-        // A runtime of its own: this may be dropped inside of one.
-        std::thread::spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime can be made").block_on(stop)
-        })
-        .join()
-        .expect("stopping does not panic")
-        .expect("the fork server stops");
-    }
-}
-
-impl Host for Shims {
+impl Host for Containers {
     fn driver(&self) -> Arc<dyn Driver> {
-        Arc::new(self.shims())
+        Arc::new(self.shims.driver())
     }
 
     fn restarted(&self) -> Arc<dyn Driver> {
@@ -101,15 +56,12 @@ impl Host for Shims {
     }
 
     fn residue(&self, id: &SandboxId) -> Vec<String> {
-        let sockets = fs::read_dir(self.home.path().join("shims")).into_iter().flatten().flatten();
-        let names = sockets.filter_map(|entry| entry.file_name().into_string().ok());
-        let left = names.filter(|name| name.contains(id.as_str()));
-        left.chain(self.home.residue(id)).collect()
+        self.shims.residue(id).into_iter().chain(self.home.residue(id)).collect()
     }
 }
 
 conformance_tests!(
-    all Shims::new(),
+    all Containers::new(),
     [
         exit_codes_are_reported,
         signals_end_processes,
@@ -141,6 +93,7 @@ conformance_tests!(
         what_is_done_to_a_sandbox_is_done_to_all_containers,
         a_container_that_fails_leaves_the_others_alone,
         containers_come_and_go,
+        what_is_several_containers_is_not_copied,
         missing_commands_are_told_apart,
         names_are_taken_once,
         a_passed_deadline_leaves_nothing,

@@ -3,70 +3,57 @@
 //! here.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     path::Path,
     process::{Command, Stdio},
     sync::Arc,
     time::Duration,
 };
 
-use base::{Deadline, SandboxId};
+use base::{Deadline, ErrorKind, ProcessId, SandboxId};
 use cgroups::Hierarchy;
 use image::layer;
-use it::{Instance, kernels};
+use it::{Shims, kernels};
 use microvm::{VmConfig, VmDriver, Walls};
-use shim::{ShimConfig, ShimDriver};
-use testkit::{conformance::Host, conformance_tests, demo::Home};
-use workload::{ContainerSpec, Driver, DriverError, Isolation, RootFs, SandboxHandle, SandboxSpec};
+use testkit::{
+    conformance::{Bench, Host},
+    conformance_tests,
+    demo::Home,
+};
+use workload::{
+    ContainerSpec, Driver, DriverError, Isolation, RootFs, SandboxHandle, SandboxSpec, Streams,
+};
 
 /// Shims of the program under test, with the demo image as a layer.
 struct Machines {
+    // Ends before its directory does.
+    shims: Shims,
     home: Home,
-    config: ShimConfig,
 }
-
-const BUILD: &str = "machines";
 
 impl Machines {
     fn new() -> Option<Machines> {
         let (home, kernels) = (Home::new()?, kernels()?);
         pack(&home.path().join("lower"), &home.path().join("layer"));
-        let run_dir = home.path().join("shims");
-        let init = home.path().join("no-init");
-        let directory = run_dir.clone();
-        let start = move |listener| {
-            let mut fork_server = Command::new(Instance::program());
-            fork_server
-                .arg("shim")
-                .arg(&directory)
-                .arg(BUILD)
-                .arg(&init)
-                .arg(&kernels)
-                .stdin(Stdio::from(listener));
-            let status = fork_server.status()?;
-            assert!(status.success(), "the fork server starts: {status}");
-            Ok(())
-        };
-        let config = ShimConfig { run_dir, build: BUILD.to_owned(), start: Arc::new(start) };
-        Some(Machines { home, config })
+        let sockets = home.path().join("shims");
+        let local = VmDriver::new(nothing());
+        Some(Machines { shims: Shims::new(&sockets, Arc::new(local), &kernels), home })
     }
+}
 
-    fn shims(&self) -> ShimDriver {
-        // It starts nothing in this process.
-        let walls = Walls {
-            hierarchy: Hierarchy::detect().expect("the host has control groups"),
-            group: "/wythe-machines".parse().expect("it is a name"),
-            ground: None,
-        };
-        let nothing = VmConfig {
-            start: Arc::new(|_, _| Err(std::io::Error::other("machines are in shims"))),
-            kernel: Arc::new(|_| Err(DriverError::Unreachable { why: "in shims".to_owned() })),
-            walls,
-            accel: None,
-            warm: None,
-        };
-        ShimDriver::new(Arc::new(VmDriver::new(nothing)), self.config.clone())
-            .expect("the directory is ours")
+/// The configuration of a driver that starts nothing in this process.
+fn nothing() -> VmConfig {
+    let walls = Walls {
+        hierarchy: Hierarchy::detect().expect("the host has control groups"),
+        group: "/wythe-machines".parse().expect("it is a name"),
+        ground: None,
+    };
+    VmConfig {
+        start: Arc::new(|_, _| Err(std::io::Error::other("machines are in shims"))),
+        kernel: Arc::new(|_| Err(DriverError::Unreachable { why: "in shims".to_owned() })),
+        walls,
+        accel: None,
+        warm: None,
     }
 }
 
@@ -81,25 +68,9 @@ fn pack(directory: &Path, layer: &Path) {
     assert!(tar.wait().expect("it was started").success());
 }
 
-impl Drop for Machines {
-    fn drop(&mut self) {
-        let driver = self.shims();
-        let stop =
-            async move { driver.stop_fork_server(Deadline::after(Duration::from_secs(10))).await };
-        // A runtime of its own: this may be dropped inside of one.
-        std::thread::spawn(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime can be made").block_on(stop)
-        })
-        .join()
-        .expect("stopping does not panic")
-        .expect("the fork server stops");
-    }
-}
-
 impl Host for Machines {
     fn driver(&self) -> Arc<dyn Driver> {
-        Arc::new(self.shims())
+        Arc::new(self.shims.driver())
     }
 
     fn restarted(&self) -> Arc<dyn Driver> {
@@ -135,10 +106,7 @@ impl Host for Machines {
     }
 
     fn residue(&self, id: &SandboxId) -> Vec<String> {
-        let sockets = fs::read_dir(self.home.path().join("shims")).into_iter().flatten().flatten();
-        let names = sockets.filter_map(|entry| entry.file_name().into_string().ok());
-        let left = names.filter(|name| name.contains(id.as_str()));
-        left.chain(self.home.residue(id)).collect()
+        self.shims.residue(id).into_iter().chain(self.home.residue(id)).collect()
     }
 }
 
@@ -175,6 +143,7 @@ conformance_tests!(
         what_is_done_to_a_sandbox_is_done_to_all_containers,
         a_container_that_fails_leaves_the_others_alone,
         containers_come_and_go,
+        what_is_several_containers_is_not_copied,
         missing_commands_are_told_apart,
         names_are_taken_once,
         a_passed_deadline_leaves_nothing,
@@ -183,3 +152,38 @@ conformance_tests!(
         what_was_never_there_is_not_recovered,
     ]
 );
+
+/// Containers come into a machine until it has no place left, which is said; one that goes makes
+/// room for another.
+#[test]
+fn a_machine_has_as_many_containers_as_it_has_places() {
+    let Some(host) = Machines::new() else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime can be made").block_on(async {
+        let bench = Bench::new(&host, "places");
+        let sandbox = bench.idle().await;
+        let by = || Deadline::after(Duration::from_secs(30));
+        let further = |n: usize| {
+            let id = format!("{}-{n}", sandbox.handle().sandbox).parse().expect("it is a name");
+            bench.further(&format!("further-{n}"), host.container(&id), &["sleep", "infinity"])
+        };
+        // Ten places: the layer, which all have, and the changes of the first and eight more.
+        for n in 0..8 {
+            sandbox.spawn(further(n), Streams::default(), by()).await.expect("there is room");
+        }
+        let full = sandbox.spawn(further(8), Streams::default(), by()).await;
+        let error = full.map(drop).expect_err("there is no room");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("of the 10 places"), "{error}");
+        // Those that are there notice nothing, and the end of one makes room.
+        let say = bench.exec_beside("further-3", "say", &["echo", "here"]);
+        assert_eq!(bench.output(&*sandbox, say).await.0, "here\n");
+        let third: ProcessId = "further-3".parse().expect("it is a name");
+        let process = sandbox.process(&third).await.expect("it runs");
+        process.signal(workload::Signal::KILL).await.expect("it runs");
+        process.wait().await;
+        sandbox.forget(&third).await;
+        sandbox.spawn(further(8), Streams::default(), by()).await.expect("there is room again");
+        sandbox.destroy(by()).await.expect("it goes");
+    });
+}

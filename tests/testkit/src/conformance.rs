@@ -116,6 +116,9 @@ pub const CHECKS: &[(&str, Check)] = &[
         Box::pin(containers::a_container_that_fails_leaves_the_others_alone(b))
     }),
     ("containers_come_and_go", |b| Box::pin(containers::containers_come_and_go(b))),
+    ("what_is_several_containers_is_not_copied", |b| {
+        Box::pin(containers::what_is_several_containers_is_not_copied(b))
+    }),
     ("missing_commands_are_told_apart", |b| Box::pin(failure::missing_commands_are_told_apart(b))),
     ("names_are_taken_once", |b| Box::pin(failure::names_are_taken_once(b))),
     ("a_passed_deadline_leaves_nothing", |b| {

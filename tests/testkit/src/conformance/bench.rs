@@ -35,7 +35,8 @@ impl std::fmt::Debug for Bench<'_> {
 }
 
 impl<'a> Bench<'a> {
-    pub(super) fn new(host: &'a dyn Host, name: &str) -> Bench<'a> {
+    /// One for a check of this name.
+    pub fn new(host: &'a dyn Host, name: &str) -> Bench<'a> {
         let name = name.to_owned();
         Bench { host, name, count: AtomicU32::new(0), made: Mutex::default() }
     }

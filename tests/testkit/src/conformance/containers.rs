@@ -326,3 +326,21 @@ pub(super) async fn containers_come_and_go(b: &Bench<'_>) {
     assert_eq!(b.output(sandbox, after).await.0, "after the first\n");
     destroy(sandbox).await;
 }
+
+pub(super) async fn what_is_several_containers_is_not_copied(b: &Bench<'_>) {
+    let Some(sandbox) = idle(b).await else { return };
+    let sandbox = &*sandbox;
+    let Some(forkable) = sandbox.forkable() else { return destroy(sandbox).await };
+    start(sandbox, second(b, sandbox, &["sleep", "infinity"])).await;
+    let directory = b.path("copied");
+    std::fs::create_dir_all(&directory).expect("the directory is ours");
+    let pausable = sandbox.pausable().expect("what can be copied can be paused");
+    pausable.pause(soon()).await.expect("it runs");
+    let error = forkable.save(&directory, soon()).await.expect_err("they are two");
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    assert!(error.to_string().contains("several containers"), "{error}");
+    assert_eq!(std::fs::read_dir(&directory).expect("it is ours").count(), 0);
+    pausable.resume(soon()).await.expect("it is paused");
+    assert_eq!(say(b, sandbox, "second", "echo on > /mark; cat /mark").await, "on\n");
+    destroy(sandbox).await;
+}
