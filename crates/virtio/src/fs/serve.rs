@@ -363,11 +363,14 @@ fn recv_descriptor(socket: &UnixStream) -> io::Result<OwnedFd> {
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let (mut byte, flags) = ([0], RecvFlags::CMSG_CLOEXEC);
     recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, flags)?;
-    let descriptors = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
-    });
-    descriptors.ok_or_else(|| io::ErrorKind::InvalidData.into())
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(mut descriptors) = message
+            && let Some(descriptor) = descriptors.next()
+        {
+            return Ok(descriptor);
+        }
+    }
+    Err(io::ErrorKind::InvalidData.into())
 }
 
 /// The answer to a request that nobody answers; nothing, if it wants none.
