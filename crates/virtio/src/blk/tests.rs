@@ -208,10 +208,9 @@ fn a_disk_that_grows_tells_its_driver() {
 
 #[test]
 fn into_a_place_other_disks_are_put_while_it_is_used() {
-    let file = |sectors: u64, byte: u8| {
+    let file = |sectors: usize, byte: u8| {
         let file = tempfile::NamedTempFile::new().unwrap();
-        file.as_file().set_len(sectors * SECTOR).unwrap();
-        file.as_file().write_all_at(&vec![byte; sectors as usize * 512], 0).unwrap();
+        file.as_file().write_all_at(&vec![byte; sectors * 512], 0).unwrap();
         file
     };
     let empty = || Image::Raw(Raw::new(tempfile::tempfile().unwrap()).unwrap());
