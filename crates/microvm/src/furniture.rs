@@ -112,6 +112,10 @@ impl Fitted {
         self.disks.first().expect("a container has a disk for what it changes")
     }
 
+    pub(crate) fn layers(&self) -> impl Iterator<Item = &Disk> {
+        self.disks.iter().skip(1)
+    }
+
     fn is(&self, wanted: &Wanted) -> bool {
         let disks = self.disks.iter().map(|disk| &disk.what);
         let shares = self.shares.iter().map(|share| &share.what);

@@ -267,7 +267,7 @@ impl VmSandbox {
             let (furniture, fitted, handed) = furnish(link, container, wanted, boot, false).await?;
             warm::switch_on(link, kernel, boot).await?;
             link.ready(by).await?;
-            let chores = [Chore::Names].into_iter().chain(handed.chores(None)).collect();
+            let chores = [Chore::Names].into_iter().chain(handed.chores(None)?).collect();
             return Ok(Begun { furniture, fitted, chores, scratch: false });
         };
         let template = warm::template(directory, config, kernel, boot, by).await?;
@@ -275,7 +275,7 @@ impl VmSandbox {
         let (furniture, fitted, handed) = furnish(link, container, wanted, boot, !fresh).await?;
         warm::take_up(link, &template.directory, boot).await?;
         let mut chores = awake()?;
-        chores.extend(handed.chores(Some(&FIRST)));
+        chores.extend(handed.chores(Some(&FIRST))?);
         Ok(Begun { furniture, fitted, chores, scratch: !fresh })
     }
 
@@ -368,7 +368,7 @@ async fn furnish(
 ) -> Result<(Furniture, Fitted, Handed), DriverError> {
     let mut furniture = Furniture::new(boot.places.disks, scratch);
     let (fitted, moved) = furniture.fit(container, wanted)?;
-    let mut handed = Handed::open(&moved)?;
+    let mut handed = Handed::open(fitted.clone(), &moved)?;
     if scratch {
         let disk = changes::scratch();
         handed.scratch(disk.map_err(|e| DriverError::step("make a disk without a name", &e))?);

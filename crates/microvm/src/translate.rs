@@ -138,7 +138,7 @@ pub(crate) fn container(
         }
     }
     let [upper, work] = changes_directories(fitted.changes());
-    let lower = fitted.disks[1..].iter().map(Disk::target).collect();
+    let lower = fitted.layers().map(Disk::target).collect();
     let root = RootFs::Overlay { lower, upper, work };
     let own = ContainerSpec { root, mounts, ..own.clone() };
     Ok(ProcessSpec { root: ProcessRoot::Own(Box::new(own)), ..process(spec)? })

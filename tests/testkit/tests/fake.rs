@@ -111,6 +111,7 @@ conformance_tests!(
         memory_hogs_are_killed_and_reported,
         files_are_copied_both_ways,
         files_that_cannot_be_copied_are_refused,
+        containers_end_one_by_one,
         names_are_taken_once,
         a_passed_deadline_leaves_nothing,
         a_cancelled_create_leaves_nothing,

@@ -10,7 +10,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::File,
+    fs, io,
     os::fd::{AsFd as _, OwnedFd},
     time::Duration,
 };
@@ -30,7 +30,7 @@ use crate::{
     share, translate,
 };
 
-/// How long the agent may take to let go of a disk.
+/// How long the agent may take to let go of what a container had.
 const OUT_WITHIN: Duration = Duration::from_secs(5);
 
 /// Who is in a machine, and with what.
@@ -43,13 +43,10 @@ pub(crate) struct Rooms {
     ends: BTreeMap<ProcessId, watch::Receiver<Option<Exit>>>,
 }
 
-/// What is handed over.
-#[derive(Default)]
+/// What is handed over, and what its container has.
 pub(super) struct Handed {
     fds: Vec<(Order, OwnedFd)>,
-    /// With how many bytes each has.
-    disks: Vec<(Disk, u64)>,
-    shares: bool,
+    fitted: Fitted,
 }
 
 impl Rooms {
@@ -71,8 +68,8 @@ impl Rooms {
 
 impl Handed {
     /// Opens everything that is to be handed over; nothing is changed by that.
-    pub(super) fn open(moved: &Moved) -> Result<Handed, DriverError> {
-        let mut handed = Handed { shares: !moved.shares.is_empty(), ..Handed::default() };
+    pub(super) fn open(fitted: Fitted, moved: &Moved) -> Result<Handed, DriverError> {
+        let mut handed = Handed { fds: Vec::new(), fitted };
         for (place, disk) in &moved.disks {
             handed.disk(*place, disk)?;
         }
@@ -82,23 +79,27 @@ impl Handed {
         Ok(handed)
     }
 
-    /// What the agent has to do then, who has this disk mounted.
-    pub(super) fn chores(&self, mounted: Option<&Disk>) -> Vec<Chore> {
-        let disks = self.disks.iter();
-        let disks = disks.filter(|(disk, _)| mounted.is_none_or(|it| it.number != disk.number));
-        let mounts = disks.flat_map(|(disk, bytes)| translate::mount_disk(disk, *bytes));
-        mounts.chain(self.shares.then(translate::mount_shares)).collect()
+    /// What the agent has to do then, who has this disk mounted. Others that are in their places
+    /// are asked for too: one that was not let go of may be mounted or not.
+    pub(super) fn chores(&self, mounted: Option<&Disk>) -> Result<Vec<Chore>, DriverError> {
+        let Fitted { disks, shares } = &self.fitted;
+        let mut chores = Vec::new();
+        for disk in disks {
+            if mounted.is_none_or(|mounted| mounted.number != disk.number) {
+                let bytes = fs::metadata(&disk.what.image).map_err(|e| unread(disk, &e))?.len();
+                chores.extend(translate::mount_disk(disk, bytes));
+            }
+        }
+        chores.extend((!shares.is_empty()).then(translate::mount_shares));
+        Ok(chores)
     }
 
     fn disk(&mut self, place: usize, disk: &Disk) -> Result<(), DriverError> {
-        let (image, read_only) = (&disk.what.image, disk.what.read_only);
+        let read_only = disk.what.read_only;
         let access = if read_only { OFlags::RDONLY } else { OFlags::RDWR };
-        let failed = |error| DriverError::step(format!("open {}", image.display()), &error);
-        let opened = open(image, access | OFlags::CLOEXEC, Mode::empty());
-        let opened = File::from(opened.map_err(|error| failed(error.into()))?);
-        let bytes = opened.metadata().map_err(failed)?.len();
-        self.disks.push((disk.clone(), bytes));
-        self.fds.push((Order::Disk { place, serial: disk.serial(), read_only }, opened.into()));
+        let opened = open(&disk.what.image, access | OFlags::CLOEXEC, Mode::empty());
+        let opened = opened.map_err(|error| unread(disk, &error.into()))?;
+        self.fds.push((Order::Disk { place, serial: disk.serial(), read_only }, opened));
         Ok(())
     }
 
@@ -123,6 +124,10 @@ impl Handed {
     }
 }
 
+fn unread(disk: &Disk, error: &io::Error) -> DriverError {
+    DriverError::step(format!("open {}", disk.what.image.display()), error)
+}
+
 impl Running {
     /// Has a container in this machine. One that did not start has what it had, if it wants that.
     ///
@@ -145,22 +150,29 @@ impl Running {
         self.clear(&mut rooms.furniture, id).await;
         let before = rooms.furniture.clone();
         let (fitted, moved) = rooms.furniture.fit(id, wanted)?;
-        let handed = match changes::make(&wanted.changes).and_then(|()| Handed::open(&moved)) {
+        let opened = changes::make(&wanted.changes);
+        let opened = opened.and_then(|()| Handed::open(fitted.clone(), &moved));
+        let handed = match opened.and_then(|handed| Ok((handed.chores(None)?, handed))) {
             Ok(handed) => handed,
             Err(error) => {
                 rooms.furniture = before;
                 return Err(error);
             }
         };
-        let moving = async {
-            handed.over(&self.link).await?;
-            chores_done(&self.agent, handed.chores(None), by).await
-        };
-        if let Err(error) = moving.await {
+        if let Err(error) = self.carry_in(handed, by).await {
             self.clear(&mut rooms.furniture, id).await;
             return Err(error);
         }
         Ok(fitted)
+    }
+
+    async fn carry_in(
+        &self,
+        (chores, handed): (Vec<Chore>, Handed),
+        by: Deadline,
+    ) -> Result<(), DriverError> {
+        handed.over(&self.link).await?;
+        chores_done(&self.agent, chores, by).await
     }
 
     /// Takes out what only this container has had, if it has ended or was not started.
@@ -181,8 +193,8 @@ impl Running {
                 tracing::debug!(%error, "a share was not there");
             }
         }
+        let by = Deadline::after(OUT_WITHIN);
         for (place, disk) in disks {
-            let by = Deadline::after(OUT_WITHIN);
             let unmount = vec![translate::unmount_disk(&disk)];
             let out = match chores_done(&self.agent, unmount, by).await {
                 Ok(()) => self.link.order(&Order::TakeDisk { place }, &[]).await,

@@ -12,8 +12,8 @@ use base::{Deadline, ProcessId, clock::Timestamp};
 use stdio::log::{Stream, Writer};
 use tokio::sync::watch;
 use workload::{
-    Attachment, DriverError, Exit, ExitStatus, Pending, Process, ProcessSpec, Signal, Streams,
-    TerminalSize,
+    Attachment, DriverError, Exit, ExitStatus, Pending, Process, ProcessRoot, ProcessSpec, Signal,
+    Streams, TerminalSize,
 };
 
 use super::{Host, Point, finished, locked};
@@ -78,6 +78,8 @@ impl Script {
 #[derive(Debug)]
 pub(crate) struct FakeProcess {
     id: ProcessId,
+    /// Whether it is a container's first.
+    first: bool,
     terminal: bool,
     pid: u32,
     host: Arc<Host>,
@@ -104,6 +106,7 @@ impl FakeProcess {
     ) -> Arc<FakeProcess> {
         let process = Arc::new(FakeProcess {
             id: spec.id,
+            first: matches!(spec.root, ProcessRoot::Own(_)),
             terminal: spec.terminal.is_some(),
             pid: host.pid(),
             host,
@@ -120,6 +123,20 @@ impl FakeProcess {
         }
         process.run();
         process
+    }
+
+    pub(super) fn is_first(&self) -> bool {
+        self.first
+    }
+
+    /// Has it killed when its container's first process ends.
+    pub(super) fn end_with(self: &Arc<FakeProcess>, first: &FakeProcess) {
+        let (process, mut exit) = (Arc::clone(self), first.exit.subscribe());
+        tokio::spawn(async move {
+            if exit.wait_for(Option::is_some).await.is_ok() {
+                process.leave(ExitStatus::Signal(Signal::KILL), false);
+            }
+        });
     }
 
     pub(super) fn exit(&self) -> Option<Exit> {

@@ -92,21 +92,25 @@ impl Shared {
                 state: "paused".to_owned(),
             });
         }
-        if let ProcessRoot::Join(other) = &spec.root {
-            let running =
-                inside.processes.get(other).is_some_and(|process| process.exit().is_none());
-            if !running {
-                return Err(DriverError::State {
+        let joined = match &spec.root {
+            ProcessRoot::Own(_) => None,
+            ProcessRoot::Join(other) => {
+                let running = inside.processes.get(other).filter(|it| it.exit().is_none());
+                let running = running.ok_or_else(|| DriverError::State {
                     what: format!("process {other}"),
                     state: "not running".to_owned(),
-                });
+                })?;
+                Some(Arc::clone(running))
             }
-        }
+        };
         if inside.processes.contains_key(&spec.id) {
             return Err(DriverError::Exists { what: format!("process {}", spec.id) });
         }
         locked(&self.host.spawned).push((self.spec.id.clone(), spec.clone()));
         let process = FakeProcess::start(Arc::clone(&self.host), spec, script, streams);
+        if let Some(first) = joined.filter(|joined| joined.is_first()) {
+            process.end_with(&first);
+        }
         inside.processes.insert(process.id().clone(), Arc::clone(&process));
         Ok(process)
     }
