@@ -11,7 +11,11 @@
 #[path = "guest/machine.rs"]
 mod machine;
 
-use std::{os::fd::AsFd as _, thread, time::Duration};
+use std::{
+    os::fd::AsFd as _,
+    thread,
+    time::{Duration, Instant},
+};
 
 use hv::{
     Clock, Doorbell, Exit, Place,
@@ -430,6 +434,34 @@ fn an_interrupt_wakes_a_processor_that_halts() {
     assert_eq!(vcpu.run().unwrap(), Exit::Stuck);
     thread.join().unwrap();
     assert_eq!(vcpu.state().unwrap().gpr[gpr::RBX], 1);
+}
+
+#[test]
+fn a_processor_that_halts_costs_nothing() {
+    let (memory, vm) = machine(1);
+    program(&memory, |a| {
+        asm! { a, a.sti(); a.hlt(); }
+    });
+    let mut vcpu = first(&memory, &vm);
+    let kick = vcpu.kick();
+    let (begun, used) = (Instant::now(), host_time_of_this_thread());
+    let thread = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(300));
+        kick.kick();
+    });
+    assert_eq!(vcpu.run().unwrap(), Exit::Kicked);
+    let (used, passed) = (host_time_of_this_thread() - used, begun.elapsed());
+    thread.join().unwrap();
+    assert!(used * 20 < passed, "{used:?} of {passed:?}");
+}
+
+/// How long the host's processors worked for this thread.
+fn host_time_of_this_thread() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: clock_gettime(2) writes one timespec, which is ours.
+    let done = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    assert_eq!(done, 0);
+    Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
 }
 
 /// Lets two processors run a program each until they write to a port; the second finds its number
