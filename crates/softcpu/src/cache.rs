@@ -10,16 +10,16 @@ use std::{
     hash::{BuildHasherDefault, Hasher},
 };
 
-use crate::{machine::page_of, op::Op};
+use crate::{decode::BLOCK_MAX, machine::page_of, op::Op};
 
-/// Most operations that are kept; beyond that all are forgotten. At 48 bytes each: 12 MiB. A kernel
+/// Most operations that are kept; beyond that all are forgotten. At 32 bytes each: 8 MiB. A kernel
 /// with everything that a container's start needs comes to about half of it.
 const OPS_MAX: usize = 256 << 10;
 
 /// Operations of a chunk: memory is asked for by so much at a time, not for each block.
 const CHUNK: usize = 4 << 10;
 
-/// Chunks that a processor at rest may keep: 1.5 MiB.
+/// Chunks that a processor at rest may keep: 1 MiB.
 const CHUNKS_AT_REST: usize = 8;
 
 /// Places of the table that is looked at first; a power of two.
@@ -113,6 +113,12 @@ impl Cache {
         Some(block)
     }
 
+    /// Whether a block more may not have room.
+    pub(crate) fn is_full(&self) -> bool {
+        let room = self.chunks.last().map_or(0, |chunk| CHUNK - chunk.len());
+        self.chunks.len() >= OPS_MAX / CHUNK && room < BLOCK_MAX + 1
+    }
+
     /// Whether it has more than the ticks of a kernel that does nothing.
     pub(crate) fn is_large(&self) -> bool {
         self.chunks.len() > CHUNKS_AT_REST
@@ -168,9 +174,6 @@ impl Cache {
     /// Puts operations into a chunk that has room for them.
     fn place(&mut self, ops: &mut Vec<Op>) -> (u32, u16, u16) {
         if self.chunks.last().is_none_or(|chunk| chunk.len() + ops.len() > CHUNK) {
-            if self.chunks.len() >= OPS_MAX / CHUNK {
-                self.clear();
-            }
             self.chunks.push(Vec::with_capacity(CHUNK));
         }
         let number = self.chunks.len() - 1;

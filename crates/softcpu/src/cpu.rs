@@ -15,6 +15,7 @@ use crate::{
     fpu::Fpu,
     machine::Machine,
     msr::Msrs,
+    op::Float,
     tlb::Tlb,
 };
 
@@ -99,6 +100,8 @@ pub(crate) struct Cpu {
     pub(crate) msrs: Msrs,
     /// x87 and SSE; taken out while one of their instructions is carried out.
     pub(crate) fpu: Option<Box<Fpu>>,
+    /// What operations of floating point are, as long as there are such operations.
+    pub(crate) floats: Vec<Float>,
     /// What it does.
     pub(crate) activity: Activity,
     /// The last instruction holds interrupts off for one.
@@ -144,6 +147,7 @@ impl Cpu {
             idt: Table::default(),
             msrs: Msrs::reset(),
             fpu: Some(Box::default()),
+            floats: Vec::new(),
             activity: Activity::Running,
             shadow: false,
             nmi_masked: false,

@@ -8,8 +8,7 @@ mod choose;
 mod features;
 
 use iced_x86::{
-    Code, Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind,
-    Register,
+    Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register,
 };
 
 pub(crate) use features::offered;
@@ -19,14 +18,27 @@ use hv::Model;
 use crate::{
     control::Mode,
     cpu::{RIP, SEGMENTS, ZERO},
-    op::{HIGH, Handler, More, Op, float, system},
+    op::{Float, HIGH, Handler, Op, float, system},
 };
 
 /// Most instructions of a block.
 pub(crate) const BLOCK_MAX: usize = 64;
 
+/// Most bytes of a block: places in it are kept in a byte each.
+pub(crate) const BYTES_MAX: usize = 255;
+
 /// Most bytes of an instruction.
 pub(crate) const INSTRUCTION_MAX: usize = 15;
+
+/// Instructions in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Code<'a> {
+    pub(crate) bytes: &'a [u8],
+    /// The address of the first.
+    pub(crate) start: u64,
+    pub(crate) mode: Mode,
+    pub(crate) model: Model,
+}
 
 /// What bytes were decoded to. One that is used again needs no memory of its own for a block.
 #[derive(Debug, Default)]
@@ -43,34 +55,25 @@ const OPTIONS: u32 = DecoderOptions::NO_MPFX_0FBC | DecoderOptions::NO_MPFX_0FBD
 impl Decoded {
     /// Decodes a block that begins at an address: up to a branch, an instruction that has to look
     /// around afterwards, or the end of the bytes. Of no whole instruction there is no operation.
-    pub(crate) fn block(
-        &mut self,
-        bytes: &[u8],
-        start: u64,
-        mode: Mode,
-        model: Model,
-        most: usize,
-    ) -> &mut Vec<Op> {
+    /// Those of floating point are added to those that there are.
+    pub(crate) fn block(&mut self, code: Code<'_>, most: usize, floats: &mut Vec<Float>) {
         self.ops.clear();
         self.quiet.clear();
-        let whole = self.instructions(bytes, start, mode, model, most);
+        let whole = self.instructions(code, most, floats);
         silence(&mut self.ops, &self.quiet);
         if let Some(end) = whole.filter(|_| !self.ops.is_empty()) {
             self.ops.push(fall(end));
         }
-        &mut self.ops
     }
 
     /// Its instructions; if nothing leaves the block at its end, where that is.
     fn instructions(
         &mut self,
-        bytes: &[u8],
-        start: u64,
-        mode: Mode,
-        model: Model,
+        code: Code<'_>,
         most: usize,
+        floats: &mut Vec<Float>,
     ) -> Option<usize> {
-        let mut decoder = Decoder::with_ip(mode.code.into(), bytes, start, OPTIONS);
+        let mut decoder = Decoder::with_ip(code.mode.code.into(), code.bytes, code.start, OPTIONS);
         let mut instruction = Instruction::default();
         let mut before = Instruction::default();
         let mut at = 0;
@@ -80,13 +83,13 @@ impl Decoded {
                 break;
             }
             let next = decoder.position();
-            let (op, ends, silent) = operation(&instruction, start, at, next, mode, model);
-            if mode.code == 64
+            let Decoding { op, ends, silent } = operation(&instruction, code, at, next, floats);
+            if code.mode.code == 64
                 && instruction.is_jcc_short_or_near()
                 && let Some(last) = self.ops.last_mut()
                 && let Some(run) = choose::fused(&before, &instruction)
             {
-                (last.run, last.disp, last.next) = (run, op.imm, op.next);
+                (last.run, last.disp, last.next) = (run, op.disp, op.next);
                 return None;
             }
             self.ops.push(op);
@@ -108,7 +111,7 @@ pub(crate) fn fall(bytes: usize) -> Op {
 
 /// An operation that has nothing but its place.
 fn plain(at: usize, next: usize) -> Op {
-    let place = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
+    let place = |n: usize| u8::try_from(n).unwrap_or(u8::MAX);
     let zero = u8::try_from(ZERO).unwrap_or_default();
     Op {
         run: system::undefined,
@@ -126,7 +129,6 @@ fn plain(at: usize, next: usize) -> Op {
         bytes: 0,
         at: place(at),
         next: place(next),
-        more: None,
     }
 }
 
@@ -184,33 +186,41 @@ fn silence(ops: &mut [Op], quiet: &[Quiet]) {
     }
 }
 
-/// One instruction, whether the block ends with it, and what does it without the flags.
+/// One instruction.
+struct Decoding {
+    op: Op,
+    /// Whether the block ends with it.
+    ends: bool,
+    /// What does it without the flags.
+    silent: Option<Handler>,
+}
+
 fn operation(
     instruction: &Instruction,
-    start: u64,
+    code: Code<'_>,
     at: usize,
     next: usize,
-    mode: Mode,
-    model: Model,
-) -> (Op, bool, Option<Handler>) {
+    floats: &mut Vec<Float>,
+) -> Decoding {
     let mut op = plain(at, next);
-    if instruction.code() == Code::INVALID || !offered(instruction, model) {
-        return (op, true, None);
+    if instruction.code() == iced_x86::Code::INVALID || !offered(instruction, code.model) {
+        return Decoding { op, ends: true, silent: None };
     }
-    memory(&mut op, instruction, start, mode);
-    op.stack = stack(instruction, mode);
+    memory(&mut op, instruction, code.start, code.mode);
+    op.stack = stack(instruction, code.mode);
     let integer = features::is_integer(instruction);
     if !integer && let Some(float) = crate::fpu::Operation::of(instruction) {
         op.run = float::run;
         op.src = float::kind(instruction);
-        op.more = Some(Box::new(More { instruction: *instruction, float: Some(float) }));
-        return (op, false, None);
+        op.imm = u32::try_from(floats.len()).unwrap_or(u32::MAX);
+        floats.push(Float { instruction: *instruction, operation: float });
+        return Decoding { op, ends: false, silent: None };
     }
-    let Some(chosen) = choose::operation(op, instruction, start, mode) else {
-        return (plain(at, next), true, None);
+    let Some(chosen) = choose::operation(op, instruction, code.start, code.mode) else {
+        return Decoding { op: plain(at, next), ends: true, silent: None };
     };
     let ends = instruction.flow_control() != FlowControl::Next || chosen.looks_around;
-    (chosen.op, ends, chosen.silent)
+    Decoding { op: chosen.op, ends, silent: chosen.silent }
 }
 
 /// Whether the memory that an instruction reaches is the stack's. In 64-bit mode a prefix that

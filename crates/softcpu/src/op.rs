@@ -48,12 +48,12 @@ pub(crate) enum Flow {
 pub(crate) struct Op {
     /// What carries it out.
     pub(crate) run: Handler,
-    /// An immediate operand, its sign extended to the operand's width; or a branch's target,
-    /// relative to where the block begins.
-    pub(crate) imm: u64,
     /// Of the memory operand: the displacement, relative to the block's beginning if the base is
-    /// rip.
+    /// rip. Of a near branch: its target, relative to the same. Of a move into a register: what is
+    /// moved.
     pub(crate) disp: u64,
+    /// An immediate operand, see [`Op::imm`]. Of floating point: which of [`Cpu::floats`] it is.
+    pub(crate) imm: u32,
     /// Its base, as a place in [`Cpu::regs`].
     pub(crate) base: u8,
     /// Its index.
@@ -75,18 +75,27 @@ pub(crate) struct Op {
     /// Bytes of the operands, where the handler is not of one width.
     pub(crate) bytes: u8,
     /// Where it begins, relative to the block.
-    pub(crate) at: u16,
+    pub(crate) at: u8,
     /// Where the next one begins.
-    pub(crate) next: u16,
-    /// What of the instruction is not above.
-    pub(crate) more: Option<Box<More>>,
+    pub(crate) next: u8,
 }
 
-/// An instruction that is looked at again while it is carried out.
+// Two in a line of the host's cache: there are hundreds of thousands.
+const _: () = assert!(size_of::<Op>() == 32);
+
+impl Op {
+    /// The immediate operand, its sign extended to a width.
+    #[inline(always)]
+    pub(crate) fn imm<T: Word>(&self) -> u64 {
+        i64::from(self.imm.cast_signed()).cast_unsigned() & T::MASK
+    }
+}
+
+/// An instruction of floating point, which is looked at again when it is carried out.
 #[derive(Debug)]
-pub(crate) struct More {
+pub(crate) struct Float {
     pub(crate) instruction: Instruction,
-    pub(crate) float: Option<fpu::Operation>,
+    pub(crate) operation: fpu::Operation,
 }
 
 /// The bit of a register's number that says it is the second byte of the register: ah, ch, dh, bh.

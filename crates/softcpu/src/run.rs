@@ -7,7 +7,7 @@ use hv::{HvError, memory::PAGE, state::Activity};
 use crate::{
     cache::{Cache, Key, NONE},
     cpu::{CS, Cpu, RIP, SEGMENTS},
-    decode::{self, Decoded, INSTRUCTION_MAX},
+    decode::{self, BYTES_MAX, Code, Decoded, INSTRUCTION_MAX},
     deliver::Event,
     device::{Post, Query},
     fault::{Did, Exception, Stop, vector},
@@ -19,8 +19,8 @@ use crate::{
 /// How many instructions go by before the clock is looked at: a tenth of a millisecond at most.
 const PATIENCE: i64 = 20_000;
 
-/// Bytes that are looked at for a block; longer ones are cut there.
-const WINDOW: usize = 256;
+/// Most operations of floating point that are kept; beyond that all are forgotten.
+const FLOATS_MAX: usize = 16 << 10;
 
 /// How long a processor sleeps before it forgets what it had decoded: two seconds.
 const REST: u64 = 2_000_000_000;
@@ -148,7 +148,7 @@ impl Processor {
     fn take_mail(&mut self) -> bool {
         let mail = self.seat().take();
         if mail.too_many() {
-            self.cache.clear();
+            self.forget();
             self.cpu.tlb.protect_all();
             self.cpu.other_tlb.protect_all();
             // What could be written unseen may have been, and may be instructions of others.
@@ -245,7 +245,7 @@ impl Processor {
         let long = left.is_none_or(|left| left > REST) && self.cache.is_large();
         self.seat().sleep(if long { Some(REST) } else { left });
         if long && !self.seat().attention.load(Ordering::Acquire) {
-            self.cache.clear();
+            self.forget();
         }
     }
 
@@ -348,7 +348,7 @@ impl Processor {
     }
 
     /// An operation of a block stopped; `at` is where it is, `stack` whether it reaches the stack.
-    fn stopped(&mut self, number: u32, at: u16, stack: bool) -> Result<Option<Ending>, HvError> {
+    fn stopped(&mut self, number: u32, at: u8, stack: bool) -> Result<Option<Ending>, HvError> {
         if self.cpu.stop == Stop::Alone {
             return Ok(self.alone(number, at)?.1);
         }
@@ -366,7 +366,7 @@ impl Processor {
 
     /// Carries out the operation of a block that begins there, with leave to reach beyond memory;
     /// gives whether it came to its end.
-    fn alone(&mut self, number: u32, at: u16) -> Result<(bool, Option<Ending>), HvError> {
+    fn alone(&mut self, number: u32, at: u8) -> Result<(bool, Option<Ending>), HvError> {
         let ops = self.cache.ops(self.cache.block(number));
         let Some(op) = ops.iter().find(|op| op.at == at) else { return Ok((false, None)) };
         let cpu = &mut self.cpu;
@@ -456,14 +456,16 @@ impl Processor {
             let rip = self.cpu.regs[RIP];
             self.cpu.check_target(rip)?;
         }
+        if self.cache.is_full() || self.cpu.floats.len() >= FLOATS_MAX {
+            self.forget();
+        }
         self.watch(key.offset / PAGE);
         let room = PAGE - key.offset % PAGE;
-        let mut bytes = [0; WINDOW + INSTRUCTION_MAX];
-        let first = room.min(WINDOW);
+        let mut bytes = [0; BYTES_MAX + INSTRUCTION_MAX];
+        let first = room.min(BYTES_MAX);
         self.cpu.memory.copy_out(key.offset, &mut bytes[..first]);
-        let (rip, mode, model) = (self.cpu.regs[RIP], self.cpu.mode, self.cpu.model);
         let most = if key.mode & SINGLE != 0 { 1 } else { decode::BLOCK_MAX };
-        self.decoded.block(&bytes[..first], rip, mode, model, most);
+        self.block(&bytes[..first], most);
         if !self.decoded.ops.is_empty() {
             return Ok(self.cache.insert(key, &mut self.decoded.ops, None));
         }
@@ -476,11 +478,25 @@ impl Processor {
         self.watch(second / PAGE);
         let end = first + INSTRUCTION_MAX;
         self.cpu.memory.copy_out(second, &mut bytes[first..end]);
-        let ops = self.decoded.block(&bytes[..end], rip, mode, model, 1);
+        self.block(&bytes[..end], 1);
+        let ops = &mut self.decoded.ops;
         ops.truncate(1);
         let Some(only) = ops.last() else { return Err(self.cpu.undefined()) };
         ops.push(decode::fall(only.next.into()));
         Ok(self.cache.insert(key, ops, Some(second / PAGE)))
+    }
+
+    /// Decodes a block that begins at rip.
+    fn block(&mut self, bytes: &[u8], most: usize) {
+        let Cpu { regs, mode, model, floats, .. } = &mut self.cpu;
+        let code = Code { bytes, start: regs[RIP], mode: *mode, model: *model };
+        self.decoded.block(code, most, floats);
+    }
+
+    /// Forgets all that was decoded.
+    fn forget(&mut self) {
+        self.cache.clear();
+        self.cpu.floats = Vec::new();
     }
 
     /// A page has instructions from now on: whoever writes to it is noticed.

@@ -108,7 +108,7 @@ pub(super) fn operation(op: Op, i: &Instruction, start: u64, mode: Mode) -> Opti
 
 impl Choice<'_> {
     /// Registers and immediates where handlers expect them: the first register in `dst`, a second
-    /// in `src`, an immediate cut to the first operand's width.
+    /// in `src`.
     fn operands(&mut self) {
         let mut registers = (0..self.i.op_count())
             .filter(|n| kind(self.i, *n) == Kind::Register)
@@ -121,10 +121,16 @@ impl Choice<'_> {
         }
         for n in 0..self.i.op_count() {
             if kind(self.i, n) == Kind::Immediate {
-                self.op.imm = self.i.immediate(n) & mask(self.bytes.max(1));
+                self.immediate(self.i.immediate(n));
                 break;
             }
         }
+    }
+
+    /// Sets the immediate operand, which but for a move's is no wider than 32 bits.
+    fn immediate(&mut self, value: u64) {
+        let [a, b, c, d, ..] = value.to_le_bytes();
+        self.op.imm = u32::from_le_bytes([a, b, c, d]);
     }
 
     /// Whether the memory operand is a register and a displacement in a flat segment.

@@ -42,7 +42,7 @@ pub(crate) fn rr<const HOW: u8, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 
 /// By an immediate.
 pub(crate) fn ri<const HOW: u8, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    register::<HOW, T>(cpu, op, op.imm)
+    register::<HOW, T>(cpu, op, op.imm::<u8>())
 }
 
 #[inline(always)]
@@ -81,7 +81,7 @@ pub(crate) fn mr<const HOW: u8, const LOCK: bool, T: Word>(cpu: &mut Cpu, op: &O
 /// By an immediate, which does not.
 pub(crate) fn mi<const HOW: u8, const LOCK: bool, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     let linear = address::<T>(cpu, op, HOW != TEST)?;
-    memory::<HOW, LOCK, T>(cpu, linear, op.imm)
+    memory::<HOW, LOCK, T>(cpu, linear, op.imm::<u8>())
 }
 
 #[inline(always)]

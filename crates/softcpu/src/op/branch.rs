@@ -13,7 +13,7 @@ use crate::{
 /// The target of a direct branch.
 #[inline(always)]
 fn target(cpu: &Cpu, op: &Op) -> u64 {
-    cpu.regs[RIP].wrapping_add(op.imm)
+    cpu.regs[RIP].wrapping_add(op.disp)
 }
 
 /// Where a branch outside of 64-bit mode goes, by the width of its operand.
@@ -54,7 +54,7 @@ pub(crate) fn branch_to(cpu: &mut Cpu, op: &Op, target: u64, taken: bool) -> Did
 
 pub(crate) fn conditional<const N: u8>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     let taken = cpu.flags.condition::<N>();
-    branch_to(cpu, op, op.imm, taken)
+    branch_to(cpu, op, op.disp, taken)
 }
 
 pub(crate) fn conditional_narrow<const N: u8>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
@@ -156,7 +156,7 @@ pub(crate) fn ret(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     if let Some(target) = cpu.quick_load::<u64>(rsp)
         && canonical(target)
     {
-        cpu.regs[gpr::RSP] = rsp.wrapping_add(8).wrapping_add(op.imm);
+        cpu.regs[gpr::RSP] = rsp.wrapping_add(8).wrapping_add(op.imm::<u16>());
         cpu.regs[RIP] = target;
         return Ok(Flow::Jump);
     }
@@ -169,7 +169,7 @@ fn ret_long(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     let rsp = cpu.regs[gpr::RSP];
     let target = cpu.load::<u64>(rsp)?;
     cpu.check_target(target)?;
-    cpu.regs[gpr::RSP] = rsp.wrapping_add(8).wrapping_add(op.imm);
+    cpu.regs[gpr::RSP] = rsp.wrapping_add(8).wrapping_add(op.imm::<u16>());
     cpu.regs[RIP] = target;
     Ok(Flow::Jump)
 }
@@ -178,7 +178,7 @@ pub(crate) fn ret_narrow(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     let bytes = u64::from(op.bytes);
     let target = cpu.peek(0, bytes)?;
     cpu.check_target(target)?;
-    cpu.set_stack_pointer(cpu.regs[gpr::RSP].wrapping_add(bytes).wrapping_add(op.imm));
+    cpu.set_stack_pointer(cpu.regs[gpr::RSP].wrapping_add(bytes).wrapping_add(op.imm::<u16>()));
     cpu.regs[RIP] = target;
     Ok(Flow::Jump)
 }

@@ -3,7 +3,7 @@
 use hv::state::gpr;
 use iced_x86::{CpuidFeature, Instruction, Register};
 
-use super::{Flow, Op, address, address_mask, offset, read, write};
+use super::{Float, Flow, Op, address, address_mask, offset, read, write};
 use crate::{
     control::{EM, MP, OSFXSR, OSXMMEXCPT, TS},
     cpu::{Cpu, RIP},
@@ -68,11 +68,16 @@ fn check(cpu: &mut Cpu, kind: u8) -> Did {
 /// Carries one out.
 pub(crate) fn run(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     check(cpu, op.src)?;
-    let more = op.more.as_ref().expect("decoding gives floating point its instruction");
-    let operation = more.float.as_ref().expect("decoding gives floating point its operation");
+    let floats = std::mem::take(&mut cpu.floats);
+    let done = carry_out(cpu, op, &floats[op.imm as usize]);
+    cpu.floats = floats;
+    done
+}
+
+fn carry_out(cpu: &mut Cpu, op: &Op, float: &Float) -> Did<Flow> {
     // Nothing that an instruction asks of the processor around it lies in its own registers.
     let mut fpu = cpu.fpu.take().expect("the registers are there between instructions");
-    let done = operation.run(&mut fpu, &more.instruction, &mut Around { cpu, op });
+    let done = float.operation.run(&mut fpu, &float.instruction, &mut Around { cpu, op });
     cpu.fpu = Some(fpu);
     let exception = match done {
         Ok(()) => return Ok(Flow::Next),

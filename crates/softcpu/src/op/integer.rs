@@ -23,7 +23,7 @@ pub(crate) fn rr<O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 /// Register and immediate.
 #[inline(always)]
 pub(crate) fn ri<O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    let (result, flags) = O::apply::<T>(read::<T>(cpu, op.dst), op.imm, &cpu.flags);
+    let (result, flags) = O::apply::<T>(read::<T>(cpu, op.dst), op.imm::<T>(), &cpu.flags);
     cpu.flags = flags;
     if O::WRITES {
         write::<T>(cpu, op.dst, result);
@@ -41,7 +41,7 @@ pub(crate) fn rr_silent<O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 
 /// Register and immediate, where nobody asks for the flags.
 pub(crate) fn ri_silent<O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    let (result, _) = O::apply::<T>(read::<T>(cpu, op.dst), op.imm, &cpu.flags);
+    let (result, _) = O::apply::<T>(read::<T>(cpu, op.dst), op.imm::<T>(), &cpu.flags);
     write::<T>(cpu, op.dst, result);
     Ok(Flow::Next)
 }
@@ -148,7 +148,7 @@ fn mr_long<A: At, O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 
 /// Memory and immediate.
 pub(crate) fn mi<A: At, O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    if quick::<A, O, T>(cpu, op, op.imm) {
+    if quick::<A, O, T>(cpu, op, op.imm::<T>()) {
         return Ok(Flow::Next);
     }
     mi_long::<A, O, T>(cpu, op)
@@ -157,7 +157,7 @@ pub(crate) fn mi<A: At, O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 #[cold]
 #[inline(never)]
 fn mi_long<A: At, O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    memory::<A, O, T>(cpu, op, op.imm)
+    memory::<A, O, T>(cpu, op, op.imm::<T>())
 }
 
 /// Memory and register, in one step.
@@ -172,7 +172,7 @@ pub(crate) fn mr_locked<O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 pub(crate) fn mi_locked<O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     let flags = cpu.flags;
     let linear = address::<T>(cpu, op, true)?;
-    cpu.flags = cpu.modify_locked::<T, _>(linear, |a| O::apply::<T>(a, op.imm, &flags))?;
+    cpu.flags = cpu.modify_locked::<T, _>(linear, |a| O::apply::<T>(a, op.imm::<T>(), &flags))?;
     Ok(Flow::Next)
 }
 

@@ -14,7 +14,7 @@ pub(crate) fn rr<T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 }
 
 pub(crate) fn ri<T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    write::<T>(cpu, op.dst, op.imm);
+    write::<T>(cpu, op.dst, op.disp);
     Ok(Flow::Next)
 }
 
@@ -59,7 +59,7 @@ pub(crate) fn mi<A: At, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     if let Some(linear) = A::quick(cpu, op)
         && let Some(at) = cpu.quick_place::<T>(linear)
     {
-        cpu.memory.set(at, T::cut(op.imm));
+        cpu.memory.set(at, T::cut(op.imm::<T>()));
         return Ok(Flow::Next);
     }
     mi_long::<A, T>(cpu, op)
@@ -69,7 +69,7 @@ pub(crate) fn mi<A: At, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 #[inline(never)]
 fn mi_long<A: At, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     let linear = A::address::<T>(cpu, op, true)?;
-    cpu.store::<T>(linear, op.imm)?;
+    cpu.store::<T>(linear, op.imm::<T>())?;
     Ok(Flow::Next)
 }
 

@@ -77,13 +77,13 @@ pub(crate) fn rm<T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 /// `imul` of a register and an immediate into another.
 pub(crate) fn rri<T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     let a = read::<T>(cpu, op.src);
-    product::<T>(cpu, op, a, op.imm)
+    product::<T>(cpu, op, a, op.imm::<T>())
 }
 
 pub(crate) fn rmi<T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     let linear = address::<T>(cpu, op, false)?;
     let a = cpu.load::<T>(linear)?;
-    product::<T>(cpu, op, a, op.imm)
+    product::<T>(cpu, op, a, op.imm::<T>())
 }
 
 pub(crate) fn divide<const MEMORY: bool, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {

@@ -37,12 +37,12 @@ fn memory<O: Shift, T: Word>(cpu: &mut Cpu, op: &Op, by: u64) -> Did<Flow> {
 
 /// A register by an immediate.
 pub(crate) fn ri<O: Shift, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    register::<O, T>(cpu, op, op.imm)
+    register::<O, T>(cpu, op, op.imm::<u8>())
 }
 
 /// A register by an immediate, where nobody asks for the flags.
 pub(crate) fn ri_silent<O: Shift, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    let (a, by) = (read::<T>(cpu, op.dst), alu::count::<T>(op.imm));
+    let (a, by) = (read::<T>(cpu, op.dst), alu::count::<T>(op.imm::<u8>()));
     let result = if by == 0 { a } else { O::apply::<T>(a, by, &cpu.flags).0 };
     write::<T>(cpu, op.dst, result);
     Ok(Flow::Next)
@@ -56,7 +56,7 @@ pub(crate) fn rc<O: Shift, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 
 /// Memory by an immediate.
 pub(crate) fn mi<O: Shift, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    memory::<O, T>(cpu, op, op.imm)
+    memory::<O, T>(cpu, op, op.imm::<u8>())
 }
 
 /// Memory by cl.
@@ -82,7 +82,7 @@ pub(crate) fn double_r<const LEFT: bool, const BY_CL: bool, T: Word>(
     cpu: &mut Cpu,
     op: &Op,
 ) -> Did<Flow> {
-    let by = alu::count::<T>(if BY_CL { read::<u8>(cpu, RCX) } else { op.imm });
+    let by = alu::count::<T>(if BY_CL { read::<u8>(cpu, RCX) } else { op.imm::<u8>() });
     let (a, b) = (read::<T>(cpu, op.dst), read::<T>(cpu, op.src));
     let (result, flags) = double::<LEFT, T>(a, b, by, &cpu.flags);
     cpu.flags = flags;
@@ -95,7 +95,7 @@ pub(crate) fn double_m<const LEFT: bool, const BY_CL: bool, T: Word>(
     cpu: &mut Cpu,
     op: &Op,
 ) -> Did<Flow> {
-    let by = alu::count::<T>(if BY_CL { read::<u8>(cpu, RCX) } else { op.imm });
+    let by = alu::count::<T>(if BY_CL { read::<u8>(cpu, RCX) } else { op.imm::<u8>() });
     let (b, flags) = (read::<T>(cpu, op.dst), cpu.flags);
     let linear = address::<T>(cpu, op, true)?;
     cpu.flags = cpu.modify::<T, _>(linear, |a| double::<LEFT, T>(a, b, by, &flags))?;

@@ -73,7 +73,7 @@ pub(crate) fn load_pointer(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 
 /// The pointer in the instruction itself: the selector is in `disp`.
 pub(crate) fn jump_far_i(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    cpu.jump_far(u16::cut(op.disp), op.imm)?;
+    cpu.jump_far(u16::cut(op.disp), op.imm::<u32>())?;
     Ok(Flow::Leave)
 }
 
@@ -84,7 +84,7 @@ pub(crate) fn jump_far_m(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 }
 
 pub(crate) fn call_far_i(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    cpu.call_far(u16::cut(op.disp), op.imm, op.bytes.into(), after(cpu, op))?;
+    cpu.call_far(u16::cut(op.disp), op.imm::<u32>(), op.bytes.into(), after(cpu, op))?;
     Ok(Flow::Leave)
 }
 
@@ -95,7 +95,7 @@ pub(crate) fn call_far_m(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 }
 
 pub(crate) fn ret_far(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    cpu.return_far(op.bytes.into(), op.imm)?;
+    cpu.return_far(op.bytes.into(), op.imm::<u16>())?;
     Ok(Flow::Leave)
 }
 
@@ -223,7 +223,7 @@ pub(crate) fn unpacked<const SUBTRACT: bool>(cpu: &mut Cpu, _op: &Op) -> Did<Flo
 
 /// `aam`: the base is `imm`.
 pub(crate) fn split(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    let base = op.imm & 0xff;
+    let base = op.imm::<u8>();
     let al = read::<u8>(cpu, AL);
     let (Some(quotient), Some(rest)) = (al.checked_div(base), al.checked_rem(base)) else {
         return Err(cpu.raise(Exception::plain(vector::DE)));
@@ -235,7 +235,7 @@ pub(crate) fn split(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 
 /// `aad`.
 pub(crate) fn join(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    let value = read::<u8>(cpu, AL) + read::<u8>(cpu, AH) * (op.imm & 0xff);
+    let value = read::<u8>(cpu, AL) + read::<u8>(cpu, AH) * (op.imm::<u8>());
     write::<u16>(cpu, AL, value & 0xff);
     after_decimal(cpu, false, false);
     Ok(Flow::Next)

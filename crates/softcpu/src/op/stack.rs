@@ -36,7 +36,7 @@ fn push_r64_long(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 }
 
 pub(crate) fn push_i64(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    push_wide(cpu, op.imm)
+    push_wide(cpu, op.imm::<u64>())
 }
 
 pub(crate) fn pop_r64(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
@@ -66,7 +66,7 @@ pub(crate) fn push_r<T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 }
 
 pub(crate) fn push_i<T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    cpu.push(op.imm, T::BYTES)?;
+    cpu.push(op.imm::<T>(), T::BYTES)?;
     Ok(Flow::Next)
 }
 
@@ -135,7 +135,7 @@ fn enter<T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
         }
         cpu.push(frame & T::MASK, T::BYTES)?;
     }
-    let top = cpu.regs[gpr::RSP].wrapping_sub(op.imm);
+    let top = cpu.regs[gpr::RSP].wrapping_sub(op.imm::<u16>());
     // The new top has to be one that can be written.
     let linear = cpu.stack_address(top & cpu.stack_mask(), T::BYTES, true)?;
     cpu.check_writable::<T>(linear)?;

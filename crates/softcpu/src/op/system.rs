@@ -97,7 +97,7 @@ pub(crate) fn undefined(cpu: &mut Cpu, _op: &Op) -> Did<Flow> {
 
 /// `in`: the port is `imm`, or dx if `src` says so.
 pub(crate) fn port_in<T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    let port = u16::cut(if op.src == 0 { op.imm } else { cpu.regs[gpr::RDX] });
+    let port = u16::cut(if op.src == 0 { op.imm::<u8>() } else { cpu.regs[gpr::RDX] });
     cpu.check_port(port, T::BYTES)?;
     let value = cpu.port_read(port, T::BYTES)?;
     write::<T>(cpu, 0, value & T::MASK);
@@ -105,7 +105,7 @@ pub(crate) fn port_in<T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 }
 
 pub(crate) fn port_out<T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    let port = u16::cut(if op.src == 0 { op.imm } else { cpu.regs[gpr::RDX] });
+    let port = u16::cut(if op.src == 0 { op.imm::<u8>() } else { cpu.regs[gpr::RDX] });
     cpu.check_port(port, T::BYTES)?;
     cpu.port_write(port, T::BYTES, read::<T>(cpu, 0))?;
     Ok(Flow::Next)

@@ -18,7 +18,7 @@ impl Choice<'_> {
                 OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64
             )
         {
-            self.op.imm = i.near_branch_target().wrapping_sub(self.start);
+            self.op.disp = i.near_branch_target().wrapping_sub(self.start);
             self.op.bytes = match i.op_kind(0) {
                 OpKind::NearBranch16 => 2,
                 OpKind::NearBranch32 => 4,
@@ -42,7 +42,7 @@ impl Choice<'_> {
                     Code::Retnd | Code::Retnd_imm16 => 4,
                     _ => 8,
                 };
-                self.op.imm = if self.kinds.0 == Kind::Immediate { i.immediate(0) } else { 0 };
+                self.immediate(if self.kinds.0 == Kind::Immediate { i.immediate(0) } else { 0 });
                 if long && self.op.bytes == 8 { branch::ret } else { branch::ret_narrow }
             }
             M::Loop => self.counted(0),
@@ -91,8 +91,7 @@ impl Choice<'_> {
         if self.i.is_jmp_far() || self.i.is_call_far() {
             let wide = self.i.op_kind(0) == OpKind::FarBranch32;
             self.op.bytes = if wide { 4 } else { 2 };
-            self.op.imm =
-                if wide { self.i.far_branch32().into() } else { self.i.far_branch16().into() };
+            self.op.imm = if wide { self.i.far_branch32() } else { self.i.far_branch16().into() };
             self.op.disp = self.i.far_branch_selector().into();
             return self.looking(if call { slow::call_far_i } else { slow::jump_far_i });
         }
@@ -243,12 +242,12 @@ impl Choice<'_> {
                     Code::Retfd | Code::Retfd_imm16 => 4,
                     _ => 8,
                 };
-                self.op.imm = if self.kinds.0 == Kind::Immediate { i.immediate(0) } else { 0 };
+                self.immediate(if self.kinds.0 == Kind::Immediate { i.immediate(0) } else { 0 });
                 slow::ret_far
             }
             M::Int | M::Int3 | M::Into => {
                 self.op.imm = match i.mnemonic() {
-                    M::Int => i.immediate(0) & 0xff,
+                    M::Int => i.immediate8().into(),
                     M::Int3 => 3,
                     _ => 4,
                 };
@@ -281,7 +280,7 @@ impl Choice<'_> {
             M::In | M::Out => {
                 let n = u32::from(i.mnemonic() == M::In);
                 let immediate = kind(i, n) == Kind::Immediate;
-                self.op.imm = if immediate { i.immediate(n) & 0xff } else { 0 };
+                self.immediate(if immediate { i.immediate(n) } else { 0 });
                 self.op.src = u8::from(!immediate);
                 if i.mnemonic() == M::In {
                     by_width!(bytes, system::port_in)

@@ -156,7 +156,11 @@ impl Choice<'_> {
         }
         Some(match self.kinds {
             (Kind::Register, Kind::Register) => by_width!(bytes, moves::rr),
-            (Kind::Register, Kind::Immediate) => by_width!(bytes, moves::ri),
+            (Kind::Register, Kind::Immediate) => {
+                // The one immediate that can have 64 bits.
+                self.op.disp = self.i.immediate(1) & mask(bytes);
+                by_width!(bytes, moves::ri)
+            }
             (Kind::Register, Kind::Memory) if plain => by_width!(bytes, moves::rm, Plain),
             (Kind::Register, Kind::Memory) => by_width!(bytes, moves::rm, Any),
             (Kind::Memory, Kind::Register) if plain => by_width!(bytes, moves::mr, Plain),
@@ -188,7 +192,7 @@ impl Choice<'_> {
                 Kind::Register => by_width!(moved, stack::push_r),
                 Kind::Memory => by_width!(moved, stack::push_m),
                 _ => {
-                    self.op.imm = i.immediate(0) & mask(moved);
+                    self.immediate(i.immediate(0));
                     if long && moved == 8 {
                         stack::push_i64
                     } else {
@@ -205,7 +209,7 @@ impl Choice<'_> {
                 _ => stack::leave_frame::<u64>,
             },
             M::Enter => {
-                self.op.imm = i.immediate(0);
+                self.immediate(i.immediate(0));
                 self.op.src = i.immediate8_2nd();
                 match i.code() {
                     Code::Enterw_imm16_imm8 => stack::enter_frame::<u16>,
