@@ -67,6 +67,8 @@ pub struct GuestMemory(Arc<Inner>);
 struct Inner {
     mapping: Mapping,
     file: File,
+    /// Where in the file it begins.
+    at: u64,
     ranges: Vec<Range>,
     dirty: DirtyBitmap,
 }
@@ -83,7 +85,7 @@ impl GuestMemory {
     pub fn new(bytes: u64) -> io::Result<GuestMemory> {
         let file = map::memfd(check(bytes)?)?;
         let mapping = Mapping::shared(&file, 0, check(bytes)?)?;
-        Ok(GuestMemory::made(mapping, file))
+        Ok(GuestMemory::made(mapping, file, 0))
     }
 
     /// The memory that stands in a file from `at` on: pages are read when they are first touched,
@@ -95,7 +97,7 @@ impl GuestMemory {
     /// Source: mmap(2), `MAP_PRIVATE`.
     pub fn restore(file: File, at: u64, bytes: u64) -> io::Result<GuestMemory> {
         let mapping = parts::whole(&file, at, check(bytes)?)?;
-        Ok(GuestMemory::made(mapping, file))
+        Ok(GuestMemory::made(mapping, file, at))
     }
 
     /// The same of memory that stands in several files: of each [`Part`] what its file has, and of
@@ -110,13 +112,15 @@ impl GuestMemory {
     pub fn restore_parts(file: File, bytes: u64, parts: &[Part<'_>]) -> io::Result<GuestMemory> {
         let mut mapping = parts::whole(&file, 0, check(bytes)?)?;
         parts::put(&mut mapping, parts)?;
-        Ok(GuestMemory::made(mapping, file))
+        let memory = GuestMemory::made(mapping, file, 0);
+        parts.iter().for_each(|part| memory.dirty().note(part.range.clone()));
+        Ok(memory)
     }
 
-    fn made(mapping: Mapping, file: File) -> GuestMemory {
+    fn made(mapping: Mapping, file: File, at: u64) -> GuestMemory {
         let ranges = ranges(mapping.bytes());
         let dirty = DirtyBitmap::new(mapping.bytes() / PAGE);
-        GuestMemory(Arc::new(Inner { mapping, file, ranges, dirty }))
+        GuestMemory(Arc::new(Inner { mapping, file, at, ranges, dirty }))
     }
 
     /// All of it, in bytes.

@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Debug,
+    ops::Range,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering, fence},
@@ -17,6 +18,8 @@ use super::PAGE;
 #[derive(Debug)]
 pub struct DirtyBitmap {
     words: Vec<AtomicU64>,
+    /// Which of them were marked at any time before they were taken.
+    ever: Vec<AtomicU64>,
     watched: Vec<AtomicU64>,
     watcher: OnceLock<Arc<dyn Watcher>>,
     pages: usize,
@@ -32,7 +35,13 @@ pub trait Watcher: Debug + Send + Sync {
 impl DirtyBitmap {
     pub(super) fn new(pages: usize) -> DirtyBitmap {
         let words = || (0..pages.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
-        DirtyBitmap { words: words(), watched: words(), watcher: OnceLock::new(), pages }
+        DirtyBitmap {
+            words: words(),
+            ever: words(),
+            watched: words(),
+            watcher: OnceLock::new(),
+            pages,
+        }
     }
 
     /// Says who is told of writes to watched pages, once; gives whether nobody was before.
@@ -120,12 +129,33 @@ impl DirtyBitmap {
         let mut pages = Vec::new();
         for (n, word) in self.words.iter().enumerate() {
             let mut bits = word.swap(0, Ordering::Relaxed);
+            self.ever[n].fetch_or(bits, Ordering::Relaxed);
             while bits != 0 {
                 pages.push(n * 64 + bits.trailing_zeros() as usize);
                 bits &= bits - 1;
             }
         }
         pages
+    }
+
+    /// Notes that pages differ from what the memory began as, without marking them.
+    ///
+    /// # Panics
+    /// If they are not within the memory.
+    pub(super) fn note(&self, offsets: Range<usize>) {
+        for page in offsets.start / PAGE..offsets.end.div_ceil(PAGE) {
+            self.ever[page / 64].fetch_or(1 << (page % 64), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a page was ever marked, taken meanwhile or not, or noted.
+    ///
+    /// # Panics
+    /// If there is no such page.
+    pub(super) fn was_ever(&self, page: usize) -> bool {
+        let bits = self.words[page / 64].load(Ordering::Relaxed)
+            | self.ever[page / 64].load(Ordering::Relaxed);
+        bits & (1 << (page % 64)) != 0
     }
 
     /// Marks pages again that were taken, without a word to the watcher.
