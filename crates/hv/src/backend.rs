@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Debug,
+    fs::File,
     io,
     os::fd::{BorrowedFd, OwnedFd},
     sync::Arc,
@@ -157,6 +158,26 @@ pub trait Vcpu: Send {
     /// # Errors
     /// [`HvError::Invalid`] for a state that no processor of this model can have.
     fn set_state(&mut self, state: &CpuState) -> Result<(), HvError>;
+
+    /// Writes what it has made of the guest's instructions to a file that is empty, for processors
+    /// of machines that go on where this one is. Nothing but speed depends on it; one that carries
+    /// them out as they are has nothing to write.
+    ///
+    /// # Errors
+    /// [`HvError::Host`]; the file is of no use then.
+    fn save_code(&self, _to: &File) -> Result<(), HvError> {
+        Ok(())
+    }
+
+    /// Uses what another one has written. What is in the file is to be as safe as the memory that
+    /// the machine goes on from.
+    ///
+    /// # Errors
+    /// [`HvError::Host`], with `InvalidData` for one that another version has written. It runs as
+    /// well without.
+    fn load_code(&mut self, _from: File) -> Result<(), HvError> {
+        Ok(())
+    }
 }
 
 /// Ends a [`Vcpu::run`].

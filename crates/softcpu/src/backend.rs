@@ -1,6 +1,7 @@
 //! The processor behind the traits of `hv`.
 
 use std::{
+    fs::File,
     os::fd::{BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
 };
@@ -216,6 +217,16 @@ impl Vcpu for SoftVcpu {
 
     fn state(&self) -> Result<CpuState, HvError> {
         Ok(self.processor.cpu.save())
+    }
+
+    fn save_code(&self, to: &File) -> Result<(), HvError> {
+        let saved = self.processor.save_code(to);
+        saved.map_err(|source| HvError::Host { step: "write what was decoded", source })
+    }
+
+    fn load_code(&mut self, from: File) -> Result<(), HvError> {
+        let loaded = self.processor.load_code(from);
+        loaded.map_err(|source| HvError::Host { step: "read what was decoded", source })
     }
 
     fn set_state(&mut self, state: &CpuState) -> Result<(), HvError> {

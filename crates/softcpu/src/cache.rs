@@ -137,6 +137,12 @@ impl Cache {
         }
     }
 
+    /// All blocks that are of one page, and their operations.
+    pub(crate) fn whole(&self) -> impl Iterator<Item = (Key, &[Op])> {
+        let blocks = self.all.values().map(|number| self.block(*number));
+        blocks.filter(|block| block.second.is_none()).map(|block| (block.key, self.ops(block)))
+    }
+
     /// Whether a page has blocks.
     pub(crate) fn has_page(&self, page: usize) -> bool {
         self.pages.contains_key(&page)

@@ -45,6 +45,7 @@ mod mmu;
 mod msr;
 mod op;
 mod run;
+mod saved_code;
 mod segment;
 mod state;
 mod tlb;

@@ -1,6 +1,10 @@
 //! The loop: block after block, and between blocks whatever else there is.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    fs::File,
+    io,
+    sync::{Arc, atomic::Ordering},
+};
 
 use hv::{HvError, memory::PAGE, state::Activity};
 
@@ -14,6 +18,7 @@ use crate::{
     machine::{Seat, Seats},
     mmu::{Access, Place},
     op::{self, Flow, Op, system},
+    saved_code::{self, SavedCode},
 };
 
 /// How many instructions go by before the clock is looked at: a tenth of a millisecond at most.
@@ -47,6 +52,8 @@ pub(crate) struct Processor {
     cache: Cache,
     /// Where blocks are decoded.
     decoded: Decoded,
+    /// What another one had decoded.
+    saved_code: Option<SavedCode>,
     seats: Arc<Seats>,
     /// An interrupt waits for the guest to let it in.
     held_back: bool,
@@ -63,6 +70,7 @@ impl Processor {
             cpu,
             cache: Cache::new(),
             decoded: Decoded::default(),
+            saved_code: None,
             seats,
             held_back: true,
             dirty_seen: 0,
@@ -74,6 +82,24 @@ impl Processor {
     pub(crate) fn renew(&mut self) {
         self.held_back = true;
         self.patience = 0;
+    }
+
+    /// Writes what it has decoded to a file that is empty.
+    pub(crate) fn save_code(&self, to: &File) -> io::Result<()> {
+        let memory = &self.cpu.memory;
+        let page = |page: usize| {
+            let mut bytes = [0; PAGE];
+            memory.copy_out(page * PAGE, &mut bytes);
+            // Of one that is watched no more a write was told, perhaps not yet here.
+            memory.dirty().is_watched(page).then_some(bytes)
+        };
+        saved_code::write(&self.cache, self.cpu.model, page, to)
+    }
+
+    /// Uses what another one has written.
+    pub(crate) fn load_code(&mut self, from: File) -> io::Result<()> {
+        self.saved_code = Some(SavedCode::open(from, self.cpu.model)?);
+        Ok(())
     }
 
     /// Runs until there is something for the caller to do.
@@ -459,7 +485,14 @@ impl Processor {
         if self.cache.is_full() || self.cpu.floats.len() >= FLOATS_MAX {
             self.forget();
         }
+        let first_of_page = !self.cache.has_page(key.offset / PAGE);
         self.watch(key.offset / PAGE);
+        if first_of_page
+            && key.mode == saved_code::MODE.key()
+            && let Some(number) = self.take_over(key)
+        {
+            return Ok(number);
+        }
         let room = PAGE - key.offset % PAGE;
         let mut bytes = [0; BYTES_MAX + INSTRUCTION_MAX];
         let first = room.min(BYTES_MAX);
@@ -484,6 +517,22 @@ impl Processor {
         let Some(only) = ops.last() else { return Err(self.cpu.undefined()) };
         ops.push(decode::fall(only.next.into()));
         Ok(self.cache.insert(key, ops, Some(second / PAGE)))
+    }
+
+    /// Takes over the blocks of a key's page, if somebody else has decoded it; gives the one of the
+    /// key.
+    fn take_over(&mut self, key: Key) -> Option<u32> {
+        let saved = self.saved_code.as_ref()?;
+        let mut bytes = [0; PAGE];
+        let at = key.offset / PAGE * PAGE;
+        self.cpu.memory.copy_out(at, &mut bytes);
+        let cache = &mut self.cache;
+        saved.blocks(&bytes, &mut self.decoded, |offset, ops| {
+            if !cache.is_full() {
+                cache.insert(Key { offset: at + offset, mode: key.mode }, ops, None);
+            }
+        });
+        cache.find(key)
     }
 
     /// Decodes a block that begins at rip.

@@ -20,6 +20,7 @@ mod ports;
 mod processor;
 
 use std::{
+    fs::File,
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
 };
@@ -119,6 +120,22 @@ impl Machine {
     /// Its memory. Which pages of it are marked as written belongs to its snapshots.
     pub fn memory(&self) -> &GuestMemory {
         &self.shared.memory
+    }
+
+    /// Writes what the first processor of a paused machine has made of the guest's instructions to a
+    /// file that is empty, for machines that go on where this one is
+    /// ([`Builder::load_code`]). Of KVM's processors that is nothing.
+    ///
+    /// # Errors
+    /// [`SaveError`]; the file is of no use then.
+    pub fn save_code(&self, to: &File) -> Result<(), SaveError> {
+        let failed = |source| SaveError::Backend { what: "decoded instructions", source };
+        let save = || {
+            let Some(first) = self.shared.cpus.first() else { return Ok(()) };
+            let first = first.lock().unwrap_or_else(PoisonError::into_inner);
+            first.0.save_code(to).map_err(failed)
+        };
+        self.shared.control.while_paused(save).ok_or(SaveError::NotPaused)?
     }
 
     /// Everything but the memory, of a machine that is paused.

@@ -1,6 +1,7 @@
 //! From parts to a machine.
 
 use std::{
+    fs::File,
     io,
     sync::{Arc, Mutex},
     thread,
@@ -234,6 +235,23 @@ impl Builder {
             pic.elcr = level;
         }
         self.vm.set_chips(&chips)
+    }
+
+    /// Has its processors use what one of another machine's has made of the same instructions
+    /// ([`Machine::save_code`]). What is in the file is to be as safe as the memory that it is
+    /// restored from.
+    ///
+    /// # Errors
+    /// [`BuildError`], of a file of another version or model; the machine runs as well without.
+    pub fn load_code(&mut self, from: &File) -> Result<(), BuildError> {
+        for Cpu(cpu) in &mut self.cpus {
+            let copy = from.try_clone();
+            let copy =
+                copy.map_err(|source| BuildError::Host { step: "duplicate a descriptor", source })?;
+            cpu.load_code(copy)
+                .map_err(|source| BuildError::Backend { what: "decoded instructions", source })?;
+        }
+        Ok(())
     }
 
     /// Takes over a saved machine; it is paused where that one was.
