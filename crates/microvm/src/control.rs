@@ -39,6 +39,11 @@ pub(crate) enum Order {
     /// Boots. Descriptors: an empty mount namespace, the kernel, the first file system, where the
     /// console's output goes.
     Boot(Box<Boot>),
+    /// What a processor in software has decoded, for the machine that is to be taken up. Descriptor:
+    /// what another machine's [`Order::SaveCode`] has written.
+    Code,
+    /// Writes what a processor in software has decoded. Descriptor: an empty file.
+    SaveCode,
     /// Leads a stream to a port of the machine. Descriptor: the stream.
     Connect { port: u32 },
     /// Saves the machine as it is. Descriptors: empty files for its memory and its description.

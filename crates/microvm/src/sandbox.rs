@@ -43,7 +43,8 @@ use crate::{
     machine::{self, Size},
     process::VmProcess,
     pump::{self, Pipes},
-    translate, warm,
+    translate,
+    warm::{self, First},
 };
 use rooms::{Handed, Rooms};
 
@@ -197,7 +198,7 @@ impl VmSandbox {
         }
         let (running, fitted) = match &self.taken_from {
             Some(saved) => self.take_up(saved, spec, &wanted, by).await?,
-            None => self.boot(spec, &wanted, by).await?,
+            None => self.boot(spec, own, &wanted, by).await?,
         };
         let running = Arc::new(running);
         *machine = Some(Arc::clone(&running));
@@ -208,6 +209,7 @@ impl VmSandbox {
     async fn boot(
         &self,
         spec: &ProcessSpec,
+        own: &ContainerSpec,
         wanted: &Wanted,
         by: Deadline,
     ) -> Result<(Running, Fitted), DriverError> {
@@ -219,7 +221,9 @@ impl VmSandbox {
             None => accel::best(&self.shared.config).await?,
         };
         let boot = self.machine(&kernel, accel, wanted.layers.len(), interfaces.len());
-        let begun = self.start_machine(&link, &kernel, (&spec.id, wanted), &boot, by).await?;
+        let first =
+            First { sandbox: &self.spec, process: spec, container: own, layers: &wanted.layers };
+        let begun = self.start_machine(&link, &kernel, (first, wanted), &boot, by).await?;
         let Begun { furniture, fitted, mut chores, scratch } = begun;
         if !interfaces.is_empty() {
             chores.push(Chore::Interfaces(interfaces));
@@ -257,11 +261,11 @@ impl VmSandbox {
         &self,
         link: &Link,
         kernel: &Kernel,
-        (container, wanted): (&ProcessId, &Wanted),
+        (first, wanted): (First<'_>, &Wanted),
         boot: &Boot,
         by: Deadline,
     ) -> Result<Begun, DriverError> {
-        let config = &self.shared.config;
+        let (config, container) = (&self.shared.config, &first.process.id);
         let Some(directory) = &config.warm else {
             changes::make(&wanted.changes)?;
             let (furniture, fitted, handed) = furnish(link, container, wanted, boot, false).await?;
@@ -270,7 +274,7 @@ impl VmSandbox {
             let chores = [Chore::Names].into_iter().chain(handed.chores(None)?).collect();
             return Ok(Begun { furniture, fitted, chores, scratch: false });
         };
-        let template = warm::template(directory, config, kernel, boot, by).await?;
+        let template = warm::template(directory, config, kernel, boot, first, by).await?;
         let fresh = template.disk(&wanted.changes)?;
         let (furniture, fitted, handed) = furnish(link, container, wanted, boot, !fresh).await?;
         warm::take_up(link, &template.directory, boot).await?;
@@ -359,7 +363,7 @@ impl VmSandbox {
 /// Hands over what the first container of a machine is to have. One that is taken up with changes
 /// that a template does not know gets their disk beside the one that the template has mounted, which
 /// is nobody's then.
-async fn furnish(
+pub(crate) async fn furnish(
     link: &Link,
     container: &ProcessId,
     wanted: &Wanted,
@@ -403,7 +407,7 @@ async fn carry(
 }
 
 /// What a machine has to be told that slept: the time, and what only it knows.
-fn awake() -> Result<Vec<Chore>, DriverError> {
+pub(crate) fn awake() -> Result<Vec<Chore>, DriverError> {
     let mut seed = vec![0; SEED_BYTES];
     getrandom(&mut seed, GetRandomFlags::empty())
         .map_err(|error| DriverError::step("get random bytes", &error.into()))?;
@@ -412,7 +416,11 @@ fn awake() -> Result<Vec<Chore>, DriverError> {
     Ok(vec![Chore::Clock(now), Chore::Seed(seed)])
 }
 
-async fn chores_done(agent: &Remote, chores: Vec<Chore>, by: Deadline) -> Result<(), DriverError> {
+pub(crate) async fn chores_done(
+    agent: &Remote,
+    chores: Vec<Chore>,
+    by: Deadline,
+) -> Result<(), DriverError> {
     done(&agent.call(Request::Chores(chores), None, Some(by)).await?)
 }
 

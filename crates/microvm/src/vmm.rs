@@ -124,6 +124,8 @@ struct Parts {
     disks: BTreeMap<usize, Blk>,
     interfaces: VecDeque<Net>,
     shares: Shares,
+    /// What was decoded by another one.
+    code: Option<File>,
     running: Option<Running>,
 }
 
@@ -156,6 +158,7 @@ impl Parts {
             disks: BTreeMap::new(),
             interfaces: VecDeque::new(),
             shares: Shares::default(),
+            code: None,
             running: None,
         }
     }
@@ -218,6 +221,11 @@ impl Parts {
                 let saved = Snapshot::read(files)?;
                 let (mut builder, devices) = self.build(&boot, saved.memory()?, console, host)?;
                 builder.copy();
+                if let Some(code) = self.code.take()
+                    && let Err(error) = builder.load_code(&code)
+                {
+                    tracing::info!(error = chain(&error), "instructions are decoded anew");
+                }
                 self.run(builder.restore(saved.manifest)?, devices)?;
             }
             Order::Snapshot => {
@@ -225,6 +233,8 @@ impl Parts {
                 let files = Files { memory: memory.into(), description: description.into() };
                 self.running()?.save(&files)?;
             }
+            Order::Code => self.code = Some(next()?.into()),
+            Order::SaveCode => self.running()?.save_code(&next()?.into())?,
             Order::Connect { port } => {
                 let running = self.running.as_mut().ok_or(NOT_BOOTED)?;
                 running.host.connect(port, next()?)?;
@@ -378,10 +388,19 @@ impl Running {
         while !self.visited && !idle()? && !by.passed() {
             thread::sleep(Duration::from_millis(1));
         }
+        self.paused(|machine| Ok(machine.save_to(files)?))
+    }
+
+    /// Writes what its processors have decoded, and lets it run on.
+    fn save_code(&self, to: &File) -> Result<(), Refusal> {
+        self.paused(|machine| Ok(machine.save_code(to)?))
+    }
+
+    fn paused(&self, act: impl FnOnce(&Machine) -> Result<(), Refusal>) -> Result<(), Refusal> {
         self.machine.pause(Deadline::after(PAUSE_WITHIN))?;
-        let saved = self.machine.save_to(files);
+        let done = act(&self.machine);
         self.machine.resume();
-        Ok(saved?)
+        done
     }
 }
 

@@ -1,8 +1,8 @@
 //! Machines that were booted once and are taken up from where their agent was ready.
 //!
 //! ```text
-//! <directory>/<key>/        a snapshot, and the disk that it has mounted: kernel, agent and shape
-//!                           make its key
+//! <directory>/<key>/        a snapshot, the disk that it has mounted, and what a processor in
+//!                           software has decoded: kernel, agent and shape make its key
 //! <directory>/<key>.lock    held by whoever makes it
 //! <directory>/<key>.part    not yet one
 //! ```
@@ -10,6 +10,8 @@
 //! A template has no layers, no cable and nothing of the host's: places for them, which are filled
 //! when it is taken up. So one serves every image. What every machine does anyway it has done: names
 //! are answered, and an empty disk for changes is mounted, which each one gets a copy of.
+
+mod rehearsal;
 
 use std::{
     fmt::Write as _,
@@ -25,7 +27,9 @@ use std::{
 };
 
 use base::Deadline;
-use rustix::fs::{Mode, OFlags, open};
+use hv::Accel;
+pub(crate) use rehearsal::First;
+use rustix::fs::{Mode, OFlags, open, openat};
 use shim::protocol::{Chore, Request};
 use vm::snapshot::Files;
 use workload::DriverError;
@@ -53,6 +57,9 @@ const MANIFEST: &str = "machine.json";
 /// The disk that it has mounted, as it was then.
 const DISK: &str = "disk";
 
+/// What a processor in software had decoded when a first container had started.
+const CODE: &str = "code";
+
 /// A machine that was booted once.
 #[derive(Debug)]
 pub(crate) struct Template {
@@ -77,6 +84,7 @@ pub(crate) async fn template(
     config: &VmConfig,
     kernel: &Kernel,
     boot: &Boot,
+    first: First<'_>,
     by: Deadline,
 ) -> Result<Template, DriverError> {
     let key = key(kernel, boot);
@@ -101,7 +109,7 @@ pub(crate) async fn template(
         return Ok(found);
     }
     let part = directory.join(format!("{key}.part"));
-    let made = make(&part, config, kernel, boot, by).await;
+    let made = make(&part, config, kernel, boot, first, by).await;
     let made = made.and_then(|()| fs::rename(&part, &at).map_err(failed));
     if made.is_err() {
         // Nobody else has a use for it.
@@ -128,6 +136,7 @@ async fn make(
     config: &VmConfig,
     kernel: &Kernel,
     boot: &Boot,
+    first: First<'_>,
     by: Deadline,
 ) -> Result<(), DriverError> {
     let failed = |error: io::Error| DriverError::step("keep a booted machine", &error);
@@ -155,6 +164,13 @@ async fn make(
     drop(agent);
     link.save(part).await?;
     link.kill().await?;
+    if boot.accel == Accel::Soft
+        && let Err(error) = rehearsal::rehearse(part, config, boot, first, by).await
+    {
+        // It is as good a machine, and slower.
+        tracing::warn!(%error, "nothing was decoded ahead for machines");
+        let _ = fs::remove_file(part.join(CODE));
+    }
     settle(part).map_err(failed)
 }
 
@@ -192,6 +208,11 @@ pub(crate) async fn take_up(
     let files = Files::open(directory);
     let files = files
         .map_err(|error| DriverError::step("read a saved machine", &io::Error::other(error)))?;
+    // Of a processor of the host's there is none, nor of a machine that was saved while it ran.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    if let Ok(code) = openat(directory, CODE, flags, Mode::empty()) {
+        link.order(&Order::Code, &[code.as_fd()]).await?;
+    }
     let fds = [link.ground(), files.memory.as_fd(), files.description.as_fd(), console.as_fd()];
     link.order(&Order::Restore(Box::new(boot.clone())), &fds).await
 }

@@ -194,6 +194,10 @@ pub enum Request {
     Chores(Vec<Chore>),
 }
 
+/// A name of the agent by which it is no agent: it says a word and leaves. Whoever prepares machines
+/// has a container do that.
+pub const REHEARSAL: &str = "/.wythe-rehearsal";
+
 /// What is to be done in a machine around the sandbox. Asked twice, it is done once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

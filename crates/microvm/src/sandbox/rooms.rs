@@ -44,7 +44,7 @@ pub(crate) struct Rooms {
 }
 
 /// What is handed over, and what its container has.
-pub(super) struct Handed {
+pub(crate) struct Handed {
     fds: Vec<(Order, OwnedFd)>,
     fitted: Fitted,
 }
@@ -81,7 +81,7 @@ impl Handed {
 
     /// What the agent has to do then, who has this disk mounted. Others that are in their places
     /// are asked for too: one that was not let go of may be mounted or not.
-    pub(super) fn chores(&self, mounted: Option<&Disk>) -> Result<Vec<Chore>, DriverError> {
+    pub(crate) fn chores(&self, mounted: Option<&Disk>) -> Result<Vec<Chore>, DriverError> {
         let Fitted { disks, shares } = &self.fitted;
         let mut chores = Vec::new();
         for disk in disks {
