@@ -20,7 +20,7 @@ use std::{
 };
 
 use base::{Deadline, chain};
-use hv::{Accel, GuestMemory, HvError, Hypervisor, Model, Shape};
+use hv::{Accel, CodeOf, GuestMemory, HvError, Hypervisor, Model, Shape};
 use rustix::{
     fs::{MemfdFlags, memfd_create},
     net::{Shutdown, shutdown},
@@ -234,7 +234,9 @@ impl Parts {
                 self.running()?.save(&files)?;
             }
             Order::Code => self.code = Some(next()?.into()),
-            Order::SaveCode => self.running()?.save_code(&next()?.into())?,
+            Order::SaveCode => {
+                self.running()?.save_code(&next()?.into(), CodeOf::Beginning)?;
+            }
             Order::Connect { port } => {
                 let running = self.running.as_mut().ok_or(NOT_BOOTED)?;
                 running.host.connect(port, next()?)?;
@@ -392,8 +394,8 @@ impl Running {
     }
 
     /// Writes what its processors have decoded, and lets it run on.
-    fn save_code(&self, to: &File) -> Result<(), Refusal> {
-        self.paused(|machine| Ok(machine.save_code(to)?))
+    fn save_code(&self, to: &File, of: CodeOf) -> Result<(), Refusal> {
+        self.paused(|machine| Ok(machine.save_code(to, of)?))
     }
 
     fn paused(&self, act: impl FnOnce(&Machine) -> Result<(), Refusal>) -> Result<(), Refusal> {

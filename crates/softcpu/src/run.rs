@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use hv::{HvError, memory::PAGE, state::Activity};
+use hv::{CodeOf, HvError, memory::PAGE, state::Activity};
 
 use crate::{
     cache::{Cache, Key, NONE},
@@ -85,13 +85,15 @@ impl Processor {
     }
 
     /// Writes what it has decoded to a file that is empty.
-    pub(crate) fn save_code(&self, to: &File) -> io::Result<()> {
+    pub(crate) fn save_code(&self, to: &File, of: CodeOf) -> io::Result<()> {
         let memory = &self.cpu.memory;
         let page = |page: usize| {
             let mut bytes = [0; PAGE];
             memory.copy_out(page * PAGE, &mut bytes);
             // Of one that is watched no more a write was told, perhaps not yet here.
-            memory.dirty().is_watched(page).then_some(bytes)
+            let is_decoded = memory.dirty().is_watched(page);
+            let is_there = of == CodeOf::Now || !memory.dirty().was_ever(page);
+            (is_decoded && is_there).then_some(bytes)
         };
         saved_code::write(&self.cache, self.cpu.model, page, to)
     }
@@ -519,17 +521,17 @@ impl Processor {
         Ok(self.cache.insert(key, ops, Some(second / PAGE)))
     }
 
-    /// Takes over the blocks of a key's page, if somebody else has decoded it; gives the one of the
-    /// key.
+    /// Takes over the blocks of a key's page, if somebody else has decoded it and it is still as it
+    /// was; gives the one of the key.
     fn take_over(&mut self, key: Key) -> Option<u32> {
-        let saved = self.saved_code.as_ref()?;
-        let mut bytes = [0; PAGE];
-        let at = key.offset / PAGE * PAGE;
-        self.cpu.memory.copy_out(at, &mut bytes);
-        let cache = &mut self.cache;
-        saved.blocks(&bytes, &mut self.decoded, |offset, ops| {
+        let (saved, cache) = (self.saved_code.as_mut()?, &mut self.cache);
+        let page = key.offset / PAGE;
+        if self.cpu.memory.dirty().was_ever(page) {
+            return None;
+        }
+        saved.blocks(page, |offset, ops| {
             if !cache.is_full() {
-                cache.insert(Key { offset: at + offset, mode: key.mode }, ops, None);
+                cache.insert(Key { offset: page * PAGE + offset, mode: key.mode }, ops, None);
             }
         });
         cache.find(key)

@@ -1,25 +1,22 @@
-//! What was decoded, in a file, for processors of other machines that carry out the same
-//! instructions: those that are taken up from where one machine was ready execute the same kernel.
+//! What was decoded, in a file, for processors of machines that go on from the same memory: those
+//! that are taken up from where one was ready execute the same kernel.
 //!
 //! ```text
-//! head      who wrote it, the model, how much of each follows
+//! head      who wrote it, the model
 //! examples  for each handler a block of instructions, and which of them it carries out
-//! index     for each page its digest, and where its record is
-//! records   the page's bytes, then its blocks: where each begins, its operations
+//! index     for each page of memory where its record is
+//! records   a page's blocks: where each begins, its operations
 //! ```
 //!
-//! Blocks are found by what their page has in it, wherever it lies: a page that differs in one byte
-//! is another one. A handler is an address in this process, so it is named by an example, and
-//! decoding the example gives the address; what else an operation has means the same everywhere.
-//! Not in it are blocks that reach into a second page, those outside of 64-bit mode, and those with
-//! floating point.
+//! A page has these blocks as long as it is as it was when the memory was saved. A handler is an
+//! address in this process, so it is named by an example, and decoding the example gives the
+//! address; what else an operation has means the same everywhere. Not in it are blocks that reach
+//! into a second page, those outside of 64-bit mode, and those with floating point.
 //!
-//! Nothing but speed depends on it: what it does not have is decoded. Whoever can write it decides
-//! what the guest's instructions do, so it is to be as safe as the memory that a machine is taken up
-//! from; more than the guest it cannot reach.
+//! What it does not have is decoded. Whoever can write it decides what the guest's instructions do,
+//! so it is to be as safe as the memory that it goes with; more than the guest it cannot reach.
 
 use std::{
-    cell::OnceCell,
     collections::{BTreeMap, HashMap},
     fs::File,
     io::{self, Write as _},
@@ -41,7 +38,7 @@ const MAGIC: &[u8] = concat!("wythe code ", env!("SOURCES_ID"), "\n").as_bytes()
 /// Most bytes of head, examples and index: some ten thousand pages.
 const FRONT_MAX: u32 = 1 << 20;
 
-/// Most bytes of a record: the page and a block at each byte of it, of a few operations.
+/// Most bytes of a record: some hundred operations for each line of the host's cache.
 const RECORD_MAX: u32 = 1 << 20;
 
 /// Bytes of an operation.
@@ -59,8 +56,17 @@ pub(crate) struct SavedCode {
     file: File,
     model: Model,
     examples: Vec<Example>,
-    /// By the digest of their bytes: where records are, and how long.
-    pages: HashMap<u64, (u64, u32)>,
+    pages: HashMap<u64, Record>,
+    /// The last record that was read, and what its examples were decoded to.
+    record: Vec<u8>,
+    scratch: Decoded,
+}
+
+/// Where a page's blocks are.
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    at: u64,
+    bytes: u32,
 }
 
 /// A handler, as the one that carries out an instruction of a block.
@@ -69,7 +75,7 @@ struct Example {
     bytes: Vec<u8>,
     /// Which operation of the block.
     operation: u8,
-    handler: OnceCell<Option<Handler>>,
+    handler: Option<Handler>,
 }
 
 impl SavedCode {
@@ -92,57 +98,53 @@ impl SavedCode {
             return Err(bad());
         }
         let (examples, pages) = Bytes(&front).front(model).ok_or_else(bad)?;
-        Ok(SavedCode { file, model, examples, pages })
+        let (record, scratch) = (Vec::new(), Decoded::default());
+        Ok(SavedCode { file, model, examples, pages, record, scratch })
     }
 
-    /// Gives the blocks of a page with these bytes, if there are any.
-    pub(crate) fn blocks(
-        &self,
-        page: &[u8; PAGE],
-        decoded: &mut Decoded,
-        mut take: impl FnMut(usize, &mut Vec<Op>),
-    ) {
-        let Some((at, length)) = self.pages.get(&digest(page)) else { return };
-        let mut record = vec![0; *length as usize];
-        if self.file.read_exact_at(&mut record, *at).is_err() || !record.starts_with(page) {
-            return;
+    /// Gives the blocks of a page, if there are any: where in it each begins, and its operations.
+    pub(crate) fn blocks(&mut self, page: usize, mut take: impl FnMut(usize, &mut Vec<Op>)) {
+        let Some(Record { at, bytes }) = self.pages.get(&(page as u64)).copied() else { return };
+        let mut record = std::mem::take(&mut self.record);
+        record.resize(bytes as usize, 0);
+        if self.file.read_exact_at(&mut record, at).is_ok() {
+            let (mut rest, mut ops) = (Bytes(&record), Vec::new());
+            // A record that is damaged has fewer blocks.
+            while let Some(offset) = rest.u16()
+                && self.block(&mut rest, &mut ops).is_some()
+            {
+                take(usize::from(offset) % PAGE, &mut ops);
+            }
         }
-        let mut rest = Bytes(&record[PAGE..]);
-        // A record that is damaged has fewer blocks.
-        while let Some(offset) = rest.u16()
-            && self.block(&mut rest, decoded).is_some()
-        {
-            take(usize::from(offset) % PAGE, &mut decoded.ops);
-        }
+        self.record = record;
     }
 
-    /// Reads one block into what would have been decoded.
-    fn block(&self, rest: &mut Bytes<'_>, decoded: &mut Decoded) -> Option<()> {
+    /// Reads one block.
+    fn block(&mut self, rest: &mut Bytes<'_>, ops: &mut Vec<Op>) -> Option<()> {
         let count = usize::from(rest.u8()?);
-        let ops = rest.take(count.min(BLOCK_MAX + 1) * OP_BYTES)?;
-        let handlers: Option<Vec<Handler>> = ops
-            .chunks_exact(OP_BYTES)
-            .map(|op| self.handler(u16::from_le_bytes([op[0], op[1]]), decoded))
-            .collect();
-        decoded.ops.clear();
-        for (op, handler) in ops.chunks_exact(OP_BYTES).zip(handlers?) {
-            decoded.ops.push(read(&op[2..], handler)?);
+        let bytes = rest.take(count.min(BLOCK_MAX + 1) * OP_BYTES)?;
+        ops.clear();
+        for op in bytes.as_chunks::<OP_BYTES>().0 {
+            let handler = self.handler(u16::from_le_bytes([op[0], op[1]]))?;
+            ops.push(read(&op[2..], handler)?);
         }
-        (!decoded.ops.is_empty()).then_some(())
+        (!ops.is_empty()).then_some(())
     }
 
-    fn handler(&self, number: u16, decoded: &mut Decoded) -> Option<Handler> {
-        let example = self.examples.get(usize::from(number))?;
-        *example.handler.get_or_init(|| {
+    fn handler(&mut self, number: u16) -> Option<Handler> {
+        let example = self.examples.get_mut(usize::from(number))?;
+        if example.handler.is_none() {
             let code = Code { bytes: &example.bytes, start: 0, mode: MODE, model: self.model };
-            decoded.block(code, BLOCK_MAX, &mut Vec::new());
-            decoded.ops.get(usize::from(example.operation)).map(|op| op.run)
-        })
+            self.scratch.block(code, BLOCK_MAX, &mut Vec::new());
+            let op = self.scratch.ops.get(usize::from(example.operation))?;
+            example.handler = Some(op.run);
+        }
+        example.handler
     }
 }
 
 /// Writes what a processor has decoded to a file that is empty; `page` gives a page's bytes, if they
-/// are what was decoded.
+/// are both what was decoded and what the memory begins with.
 pub(crate) fn write(
     cache: &Cache,
     model: Model,
@@ -153,11 +155,10 @@ pub(crate) fn write(
     for (number, blocks) in pages(cache) {
         let Some(bytes) = page(number) else { continue };
         let from = records.len();
-        records.extend_from_slice(&bytes);
         for (offset, ops) in blocks {
             examples.block(&mut records, &bytes, offset, ops);
         }
-        index.push((digest(&bytes), from as u64, records.len() - from));
+        index.push((number as u64, from as u64, records.len() - from));
     }
     let Examples { bytes: examples, numbers } = examples;
     let mut front = vec![model as u8];
@@ -166,8 +167,8 @@ pub(crate) fn write(
     front.extend_from_slice(&count(index.len())?);
     let front_bytes = front.len() + index.len() * 20;
     let records_at = (MAGIC.len() + 4 + front_bytes) as u64;
-    for (digest, from, length) in index {
-        front.extend_from_slice(&u64::to_le_bytes(digest));
+    for (number, from, length) in index {
+        front.extend_from_slice(&u64::to_le_bytes(number));
         front.extend_from_slice(&u64::to_le_bytes(records_at + from));
         front.extend_from_slice(&count(length)?);
     }
@@ -264,24 +265,11 @@ fn read(from: &[u8], run: Handler) -> Option<Op> {
     })
 }
 
-/// Tells pages apart, but not safely: their bytes are compared afterwards.
-fn digest(page: &[u8; PAGE]) -> u64 {
-    // Four at a time, none of which waits for another.
-    let mut lanes = [1u64, 2, 3, 4];
-    for words in page.as_chunks::<32>().0 {
-        for (lane, word) in lanes.iter_mut().zip(words.as_chunks::<8>().0) {
-            *lane = (*lane ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            *lane ^= *lane >> 29;
-        }
-    }
-    lanes.iter().fold(0, |all, lane| (all ^ lane).wrapping_mul(0x9e37_79b9_7f4a_7c15))
-}
-
 /// Bytes that are read from their beginning.
 struct Bytes<'a>(&'a [u8]);
 
 impl<'a> Bytes<'a> {
-    fn front(&mut self, model: Model) -> Option<(Vec<Example>, HashMap<u64, (u64, u32)>)> {
+    fn front(&mut self, model: Model) -> Option<(Vec<Example>, HashMap<u64, Record>)> {
         if self.u8()? != model as u8 {
             return None;
         }
@@ -289,15 +277,15 @@ impl<'a> Bytes<'a> {
         for _ in 0..self.u32()? {
             let (operation, length) = (self.u8()?, usize::from(self.u8()?));
             let bytes = self.take(length.min(BYTES_MAX))?.to_vec();
-            examples.push(Example { bytes, operation, handler: OnceCell::new() });
+            examples.push(Example { bytes, operation, handler: None });
         }
         let mut pages = HashMap::new();
         for _ in 0..self.u32()? {
-            let (digest, at, length) = (self.u64()?, self.u64()?, self.u32()?);
-            if length < PAGE as u32 || length > RECORD_MAX {
+            let (page, at, bytes) = (self.u64()?, self.u64()?, self.u32()?);
+            if bytes > RECORD_MAX {
                 return None;
             }
-            pages.insert(digest, (at, length));
+            pages.insert(page, Record { at, bytes });
         }
         Some((examples, pages))
     }
@@ -333,7 +321,7 @@ mod tests {
     use crate::cache::Key;
 
     /// `mov eax, 0x12345678; inc eax; je`, and what was decoded of it.
-    fn written() -> (File, [u8; PAGE]) {
+    fn written() -> File {
         let mut page = [0; PAGE];
         page[..9].copy_from_slice(&[0xb8, 0x78, 0x56, 0x34, 0x12, 0xff, 0xc0, 0x74, 0xf7]);
         let mut decoded = Decoded::default();
@@ -343,23 +331,22 @@ mod tests {
         cache.insert(Key { offset: 5 * PAGE, mode: MODE.key() }, &mut decoded.ops, None);
         let file = tempfile::tempfile().unwrap();
         write(&cache, Model::V2, |number| (number == 5).then_some(page), &file).unwrap();
-        (file, page)
+        file
     }
 
-    fn blocks(saved: &SavedCode, page: &[u8; PAGE]) -> Vec<(usize, usize)> {
+    fn blocks(mut saved: SavedCode, page: usize) -> Vec<(usize, usize)> {
         let mut blocks = Vec::new();
-        saved.blocks(page, &mut Decoded::default(), |at, ops| blocks.push((at, ops.len())));
+        saved.blocks(page, |at, ops| blocks.push((at, ops.len())));
         blocks
     }
 
     #[test]
     fn a_page_has_the_blocks_that_were_decoded() {
-        let (file, mut page) = written();
-        assert!(SavedCode::open(file.try_clone().unwrap(), Model::V1).is_err(), "another model");
-        let saved = SavedCode::open(file, Model::V2).unwrap();
-        assert_eq!(blocks(&saved, &page), [(0, 3)]);
-        page[PAGE - 1] = 1;
-        assert_eq!(blocks(&saved, &page), []);
+        let file = written();
+        let open = |model| SavedCode::open(file.try_clone().unwrap(), model);
+        assert!(open(Model::V1).is_err(), "another model");
+        assert_eq!(blocks(open(Model::V2).unwrap(), 5), [(0, 3)]);
+        assert_eq!(blocks(open(Model::V2).unwrap(), 6), []);
     }
 
     proptest! {
@@ -367,13 +354,13 @@ mod tests {
         fn damage_is_no_more_than_fewer_blocks(
             changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
         ) {
-            let (file, page) = written();
+            let file = written();
             let length = usize::try_from(file.metadata().unwrap().len()).unwrap();
             for (at, byte) in changes {
                 file.write_all_at(&[byte], at.index(length) as u64).unwrap();
             }
             if let Ok(saved) = SavedCode::open(file, Model::V2) {
-                prop_assert!(blocks(&saved, &page).len() <= usize::from(u16::MAX));
+                prop_assert!(blocks(saved, 5).len() <= usize::from(u16::MAX));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What a processor has decoded serves another one, and only where the instructions are the same.
+//! What a processor has decoded serves another one, and only while the memory is as it was.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail where it stands")]
 
@@ -7,12 +7,15 @@ mod machine;
 
 use std::{fs::File, io, os::unix::fs::FileExt as _};
 
-use hv::{Exit, HvError, Vcpu, memory::PAGE, state::gpr};
+use hv::{CodeOf, Exit, GuestMemory, HvError, Vcpu, memory::PAGE, state::gpr};
 use iced_x86::code_asm::*;
-use machine::{CODE, first, machine, put};
+use machine::{CODE, first, on, put};
 
 /// An immediate that is nowhere else.
 const MARK: u32 = 0x1357_9bdf;
+
+/// What the program leaves in rax, rdx, rsi and rdi.
+const RESULT: [u64; 4] = [10_100, MARK as u64, 10_100, 0x0123_4567_89ab_cdef];
 
 /// Steps of an assembler that cannot fail in these programs.
 macro_rules! asm {
@@ -20,7 +23,7 @@ macro_rules! asm {
 }
 
 /// Calls, loops, memory, and the mark in rdx.
-fn program(mark: u32) -> CodeAssembler {
+fn program() -> CodeAssembler {
     let mut a = CodeAssembler::new(64).unwrap();
     let (mut again, mut add) = (a.create_label(), a.create_label());
     asm! { a,
@@ -34,7 +37,7 @@ fn program(mark: u32) -> CodeAssembler {
         a.mov(dword_ptr(0x20_0000u64), eax);
         a.movzx(esi, word_ptr(0x20_0000u64));
         a.xor(edx, edx);
-        a.xor(edx, mark as i32);
+        a.xor(edx, MARK as i32);
         a.hlt();
         a.set_label(&mut add);
         a.lea(rax, qword_ptr(rax + rcx * 2));
@@ -43,14 +46,10 @@ fn program(mark: u32) -> CodeAssembler {
     a
 }
 
-/// Runs a program from an address on with what is in the file; gives some registers.
-fn run(program: CodeAssembler, at: u64, with: Option<&File>) -> ([u64; 4], Box<dyn Vcpu>) {
-    let (memory, vm) = machine(1);
-    put(&memory, at, program);
-    let mut vcpu = first(&memory, &vm);
-    let mut state = vcpu.state().unwrap();
-    state.rip = at;
-    vcpu.set_state(&state).unwrap();
+/// Runs what is in the memory; gives some registers.
+fn run(memory: &GuestMemory, with: Option<&File>) -> ([u64; 4], Box<dyn Vcpu>) {
+    let vm = on(memory, 1);
+    let mut vcpu = first(memory, &vm);
     if let Some(file) = with {
         vcpu.load_code(file.try_clone().unwrap()).unwrap();
     }
@@ -59,12 +58,21 @@ fn run(program: CodeAssembler, at: u64, with: Option<&File>) -> ([u64; 4], Box<d
     ([gpr::RAX, gpr::RDX, gpr::RSI, gpr::RDI].map(|n| state.gpr[n]), vcpu)
 }
 
-/// What a processor has decoded that ran the program.
-fn saved() -> ([u64; 4], File) {
-    let (result, vcpu) = run(program(MARK), CODE, None);
+/// A memory with the program, and what a processor has decoded that ran it.
+fn saved() -> (GuestMemory, File) {
+    let memory = GuestMemory::new(4 << 20).unwrap();
+    put(&memory, CODE, program());
+    let (result, vcpu) = run(&memory, None);
+    assert_eq!(result, RESULT);
     let file = tempfile::tempfile().unwrap();
-    vcpu.save_code(&file).unwrap();
-    (result, file)
+    vcpu.save_code(&file, CodeOf::Now).unwrap();
+    (memory, file)
+}
+
+/// Another memory that begins as this one is.
+fn copy(memory: &GuestMemory) -> GuestMemory {
+    let file = memory.file().try_clone_to_owned().unwrap();
+    GuestMemory::restore(file.into(), 0, memory.bytes() as u64).unwrap()
 }
 
 fn bytes(file: &File) -> Vec<u8> {
@@ -73,42 +81,49 @@ fn bytes(file: &File) -> Vec<u8> {
     bytes
 }
 
-/// Where the immediate of the decoded operation is: behind the page's bytes.
-fn decoded_mark(file: &File) -> u64 {
-    let bytes = bytes(file);
+/// What one has decoded that carries out something else in place of the mark: behind the examples,
+/// which are of the same instructions.
+fn altered(file: File) -> File {
     let mark = MARK.to_le_bytes();
-    let found = bytes.windows(4).rposition(|window| window == mark).unwrap();
-    let first = bytes.windows(4).position(|window| window == mark).unwrap();
-    assert!(found > first + PAGE / 2, "it is in the page and in the operation");
-    found as u64
+    let at = bytes(&file).windows(4).rposition(|window| window == mark).unwrap();
+    file.write_all_at(&7u32.to_le_bytes(), at as u64).unwrap();
+    file
 }
 
 #[test]
-fn what_one_has_decoded_another_carries_out_wherever_it_lies() {
-    let (result, file) = saved();
-    assert_eq!(result, [10_100, MARK.into(), 10_100, 0x0123_4567_89ab_cdef]);
-    for at in [CODE, CODE + 3 * PAGE as u64] {
-        assert_eq!(run(program(MARK), at, Some(&file)).0, result);
-    }
-    // It is used: what is decoded in another way is carried out in that way.
-    file.write_all_at(&7u32.to_le_bytes(), decoded_mark(&file)).unwrap();
-    for at in [CODE, CODE + 3 * PAGE as u64] {
-        assert_eq!(run(program(MARK), at, Some(&file)).0[1], 7);
-    }
+fn what_one_has_decoded_another_carries_out() {
+    let (memory, file) = saved();
+    assert_eq!(run(&copy(&memory), Some(&file)).0, RESULT);
+    // It is used: what was decoded in another way is carried out in that way.
+    assert_eq!(run(&copy(&memory), Some(&altered(file))).0[1], 7);
 }
 
 #[test]
-fn a_page_that_differs_is_another() {
-    let (_, file) = saved();
-    assert_eq!(run(program(MARK + 1), CODE, Some(&file)).0[1], u64::from(MARK + 1));
-    // The same instructions elsewhere in the page.
-    assert_eq!(run(program(MARK), CODE + 64, Some(&file)).0[1], u64::from(MARK));
+fn a_page_that_was_written_is_decoded_anew() {
+    let (memory, file) = saved();
+    let other = copy(&memory);
+    other.store(CODE + PAGE as u64 - 1, 0u8).unwrap();
+    assert_eq!(run(&other, Some(&altered(file))).0, RESULT);
+}
+
+#[test]
+fn of_pages_that_were_written_nothing_is_kept_for_the_memory_they_began_as() {
+    let (memory, _) = saved();
+    let (result, vcpu) = run(&memory, None);
+    assert_eq!(result, RESULT);
+    let file = tempfile::tempfile().unwrap();
+    vcpu.save_code(&file, CodeOf::Beginning).unwrap();
+    assert!(!bytes(&file).windows(4).any(|window| window == MARK.to_le_bytes()));
+    let (_, vcpu) = run(&copy(&memory), None);
+    let file = tempfile::tempfile().unwrap();
+    vcpu.save_code(&file, CodeOf::Beginning).unwrap();
+    assert_eq!(run(&copy(&memory), Some(&altered(file))).0[1], 7);
 }
 
 #[test]
 fn what_another_version_wrote_is_refused() {
-    let (_, file) = saved();
-    let (memory, vm) = machine(1);
+    let (memory, file) = saved();
+    let vm = on(&memory, 1);
     let mut vcpu = first(&memory, &vm);
     let whole = bytes(&file);
     for at in [0, 12, 20] {
@@ -123,10 +138,10 @@ fn what_another_version_wrote_is_refused() {
 
 #[test]
 fn one_that_is_cut_off_has_less() {
-    let (result, file) = saved();
+    let (memory, file) = saved();
     let whole = file.metadata().unwrap().len();
-    for length in (whole - PAGE as u64 / 2..whole).step_by(13) {
+    for length in (whole - 100..whole).step_by(7) {
         file.set_len(length).unwrap();
-        assert_eq!(run(program(MARK), CODE, Some(&file)).0, result);
+        assert_eq!(run(&copy(&memory), Some(&file)).0, RESULT);
     }
 }

@@ -148,11 +148,13 @@ impl DirtyBitmap {
         }
     }
 
-    /// Whether a page was ever marked, taken meanwhile or not, or noted.
+    /// Whether a page may differ from what the memory began as: one that was ever marked, taken
+    /// meanwhile or not.
     ///
     /// # Panics
     /// If there is no such page.
-    pub(super) fn was_ever(&self, page: usize) -> bool {
+    #[inline]
+    pub fn was_ever(&self, page: usize) -> bool {
         let bits = self.words[page / 64].load(Ordering::Relaxed)
             | self.ever[page / 64].load(Ordering::Relaxed);
         bits & (1 << (page % 64)) != 0

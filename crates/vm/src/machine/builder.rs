@@ -237,9 +237,8 @@ impl Builder {
         self.vm.set_chips(&chips)
     }
 
-    /// Has its processors use what one of another machine's has made of the same instructions
-    /// ([`Machine::save_code`]). What is in the file is to be as safe as the memory that it is
-    /// restored from.
+    /// Has its processors use what one of another machine's has made of the instructions in the
+    /// memory that it is restored with ([`Machine::save_code`]); the file is to be as safe as that.
     ///
     /// # Errors
     /// [`BuildError`], of a file of another version or model; the machine runs as well without.
