@@ -165,7 +165,7 @@ pub trait Vcpu: Send {
     ///
     /// # Errors
     /// [`HvError::Host`]; the file is of no use then.
-    fn save_code(&self, _to: &File, _of: CodeOf) -> Result<(), HvError> {
+    fn save_code(&mut self, _to: &File, _of: CodeOf) -> Result<(), HvError> {
         Ok(())
     }
 

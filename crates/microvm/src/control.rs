@@ -39,14 +39,16 @@ pub(crate) enum Order {
     /// Boots. Descriptors: an empty mount namespace, the kernel, the first file system, where the
     /// console's output goes.
     Boot(Box<Boot>),
-    /// What a processor in software has decoded, for the machine that is to be taken up. Descriptor:
-    /// what another machine's [`Order::SaveCode`] has written.
+    /// What a processor in software has decoded of the memory that the machine is to be taken up
+    /// with. Descriptor: the file.
     Code,
-    /// Writes what a processor in software has decoded. Descriptor: an empty file.
+    /// Writes what a processor in software has decoded of the memory that the machine was taken up
+    /// with. Descriptor: an empty file.
     SaveCode,
     /// Leads a stream to a port of the machine. Descriptor: the stream.
     Connect { port: u32 },
-    /// Saves the machine as it is. Descriptors: empty files for its memory and its description.
+    /// Saves the machine as it is. Descriptors: empty files for its memory, its description and, if
+    /// that is wanted, what its processor in software has decoded.
     Snapshot,
     /// Takes up a machine that was saved. Descriptors: an empty mount namespace, its memory, its
     /// description, where the console's output goes.

@@ -1,6 +1,7 @@
 //! The driver's end of a machine: its process, orders to it, and streams into it.
 
 use std::{
+    fs::File,
     io::{self, Write as _},
     os::{
         fd::{AsFd as _, BorrowedFd, OwnedFd},
@@ -160,12 +161,19 @@ impl Link {
         })
     }
 
-    /// Saves the machine into an empty directory; it goes on.
-    pub(crate) async fn save(&self, directory: &Path) -> Result<(), DriverError> {
+    /// Saves the machine into an empty directory, and perhaps what its processor has decoded, into a
+    /// file; it goes on.
+    pub(crate) async fn save(
+        &self,
+        directory: &Path,
+        code: Option<&File>,
+    ) -> Result<(), DriverError> {
         let failed =
             |error: SnapshotError| DriverError::step("save a machine", &io::Error::other(error));
         let files = Files::create(directory).map_err(failed)?;
-        self.order(&Order::Snapshot, &[files.memory.as_fd(), files.description.as_fd()]).await?;
+        let both = [files.memory.as_fd(), files.description.as_fd()];
+        let fds: Vec<_> = both.into_iter().chain(code.map(|code| code.as_fd())).collect();
+        self.order(&Order::Snapshot, &fds).await?;
         Files::publish(directory).map_err(failed)
     }
 

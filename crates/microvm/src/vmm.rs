@@ -231,11 +231,13 @@ impl Parts {
             Order::Snapshot => {
                 let (memory, description) = (next()?, next()?);
                 let files = Files { memory: memory.into(), description: description.into() };
-                self.running()?.save(&files)?;
+                let code = next().ok().map(File::from);
+                self.running()?.save(&files, code.as_ref())?;
             }
             Order::Code => self.code = Some(next()?.into()),
             Order::SaveCode => {
-                self.running()?.save_code(&next()?.into(), CodeOf::Beginning)?;
+                let to = next()?.into();
+                self.running()?.paused(|machine| Ok(machine.save_code(&to, CodeOf::Beginning)?))?;
             }
             Order::Connect { port } => {
                 let running = self.running.as_mut().ok_or(NOT_BOOTED)?;
@@ -384,18 +386,16 @@ impl Devices {
 impl Running {
     /// Saves it and lets it run on. Of one that nobody has visited yet, the connection by which its
     /// agent said that it is ready ends first; whoever it is taken up by finds none then.
-    fn save(&self, files: &Files) -> Result<(), Refusal> {
+    fn save(&self, files: &Files, code: Option<&File>) -> Result<(), Refusal> {
         let by = Deadline::after(IDLE_WITHIN);
         let idle = || Ok::<_, Refusal>(self.devices.vsock.with(|vsock, _| Ok(vsock.is_idle()))?.0);
         while !self.visited && !idle()? && !by.passed() {
             thread::sleep(Duration::from_millis(1));
         }
-        self.paused(|machine| Ok(machine.save_to(files)?))
-    }
-
-    /// Writes what its processors have decoded, and lets it run on.
-    fn save_code(&self, to: &File, of: CodeOf) -> Result<(), Refusal> {
-        self.paused(|machine| Ok(machine.save_code(to, of)?))
+        self.paused(|machine| {
+            machine.save_to(files)?;
+            Ok(code.map_or(Ok(()), |code| machine.save_code(code, CodeOf::Now))?)
+        })
     }
 
     fn paused(&self, act: impl FnOnce(&Machine) -> Result<(), Refusal>) -> Result<(), Refusal> {

@@ -57,8 +57,8 @@ const MANIFEST: &str = "machine.json";
 /// The disk that it has mounted, as it was then.
 const DISK: &str = "disk";
 
-/// What a processor in software had decoded when a first container had started.
-const CODE: &str = "code";
+/// What a processor in software had decoded of its memory.
+pub(crate) const CODE: &str = "code";
 
 /// A machine that was booted once.
 #[derive(Debug)]
@@ -162,7 +162,7 @@ async fn make(
     let chores = translate::mount_disk(&FIRST, bytes).into_iter().chain([Chore::Names]).collect();
     done(&agent.call(Request::Chores(chores), None, Some(by)).await?)?;
     drop(agent);
-    link.save(part).await?;
+    link.save(part, None).await?;
     link.kill().await?;
     if boot.accel == Accel::Soft
         && let Err(error) = rehearsal::rehearse(part, config, boot, first, by).await
@@ -208,7 +208,7 @@ pub(crate) async fn take_up(
     let files = Files::open(directory);
     let files = files
         .map_err(|error| DriverError::step("read a saved machine", &io::Error::other(error)))?;
-    // Of a processor of the host's there is none, nor of a machine that was saved while it ran.
+    // Of a processor of the host's there is nothing.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     if let Ok(code) = openat(directory, CODE, flags, Mode::empty()) {
         link.order(&Order::Code, &[code.as_fd()]).await?;

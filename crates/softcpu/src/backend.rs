@@ -219,7 +219,7 @@ impl Vcpu for SoftVcpu {
         Ok(self.processor.cpu.save())
     }
 
-    fn save_code(&self, to: &File, of: CodeOf) -> Result<(), HvError> {
+    fn save_code(&mut self, to: &File, of: CodeOf) -> Result<(), HvError> {
         let saved = self.processor.save_code(to, of);
         saved.map_err(|source| HvError::Host { step: "write what was decoded", source })
     }

@@ -85,7 +85,15 @@ impl Processor {
     }
 
     /// Writes what it has decoded to a file that is empty.
-    pub(crate) fn save_code(&self, to: &File, of: CodeOf) -> io::Result<()> {
+    pub(crate) fn save_code(&mut self, to: &File, of: CodeOf) -> io::Result<()> {
+        // One that rests has forgotten what it could take over again.
+        let pages = self.saved_code.as_ref().map(SavedCode::pages).unwrap_or_default();
+        for page in pages {
+            if !self.cache.has_page(page) {
+                self.watch(page);
+                self.take_over(page);
+            }
+        }
         let memory = &self.cpu.memory;
         let page = |page: usize| {
             let mut bytes = [0; PAGE];
@@ -489,11 +497,11 @@ impl Processor {
         }
         let first_of_page = !self.cache.has_page(key.offset / PAGE);
         self.watch(key.offset / PAGE);
-        if first_of_page
-            && key.mode == saved_code::MODE.key()
-            && let Some(number) = self.take_over(key)
-        {
-            return Ok(number);
+        if first_of_page && key.mode == saved_code::MODE.key() {
+            self.take_over(key.offset / PAGE);
+            if let Some(number) = self.cache.find(key) {
+                return Ok(number);
+            }
         }
         let room = PAGE - key.offset % PAGE;
         let mut bytes = [0; BYTES_MAX + INSTRUCTION_MAX];
@@ -521,20 +529,19 @@ impl Processor {
         Ok(self.cache.insert(key, ops, Some(second / PAGE)))
     }
 
-    /// Takes over the blocks of a key's page, if somebody else has decoded it and it is still as it
-    /// was; gives the one of the key.
-    fn take_over(&mut self, key: Key) -> Option<u32> {
-        let (saved, cache) = (self.saved_code.as_mut()?, &mut self.cache);
-        let page = key.offset / PAGE;
+    /// Takes over the blocks of a page, which is watched, if somebody else has decoded it and it is
+    /// still as it was.
+    fn take_over(&mut self, page: usize) {
+        let Some(saved) = self.saved_code.as_mut() else { return };
         if self.cpu.memory.dirty().was_ever(page) {
-            return None;
+            return;
         }
+        let (cache, mode) = (&mut self.cache, saved_code::MODE.key());
         saved.blocks(page, |offset, ops| {
             if !cache.is_full() {
-                cache.insert(Key { offset: page * PAGE + offset, mode: key.mode }, ops, None);
+                cache.insert(Key { offset: page * PAGE + offset, mode }, ops, None);
             }
         });
-        cache.find(key)
     }
 
     /// Decodes a block that begins at rip.

@@ -102,6 +102,11 @@ impl SavedCode {
         Ok(SavedCode { file, model, examples, pages, record, scratch })
     }
 
+    /// The pages of which it has blocks.
+    pub(crate) fn pages(&self) -> Vec<usize> {
+        self.pages.keys().filter_map(|page| usize::try_from(*page).ok()).collect()
+    }
+
     /// Gives the blocks of a page, if there are any: where in it each begins, and its operations.
     pub(crate) fn blocks(&mut self, page: usize, mut take: impl FnMut(usize, &mut Vec<Op>)) {
         let Some(Record { at, bytes }) = self.pages.get(&(page as u64)).copied() else { return };

@@ -62,7 +62,7 @@ fn run(memory: &GuestMemory, with: Option<&File>) -> ([u64; 4], Box<dyn Vcpu>) {
 fn saved() -> (GuestMemory, File) {
     let memory = GuestMemory::new(4 << 20).unwrap();
     put(&memory, CODE, program());
-    let (result, vcpu) = run(&memory, None);
+    let (result, mut vcpu) = run(&memory, None);
     assert_eq!(result, RESULT);
     let file = tempfile::tempfile().unwrap();
     vcpu.save_code(&file, CodeOf::Now).unwrap();
@@ -109,12 +109,12 @@ fn a_page_that_was_written_is_decoded_anew() {
 #[test]
 fn of_pages_that_were_written_nothing_is_kept_for_the_memory_they_began_as() {
     let (memory, _) = saved();
-    let (result, vcpu) = run(&memory, None);
+    let (result, mut vcpu) = run(&memory, None);
     assert_eq!(result, RESULT);
     let file = tempfile::tempfile().unwrap();
     vcpu.save_code(&file, CodeOf::Beginning).unwrap();
     assert!(!bytes(&file).windows(4).any(|window| window == MARK.to_le_bytes()));
-    let (_, vcpu) = run(&copy(&memory), None);
+    let (_, mut vcpu) = run(&copy(&memory), None);
     let file = tempfile::tempfile().unwrap();
     vcpu.save_code(&file, CodeOf::Beginning).unwrap();
     assert_eq!(run(&copy(&memory), Some(&altered(file))).0[1], 7);

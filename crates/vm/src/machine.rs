@@ -132,7 +132,7 @@ impl Machine {
         let failed = |source| SaveError::Backend { what: "decoded instructions", source };
         let save = || {
             let Some(first) = self.shared.cpus.first() else { return Ok(()) };
-            let first = first.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
             first.0.save_code(to, of).map_err(failed)
         };
         self.shared.control.while_paused(save).ok_or(SaveError::NotPaused)?

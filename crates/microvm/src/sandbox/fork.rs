@@ -1,7 +1,8 @@
 //! A machine that is saved while it runs, and machines that go on from there.
 //!
 //! ```text
-//! <directory>/machine/      a snapshot: its memory is mapped, not copied, by each that goes on
+//! <directory>/machine/      a snapshot: its memory is mapped, not copied, by each that goes on; and
+//!                           what its processor in software has decoded
 //! <directory>/changes.ext4  its disk, as it was then
 //! <directory>/boot.json     what it was booted as
 //! ```
@@ -10,9 +11,15 @@
 //! the random numbers, the name and the addresses there are its own. Connections of the saved one's
 //! driver are gone there; its streams are new ones.
 
-use std::{fs, io, os::fd::AsFd as _, path::Path};
+use std::{
+    fs::{self, File},
+    io,
+    os::fd::AsFd as _,
+    path::Path,
+};
 
 use base::{Deadline, chain};
+use hv::Accel;
 use net::machine::{Cables, set_cables};
 use rustix::{
     fs::{Mode, OFlags, open},
@@ -84,7 +91,9 @@ impl Running {
         let failed = |error: io::Error| DriverError::step("save a machine", &error);
         let machine = directory.join(MACHINE);
         fs::create_dir(&machine).map_err(failed)?;
-        self.link.save(&machine).await?;
+        let code = || File::create_new(machine.join(warm::CODE)).map_err(failed);
+        let code = (self.boot.accel == Accel::Soft).then(code).transpose()?;
+        self.link.save(&machine, code.as_ref()).await?;
         let (disk, to) = (disk.to_owned(), directory.join(CHANGES));
         blocking(move || changes::copy(&disk, &to)).await?;
         let booted = Booted { boot: self.boot.clone(), scratch: self.scratch };
