@@ -69,6 +69,10 @@ const NO_PLACE: &str = "there is no such place";
 const EMPTY: Options =
     Options { id: String::new(), read_only: false, place: true, bytes: None, requests: None };
 
+/// Bytes of what the host has back when it is given up: much of what a processor in software has
+/// decoded.
+const MAPPED_FROM: u16 = 32 << 10;
+
 /// Between two looks whether the machine has ended, should nobody say so.
 const LOOK_AGAIN: Duration = Duration::from_secs(3600);
 
@@ -80,6 +84,7 @@ pub type MakeHypervisor = dyn Fn(Option<Accel>) -> Result<Arc<dyn Hypervisor>, H
 /// # Errors
 /// If the socket breaks, or what comes are no orders.
 pub fn run(socket: OwnedFd, hypervisor: &MakeHypervisor) -> io::Result<()> {
+    sys::fork::map_memory_from(MAPPED_FROM);
     let voice = Voice(Arc::new(Mutex::new(socket.try_clone()?)));
     let mut parts = Parts::new(voice.clone());
     while let Some((order, fds)) =

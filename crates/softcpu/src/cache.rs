@@ -10,11 +10,14 @@ use std::{
     hash::{BuildHasherDefault, Hasher},
 };
 
-use crate::{decode::BLOCK_MAX, machine::page_of, op::Op};
+use hv::memory::PAGE;
 
-/// Most operations that are kept; beyond that all are forgotten. At 32 bytes each: 8 MiB. A kernel
-/// with everything that a container's start needs comes to about half of it.
-const OPS_MAX: usize = 256 << 10;
+use crate::{decode::BLOCK_MAX, op::Op};
+
+/// Most operations that are kept; beyond that all are forgotten. At 32 bytes each: 6 MiB, and with
+/// their blocks 9. A kernel with everything that a container's start needs comes to about two
+/// thirds of it.
+const OPS_MAX: usize = 192 << 10;
 
 /// Operations of a chunk: memory is asked for by so much at a time, not for each block.
 const CHUNK: usize = 4 << 10;
@@ -25,12 +28,13 @@ const CHUNKS_AT_REST: usize = 8;
 /// Places of the table that is looked at first; a power of two.
 const TABLE: usize = 1 << 15;
 
-/// No block.
+/// No block, and no page.
 pub(crate) const NONE: u32 = u32::MAX;
 
 /// A block.
 #[derive(Debug)]
 pub(crate) struct Block {
+    key: Key,
     /// Where its operations are: the chunk, and from where to where in it. Of one that was
     /// forgotten there are none.
     chunk: u32,
@@ -38,19 +42,42 @@ pub(crate) struct Block {
     to: u16,
     /// Which blocks follow, where the last branch is taken and where it is not.
     pub(crate) links: [u32; 2],
-    /// Which block came last after each way of leaving it (taken, falling through, elsewhere), if no link led there: most
-    /// often it is the next one, too. It is one only if it has the key that is looked for.
+    /// Which block came last after each way of leaving it (taken, falling through, elsewhere), if no
+    /// link led there: most often it is the next one, too. It is one only if it has the key that is
+    /// looked for.
     pub(crate) guesses: [u32; 3],
-    key: Key,
     /// The page that it reaches into, which may be anywhere; others do not lead to such a block.
-    second: Option<usize>,
+    second: u32,
 }
 
-/// What a block is found by: its offset in guest memory, and the mode's key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
-    pub(crate) offset: usize,
-    pub(crate) mode: u8,
+/// What a block is found by: its offset in guest memory, which has 40 bits at most, and below it the
+/// mode's key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key(u64);
+
+impl Key {
+    #[inline(always)]
+    pub(crate) fn new(offset: usize, mode: u8) -> Key {
+        Key((offset as u64) << 8 | u64::from(mode))
+    }
+
+    #[inline(always)]
+    pub(crate) fn offset(self) -> usize {
+        usize::try_from(self.0 >> 8).unwrap_or(usize::MAX)
+    }
+
+    pub(crate) fn mode(self) -> u8 {
+        self.0.to_le_bytes()[0]
+    }
+
+    pub(crate) fn page(self) -> usize {
+        self.offset() / PAGE
+    }
+
+    /// What tells blocks of one page apart.
+    fn within(self) -> u32 {
+        u32::try_from(self.0 % ((PAGE as u64) << 8)).unwrap_or(NONE)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +86,15 @@ struct Slot {
     block: u32,
 }
 
-const EMPTY: Slot = Slot { key: Key { offset: usize::MAX, mode: 0 }, block: NONE };
+const EMPTY: Slot = Slot { key: Key(u64::MAX), block: NONE };
+
+/// A block that has bytes in a page.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    /// See [`Key::within`]; [`NONE`] of one that begins in another page.
+    within: u32,
+    block: u32,
+}
 
 /// The cache of one processor.
 #[derive(Debug)]
@@ -69,9 +104,8 @@ pub(crate) struct Cache {
     /// Operations, which stay where they are until all are forgotten.
     chunks: Vec<Vec<Op>>,
     table: Box<[Slot]>,
-    all: HashMap<Key, u32, Mixed>,
-    /// Blocks that have bytes in a page.
-    pages: HashMap<usize, Vec<u32>, Mixed>,
+    /// All blocks, by the pages in which they have bytes.
+    pages: HashMap<usize, Vec<Entry>, Mixed>,
     /// Grows when all blocks are forgotten, and their numbers with them.
     pub(crate) generation: u64,
 }
@@ -83,7 +117,6 @@ impl Cache {
             free: Vec::new(),
             chunks: Vec::new(),
             table: vec![EMPTY; TABLE].into_boxed_slice(),
-            all: HashMap::default(),
             pages: HashMap::default(),
             generation: 0,
         }
@@ -108,7 +141,7 @@ impl Cache {
         if slot.key == key {
             return Some(slot.block);
         }
-        let block = *self.all.get(&key)?;
+        let block = find(self.pages.get(&key.page())?, key)?;
         *slot = Slot { key, block };
         Some(block)
     }
@@ -139,8 +172,9 @@ impl Cache {
 
     /// All blocks that are of one page, and their operations.
     pub(crate) fn whole(&self) -> impl Iterator<Item = (Key, &[Op])> {
-        let blocks = self.all.values().map(|number| self.block(*number));
-        blocks.filter(|block| block.second.is_none()).map(|block| (block.key, self.ops(block)))
+        let entries = self.pages.values().flatten().filter(|entry| entry.within != NONE);
+        let blocks = entries.map(|entry| self.block(entry.block));
+        blocks.filter(|block| block.second == NONE).map(|block| (block.key, self.ops(block)))
     }
 
     /// Whether a page has blocks.
@@ -157,8 +191,8 @@ impl Cache {
         second_page: Option<usize>,
     ) -> u32 {
         let (chunk, from, to) = self.place(ops);
-        let second = second_page;
-        let block = Block { chunk, from, to, links: [NONE; 2], guesses: [NONE; 3], key, second };
+        let second = second_page.map_or(NONE, |page| u32::try_from(page).unwrap_or(NONE));
+        let block = Block { key, chunk, from, to, links: [NONE; 2], guesses: [NONE; 3], second };
         let number = match self.free.pop() {
             Some(number) => {
                 self.blocks[number as usize] = block;
@@ -169,10 +203,12 @@ impl Cache {
                 u32::try_from(self.blocks.len() - 1).unwrap_or(NONE)
             }
         };
-        self.all.insert(key, number);
         self.table[index(key)] = Slot { key, block: number };
-        for page in [Some(page_of(key.offset)), second].into_iter().flatten() {
-            self.pages.entry(page).or_default().push(number);
+        let first = (key.page(), key.within());
+        for (page, within) in
+            [Some(first), second_page.map(|page| (page, NONE))].into_iter().flatten()
+        {
+            self.pages.entry(page).or_default().push(Entry { within, block: number });
         }
         number
     }
@@ -192,11 +228,11 @@ impl Cache {
 
     /// Lets a block lead straight to another one, if both are of one page.
     pub(crate) fn link(&mut self, from: u32, way: usize, to: u32) {
-        let (first, second) = (self.block(from).key, self.block(to));
-        let fits = second.second.is_none()
-            && self.block(from).second.is_none()
-            && page_of(first.offset) == page_of(second.key.offset)
-            && first.mode == second.key.mode;
+        let (first, second) = (self.block(from), self.block(to));
+        let fits = first.second == NONE
+            && second.second == NONE
+            && first.key.page() == second.key.page()
+            && first.key.mode() == second.key.mode();
         if fits {
             self.blocks[from as usize].links[way] = to;
         }
@@ -204,7 +240,7 @@ impl Cache {
 
     /// Forgets the blocks that have bytes in a page.
     pub(crate) fn forget(&mut self, page: usize) {
-        for number in self.pages.remove(&page).unwrap_or_default() {
+        for Entry { block: number, .. } in self.pages.remove(&page).unwrap_or_default() {
             let block = &mut self.blocks[number as usize];
             let (key, second) = (block.key, block.second);
             if block.from == block.to {
@@ -213,13 +249,13 @@ impl Cache {
             // What was there stays unused until all is forgotten.
             block.to = block.from;
             block.key = EMPTY.key;
-            let first = page_of(key.offset);
-            let other = if first == page { second } else { Some(first) };
+            let other = if key.page() == page { second as usize } else { key.page() };
             // Its number will be another block's, which does not go with that page.
-            if let Some(list) = other.and_then(|other| self.pages.get_mut(&other)) {
-                list.retain(|n| *n != number);
+            if second != NONE
+                && let Some(list) = self.pages.get_mut(&other)
+            {
+                list.retain(|entry| entry.block != number);
             }
-            self.all.remove(&key);
             let slot = &mut self.table[index(key)];
             if slot.key == key {
                 *slot = EMPTY;
@@ -262,7 +298,15 @@ impl Hasher for Mix {
 
 #[inline(always)]
 fn index(key: Key) -> usize {
-    (key.offset ^ key.offset >> 13 ^ usize::from(key.mode) << 7) % TABLE
+    let offset = key.offset();
+    (offset ^ offset >> 13 ^ usize::from(key.mode()) << 7) % TABLE
+}
+
+#[cold]
+#[inline(never)]
+fn find(entries: &[Entry], key: Key) -> Option<u32> {
+    let within = key.within();
+    entries.iter().find(|entry| entry.within == within).map(|entry| entry.block)
 }
 
 #[cfg(test)]
@@ -270,10 +314,8 @@ mod tests {
     use super::*;
     use crate::decode;
 
-    const PAGE: usize = 4096;
-
     fn key(page: usize) -> Key {
-        Key { offset: page * PAGE, mode: 0 }
+        Key::new(page * PAGE, 0)
     }
 
     #[test]

@@ -9,10 +9,7 @@ use std::{
     time::Duration,
 };
 
-use hv::{
-    Doorbell, GuestMemory, Kick, Place,
-    memory::{PAGE, Watcher},
-};
+use hv::{Doorbell, GuestMemory, Kick, Place, memory::Watcher};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
@@ -228,9 +225,4 @@ impl Kick for Kicker {
             seat.post(|_| ());
         }
     }
-}
-
-/// The page of an offset.
-pub(crate) fn page_of(offset: usize) -> usize {
-    offset / PAGE
 }

@@ -27,8 +27,11 @@ const PATIENCE: i64 = 20_000;
 /// Most operations of floating point that are kept; beyond that all are forgotten.
 const FLOATS_MAX: usize = 16 << 10;
 
-/// How long a processor sleeps before it forgets what it had decoded: two seconds.
+/// How long a processor does next to nothing before it forgets what it had decoded: two seconds.
 const REST: u64 = 2_000_000_000;
+
+/// What next to nothing is less than: a kernel's ticks are some ten thousand instructions each.
+const REST_INSTRUCTIONS: u64 = 1_000_000;
 
 /// The bit of a key's mode that says that the block is of one instruction, carried out by itself.
 const SINGLE: u8 = 0x80;
@@ -61,6 +64,8 @@ pub(crate) struct Processor {
     dirty_seen: u64,
     /// Instructions until the clock is looked at.
     patience: i64,
+    /// When it was last looked whether it rests, and what it had carried out then.
+    rest: (u64, u64),
 }
 
 impl Processor {
@@ -75,6 +80,7 @@ impl Processor {
             held_back: true,
             dirty_seen: 0,
             patience: 0,
+            rest: (0, 0),
         }
     }
 
@@ -278,11 +284,24 @@ impl Processor {
     /// if it is much: many machines on a host do nothing most of the time, and their memory is
     /// others' to use. What its few ticks need stays.
     fn nap(&mut self, left: Option<u64>) {
-        let long = left.is_none_or(|left| left > REST) && self.cache.is_large();
-        self.seat().sleep(if long { Some(REST) } else { left });
-        if long && !self.seat().attention.load(Ordering::Acquire) {
+        let large = self.cache.is_large();
+        let watched = left.map_or(REST, |left| left.min(REST));
+        self.seat().sleep(if large { Some(watched) } else { left });
+        if large && self.rests() {
             self.forget();
         }
+    }
+
+    /// Whether it has done next to nothing for some time.
+    fn rests(&mut self) -> bool {
+        let (now, done) = (self.cpu.machine.now(), self.cpu.instructions);
+        let (since, before) = self.rest;
+        let passed = now.saturating_sub(since) >= REST;
+        let idle = done.wrapping_sub(before) < REST_INSTRUCTIONS;
+        if passed || !idle {
+            self.rest = (now, done);
+        }
+        passed && idle
     }
 
     /// Delivers an event at rip.
@@ -473,7 +492,7 @@ impl Processor {
                 Place::Device(_) => return Err(cpu.undefined()),
             }
         };
-        Ok((Key { offset, mode: cpu.mode.key() | single }, linear))
+        Ok((Key::new(offset, cpu.mode.key() | single), linear))
     }
 
     /// The block of a key, decoded if it was not.
@@ -495,19 +514,19 @@ impl Processor {
         if self.cache.is_full() || self.cpu.floats.len() >= FLOATS_MAX {
             self.forget();
         }
-        let first_of_page = !self.cache.has_page(key.offset / PAGE);
-        self.watch(key.offset / PAGE);
-        if first_of_page && key.mode == saved_code::MODE.key() {
-            self.take_over(key.offset / PAGE);
+        let first_of_page = !self.cache.has_page(key.page());
+        self.watch(key.page());
+        if first_of_page && key.mode() == saved_code::MODE.key() {
+            self.take_over(key.page());
             if let Some(number) = self.cache.find(key) {
                 return Ok(number);
             }
         }
-        let room = PAGE - key.offset % PAGE;
+        let room = PAGE - key.offset() % PAGE;
         let mut bytes = [0; BYTES_MAX + INSTRUCTION_MAX];
         let first = room.min(BYTES_MAX);
-        self.cpu.memory.copy_out(key.offset, &mut bytes[..first]);
-        let most = if key.mode & SINGLE != 0 { 1 } else { decode::BLOCK_MAX };
+        self.cpu.memory.copy_out(key.offset(), &mut bytes[..first]);
+        let most = if key.mode() & SINGLE != 0 { 1 } else { decode::BLOCK_MAX };
         self.block(&bytes[..first], most);
         if !self.decoded.ops.is_empty() {
             return Ok(self.cache.insert(key, &mut self.decoded.ops, None));
@@ -539,7 +558,7 @@ impl Processor {
         let (cache, mode) = (&mut self.cache, saved_code::MODE.key());
         saved.blocks(page, |offset, ops| {
             if !cache.is_full() {
-                cache.insert(Key { offset: page * PAGE + offset, mode }, ops, None);
+                cache.insert(Key::new(page * PAGE + offset, mode), ops, None);
             }
         });
     }

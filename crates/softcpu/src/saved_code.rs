@@ -193,9 +193,9 @@ fn pages(cache: &Cache) -> BTreeMap<usize, Blocks<'_>> {
     let mut pages: BTreeMap<usize, Blocks<'_>> = BTreeMap::new();
     for (key, ops) in cache.whole() {
         let plain = ops.iter().all(|op| !std::ptr::fn_addr_eq(op.run, float::run as Handler));
-        if key.mode == MODE.key() && plain {
-            let offset = u16::try_from(key.offset % PAGE).unwrap_or_default();
-            pages.entry(key.offset / PAGE).or_default().insert(offset, ops);
+        if key.mode() == MODE.key() && plain {
+            let offset = u16::try_from(key.offset() % PAGE).unwrap_or_default();
+            pages.entry(key.page()).or_default().insert(offset, ops);
         }
     }
     pages
@@ -333,7 +333,7 @@ mod tests {
         let code = Code { bytes: &page[..9], start: 0, mode: MODE, model: Model::V2 };
         decoded.block(code, BLOCK_MAX, &mut Vec::new());
         let mut cache = Cache::new();
-        cache.insert(Key { offset: 5 * PAGE, mode: MODE.key() }, &mut decoded.ops, None);
+        cache.insert(Key::new(5 * PAGE, MODE.key()), &mut decoded.ops, None);
         let file = tempfile::tempfile().unwrap();
         write(&cache, Model::V2, |number| (number == 5).then_some(page), &file).unwrap();
         file

@@ -92,3 +92,12 @@ pub fn share_memory(pools: u8) {
     // SAFETY: mallopt(3) takes two numbers, and is called before there are other threads.
     unsafe { libc::mallopt(libc::M_ARENA_MAX, libc::c_int::from(pools)) };
 }
+
+/// Has blocks of so many bytes and more be mappings of their own, always: the kernel has them back
+/// when they are given back. Without this the allocator keeps ever larger ones.
+///
+/// Source: mallopt(3), `M_MMAP_THRESHOLD`.
+pub fn map_memory_from(bytes: u16) {
+    // SAFETY: mallopt(3) takes two numbers.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, libc::c_int::from(bytes)) };
+}
