@@ -14,10 +14,10 @@ use hv::memory::PAGE;
 
 use crate::{decode::BLOCK_MAX, op::Op};
 
-/// Most operations that are kept; beyond that all are forgotten. At 32 bytes each: 6 MiB, and with
-/// their blocks 9. A kernel with everything that a container's start needs comes to about two
-/// thirds of it.
-const OPS_MAX: usize = 192 << 10;
+/// Most operations that are kept; beyond that all are forgotten. At 32 bytes each: 7 MiB, and with
+/// their blocks 9. A kernel with everything that a container's start needs comes to some 200
+/// thousand.
+const OPS_MAX: usize = 224 << 10;
 
 /// Operations of a chunk: memory is asked for by so much at a time, not for each block.
 const CHUNK: usize = 4 << 10;
