@@ -94,9 +94,9 @@ async fn play(
     let (ticket, mut stream) = link.stream().await?;
     let spawn = Request::Spawn { spec, attached: true, output_only: false };
     let heard = tokio::task::spawn_blocking(move || io::copy(&mut stream, &mut io::sink()));
-    match agent.call(spawn, Some(ticket), Some(by)).await? {
-        Reply::Process { .. } => {}
-        other => return Err(nonsense(&other)),
+    let started = agent.call(spawn, Some(ticket), Some(by)).await?;
+    if !matches!(started, Reply::Process { .. }) {
+        return Err(nonsense(&started));
     }
     agent.call(Request::Wait { process: id.clone() }, None, Some(by)).await?;
     done(&agent.call(Request::Forget { process: id.clone() }, None, Some(by)).await?)?;
