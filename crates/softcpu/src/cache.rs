@@ -14,10 +14,9 @@ use hv::memory::PAGE;
 
 use crate::{decode::BLOCK_MAX, op::Op};
 
-/// Most operations that are kept; beyond that all are forgotten. At 32 bytes each: 7 MiB, and with
-/// their blocks 9. A kernel with everything that a container's start needs comes to some 200
-/// thousand.
-const OPS_MAX: usize = 224 << 10;
+/// Most bytes of operations and blocks; beyond that all are forgotten. A kernel with everything that
+/// a container's start needs comes to eight MiB.
+const BYTES_MAX: usize = 9 << 20;
 
 /// Operations of a chunk: memory is asked for by so much at a time, not for each block.
 const CHUNK: usize = 4 << 10;
@@ -149,7 +148,9 @@ impl Cache {
     /// Whether a block more may not have room.
     pub(crate) fn is_full(&self) -> bool {
         let room = self.chunks.last().map_or(0, |chunk| CHUNK - chunk.len());
-        self.chunks.len() >= OPS_MAX / CHUNK && room < BLOCK_MAX + 1
+        let chunks = self.chunks.len() + usize::from(room < BLOCK_MAX + 1);
+        let ops = chunks * CHUNK * size_of::<Op>();
+        ops + self.blocks.len() * (size_of::<Block>() + size_of::<Entry>()) > BYTES_MAX
     }
 
     /// Whether it has more than the ticks of a kernel that does nothing.
@@ -337,5 +338,25 @@ mod tests {
         assert_eq!(other, across, "the number is used again");
         cache.forget(1);
         assert_eq!(cache.find(key(4)), Some(other));
+    }
+
+    #[test]
+    fn many_short_blocks_are_too_many_as_few_long_ones_are() {
+        for length in [1, BLOCK_MAX] {
+            let mut cache = Cache::new();
+            let mut blocks = 0;
+            while !cache.is_full() {
+                let mut ops: Vec<Op> = (0..length).map(|_| decode::fall(1)).collect();
+                cache.insert(key(blocks), &mut ops, None);
+                blocks += 1;
+            }
+            let bytes = blocks * (length * size_of::<Op>() + size_of::<Block>());
+            assert!(
+                bytes < BYTES_MAX && bytes > BYTES_MAX / 4 * 3,
+                "{blocks} of {length}: {bytes}"
+            );
+            cache.clear();
+            assert!(!cache.is_full());
+        }
     }
 }

@@ -25,7 +25,7 @@ use crate::{
 const PATIENCE: i64 = 20_000;
 
 /// Most operations of floating point that are kept; beyond that all are forgotten.
-const FLOATS_MAX: usize = 16 << 10;
+const FLOATS_MAX: usize = 8 << 10;
 
 /// How long a processor does next to nothing before it forgets what it had decoded: two seconds.
 const REST: u64 = 2_000_000_000;
