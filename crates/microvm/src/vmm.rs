@@ -190,7 +190,7 @@ impl Parts {
                 let console = next()?;
                 let host = self.give_up(&ground, boot.accel, hypervisor)?;
                 let files = Files { memory: memory.into(), description: description.into() };
-                let saved = Snapshot::read(files)?;
+                let saved = Snapshot::read(files, Vec::new())?;
                 let (mut builder, vsock) = self.build(&boot, saved.memory()?, console, host)?;
                 builder.copy();
                 self.run(builder.restore(saved.manifest)?, vsock)?;
@@ -324,7 +324,7 @@ impl Running {
             thread::sleep(Duration::from_millis(1));
         }
         self.machine.pause(Deadline::after(PAUSE_WITHIN))?;
-        let saved = self.machine.save_to(files);
+        let saved = self.machine.save_to(files, None);
         self.machine.resume();
         Ok(saved?)
     }

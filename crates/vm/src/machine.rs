@@ -143,20 +143,14 @@ impl Machine {
     }
 
     /// Has `save` save the machine, which is paused, as a snapshot of this id. It is handed
-    /// everything but the memory, and the pages that were written since the last snapshot; if a
-    /// snapshot is named, that has to be it.
+    /// everything but the memory, and the pages that were written since the snapshot that it is
+    /// told.
     pub(crate) fn written_since(
         &self,
-        parent: Option<Id>,
         id: Id,
-        save: impl FnOnce(Manifest, &[usize]) -> Result<(), SnapshotError>,
+        save: impl FnOnce(Manifest, &[usize], Option<Id>) -> Result<(), SnapshotError>,
     ) -> Result<(), SnapshotError> {
         let mut since = self.shared.since.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(parent) = parent
-            && *since != Some(parent)
-        {
-            return Err(SnapshotError::NotSince { parent, since: *since });
-        }
         let take = || {
             let manifest = self.shared.manifest()?;
             let failed = |source| SaveError::Backend { what: "written pages", source };
@@ -165,7 +159,7 @@ impl Machine {
         };
         let taken = self.shared.control.while_paused(take);
         let (manifest, pages) = taken.ok_or(SaveError::NotPaused)??;
-        let saved = save(manifest, &pages);
+        let saved = save(manifest, &pages, *since);
         match &saved {
             Ok(()) => *since = Some(id),
             Err(_) => self.memory().dirty().put_back(&pages),
