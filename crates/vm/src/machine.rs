@@ -20,6 +20,7 @@ mod ports;
 mod processor;
 
 use std::{
+    io,
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
 };
@@ -75,6 +76,15 @@ pub enum SaveError {
         /// Why.
         #[source]
         source: HvError,
+    },
+    /// A device could not put away what it holds back.
+    #[error("device {index} cannot write what it holds back")]
+    Device {
+        /// Which, in the order in which they were attached.
+        index: usize,
+        /// Why.
+        #[source]
+        source: io::Error,
     },
 }
 
@@ -189,6 +199,10 @@ impl Shared {
             cpu.lock().unwrap_or_else(PoisonError::into_inner).0.state()
         };
         let cpus: Result<Vec<_>, _> = self.cpus.iter().map(state).collect();
+        let device = |(index, device): (usize, &Arc<Mmio<dyn Device>>)| {
+            device.save().map_err(|source| SaveError::Device { index, source })
+        };
+        let devices = self.devices().iter().enumerate().map(device).collect::<Result<_, _>>()?;
         Ok(Manifest {
             id: None,
             shape: self.shape.clone(),
@@ -197,7 +211,7 @@ impl Shared {
             cpus: cpus.map_err(failed("processors"))?,
             chips: self.vm.chips().map_err(failed("interrupt chips"))?,
             board: self.ports.board(|board| board.clone()),
-            devices: self.devices().iter().map(|device| device.save()).collect(),
+            devices,
             disks: Vec::new(),
         })
     }
