@@ -9,7 +9,7 @@ use std::{
         unix::net::UnixStream,
     },
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
 };
 
@@ -26,10 +26,7 @@ use virtio::{
     net::{self, Net},
     rng::Rng,
 };
-use vm::{
-    Announce, BuildError, Builder, Cargo, Machine,
-    snapshot::{Snapshot as Saved, SnapshotError},
-};
+use vm::{Announce, BuildError, Builder, Cargo, Machine, snapshot::Snapshot as Saved};
 
 use crate::{
     command_line::command_line,
@@ -92,9 +89,6 @@ pub(crate) enum AssemblyError {
     /// It cannot be built.
     #[error(transparent)]
     Build(#[from] BuildError),
-    /// The snapshot cannot be read.
-    #[error(transparent)]
-    Snapshot(#[from] SnapshotError),
     /// The host has no memory for it.
     #[error("there is no memory for it")]
     Memory(#[source] io::Error),
@@ -129,8 +123,17 @@ fn host(step: &'static str) -> impl FnOnce(io::Error) -> AssemblyError {
 pub(crate) struct Assembly {
     pub(crate) machine: Machine,
     pub(crate) balloon: Arc<Mmio<Balloon>>,
+    /// The snapshot that it was last saved as, or restored from, if what it wrote since is known.
+    /// Locked while it is saved.
+    since: Mutex<Option<Name>>,
     _network: Option<Carrier>,
     _kernel: Option<Box<dyn Send + Sync>>,
+}
+
+impl Assembly {
+    pub(crate) fn since(&self) -> MutexGuard<'_, Option<Name>> {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The thread that carries a machine's packets. Dropped, it ends, and its ports are free.
@@ -172,12 +175,11 @@ pub(crate) fn boot(
 /// A machine where it stood when it was saved.
 pub(crate) fn restore(
     spec: &Spec,
-    saved: &Path,
+    saved: Saved,
     directory: &Path,
     line: &UnixStream,
     around: &Surroundings<'_>,
 ) -> Result<Assembly, AssemblyError> {
-    let saved = Saved::open(saved)?;
     let memory = saved.memory().map_err(AssemblyError::Memory)?;
     let (manifest, kernel) = (saved.manifest, None);
     let parts = Parts { memory, shape: manifest.shape.clone(), line, kernel };
@@ -226,7 +228,8 @@ fn assemble(
         }
     };
     let machine = finish(builder)?;
-    Ok(Assembly { machine, balloon, _network: network, _kernel: kernel })
+    let since = Mutex::default();
+    Ok(Assembly { machine, balloon, since, _network: network, _kernel: kernel })
 }
 
 /// A card's line, and the stack at its other end.

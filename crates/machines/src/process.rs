@@ -13,13 +13,13 @@ use std::{
         unix::net::{UnixListener, UnixStream},
     },
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
 use base::{Deadline, chain, clock::Timestamp};
-use vm::{End, PauseError};
+use vm::{End, snapshot::Snapshot as Saved};
 
 use crate::{
     assembly::{self, Assembly, Surroundings},
@@ -28,7 +28,7 @@ use crate::{
     lifetime::{self, Ended, How, Lifetime},
     name::Name,
     record,
-    snapshot::{self, SaveError},
+    snapshot::{self, SaveError, Saving},
     spec::{self, Spec},
     store::MACHINE,
 };
@@ -88,18 +88,21 @@ impl Process {
         let spec: Spec = record::read(&start.directory.join(MACHINE), spec::VERSION)?;
         spec.check()?;
         snapshot::unfinished(&start.directory)?;
+        snapshot::sweep(&start.directory);
         let (line, port) = UnixStream::pair()?;
         let assembly = match &start.restore {
             None => assembly::boot(&spec, &start.name, &start.directory, &line, around)?,
             Some(name) => {
-                let saved = snapshot::state_of(&start.directory, name);
-                assembly::restore(&spec, &saved, &start.directory, &line, around)?
+                let (files, older) = snapshot::open(&start.directory, name)?;
+                let saved = Saved::read(files, older)?;
+                assembly::restore(&spec, saved, &start.directory, &line, around)?
             }
         };
+        *assembly.since() = start.restore.clone();
         let console = console::serve(port, Socket::Console.listen(&start.run, &start.name)?)?;
         let live = Arc::new(RwLock::new(None));
-        let (directory, saving) = (start.directory.clone(), Arc::default());
-        let desk = Desk { directory, spec: spec.clone(), live: live.clone(), saving };
+        let (directory, served) = (start.directory.clone(), live.clone());
+        let desk = Desk { directory, spec: spec.clone(), live: served };
         desk.open(Socket::Control.listen(&start.run, &start.name)?)?;
         // From here on nothing is refused: what follows is the machine's own fate.
         let began = Timestamp::now().seconds();
@@ -178,8 +181,6 @@ struct Desk {
     directory: PathBuf,
     spec: Spec,
     live: Arc<RwLock<Option<Assembly>>>,
-    /// Held by whoever makes a snapshot.
-    saving: Arc<Mutex<()>>,
 }
 
 impl Desk {
@@ -225,7 +226,7 @@ impl Desk {
             Request::Press => assembly.machine.press_power_button(),
             Request::Kill => assembly.machine.stop(),
             Request::Memory { bytes } => self.resize(assembly, bytes)?,
-            Request::Snapshot { name } => self.save(assembly, &name)?,
+            Request::Snapshot { name, full } => self.save(assembly, &name, full)?,
         }
         Ok(Reply::Done)
     }
@@ -244,16 +245,20 @@ impl Desk {
         Ok(assembly.balloon.with(set).map(drop)?)
     }
 
-    fn save(&self, assembly: &Assembly, name: &Name) -> Result<(), SaveError> {
+    fn save(&self, assembly: &Assembly, name: &Name, full: bool) -> Result<(), SaveError> {
         // One at a time: whoever is through lets the machine run.
-        let _alone = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
-        match assembly.machine.pause(Deadline::after(PAUSE_WITHIN)) {
-            Ok(()) => {}
-            Err(error @ (PauseError::Ended(_) | PauseError::Late)) => return Err(error.into()),
-        }
-        let saved = snapshot::save(&assembly.machine, &self.spec, &self.directory, name);
+        let mut since = assembly.since();
+        let base = since.as_ref().filter(|_| !full);
+        let saving = Saving::begin(&self.spec, &self.directory, name, base)?;
+        assembly.machine.pause(Deadline::after(PAUSE_WITHIN))?;
+        // If this fails, what was written since is not known any more.
+        *since = None;
+        let taken = saving.take(|files, parent| Ok(assembly.machine.save_to(files, parent)?));
         assembly.machine.resume();
-        saved
+        taken?;
+        saving.finish()?;
+        *since = Some(name.clone());
+        Ok(())
     }
 }
 

@@ -224,12 +224,13 @@ impl Running<'_> {
         self.ask(&Request::Memory { bytes }, ANSWER_WITHIN).map(drop)
     }
 
-    /// Saves it under a name, while it stands still.
+    /// Saves it under a name, while it stands still: of its memory what was written since the last
+    /// snapshot, if there is one to go back to, or all if that is wished.
     ///
     /// # Errors
     /// [`RunError`].
-    pub fn save(&self, name: &Name) -> Result<(), RunError> {
-        self.ask(&Request::Snapshot { name: name.clone() }, SAVE_WITHIN).map(drop)
+    pub fn save(&self, name: &Name, full: bool) -> Result<(), RunError> {
+        self.ask(&Request::Snapshot { name: name.clone(), full }, SAVE_WITHIN).map(drop)
     }
 
     /// Its console: what is written is typed, what is read is what it says, and what it has said

@@ -49,12 +49,13 @@ impl Snapshot {
     /// # Errors
     /// [`SnapshotError`].
     pub fn open(dir: &Path) -> Result<Snapshot, SnapshotError> {
-        Snapshot::follow(Link::read(dir)?, Link::read).map_err(|error| match error {
-            SnapshotError::Parent { path, source } => {
-                SnapshotError::Parent { path: path.canonicalize().unwrap_or(path), source }
-            }
-            error => error,
-        })
+        let mut followed = Snapshot::follow(Link::read(dir)?, Link::read);
+        if let Err(SnapshotError::Parent { path, .. }) = &mut followed
+            && let Ok(real) = path.canonicalize()
+        {
+            *path = real;
+        }
+        followed
     }
 
     /// Reads one from its files and those of all that it goes back to, the nearest first. Paths in
