@@ -28,10 +28,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use vm::{
-    PauseError,
-    snapshot::{Files, SnapshotError},
-};
+use vm::snapshot::{Files, SnapshotError};
 
 pub(crate) use self::{
     restore::unfinished,
@@ -84,9 +81,6 @@ pub struct Snapshot {
 /// Why a machine was not saved.
 #[derive(Debug, thiserror::Error)]
 pub enum SaveError {
-    /// It did not stand still.
-    #[error(transparent)]
-    Pause(#[from] PauseError),
     /// There is one of this name.
     #[error("there is a snapshot {0} already")]
     Exists(Name),
@@ -97,8 +91,11 @@ pub enum SaveError {
     #[error("{} is a device of the host's, which is not copied", .0.display())]
     Device(PathBuf),
     /// Its state was not written.
+    #[error("the machine's state was not written")]
+    State(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// There are no files for its state.
     #[error(transparent)]
-    State(#[from] SnapshotError),
+    Files(#[from] SnapshotError),
     /// A disk was not copied, or the manifest not written.
     #[error("cannot {doing} {}", path.display())]
     Host {

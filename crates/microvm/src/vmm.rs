@@ -1,11 +1,9 @@
 //! The process that is a machine: it takes orders from its driver until either of them ends.
 //!
 //! It begins with the rights of whoever started it, and has given them up before its guest's first
-//! instruction (`rights.rs`). What of it needs more than a guest may ever get hold of is done by
+//! instruction ([`walls`]). What of it needs more than a guest may ever get hold of is done by
 //! others: files by the server of shares (`shares.rs`), names by the driver.
 
-mod calls;
-mod rights;
 mod shares;
 
 use std::{
@@ -36,12 +34,13 @@ use vm::{
     Announce, Builder, Cargo, Console, End, Machine,
     snapshot::{Files, Snapshot},
 };
+use walls::{
+    calls,
+    rights::{self, User},
+};
 use workload::MachineEnd;
 
-use self::{
-    rights::User,
-    shares::{ReadOnly, Shares},
-};
+use self::shares::{ReadOnly, Shares};
 use crate::{
     NAMES_PORT, NAMES_STREAM_PORT, READY_PORT,
     control::{Boot, Order, Places, Transport, Word},

@@ -37,10 +37,12 @@ use sys::{
 };
 use virtio::fs::{Export, Limits, Remote, Server, VALID, run};
 
-use super::{
-    Refusal, calls,
+use walls::{
+    calls,
     rights::{self, Step},
 };
+
+use super::Refusal;
 
 /// Where they are in the server's root.
 const PLACE: &str = "/shares";

@@ -29,7 +29,7 @@ mod start;
 mod stop;
 
 pub(crate) use accel::finding;
-pub(crate) use process::{PROCESS, serve};
+pub(crate) use process::{MACHINE, PROCESS, hold, serve};
 
 /// What can be done with machines.
 #[derive(Debug, Subcommand)]
