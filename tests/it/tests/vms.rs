@@ -4,13 +4,14 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers are tests")]
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{BufRead as _, BufReader, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Stdio},
 };
 
-use it::{Fault, Instance, Traced, wait_until, with_fault};
+use it::{Fault, Grants, Instance, Traced, User, wait_until, with_fault};
 
 /// 32-bit code at 1 MiB: it counts in memory, and does what it is told by letters at its serial
 /// port.
@@ -95,7 +96,7 @@ const GUEST: &[u8] = &[
 ];
 
 /// An ELF file with a PVH entry and the words that the kernel store looks for.
-fn kernel() -> Vec<u8> {
+fn kernel_file() -> Vec<u8> {
     let mut file = vec![0; 0x300];
     let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
     let bytes = GUEST.len() as u64;
@@ -124,7 +125,7 @@ struct Host(Instance);
 impl Host {
     fn new() -> Option<Host> {
         let host = Host(Instance::without_daemon()?);
-        fs::write(host.0.path("kernel"), kernel()).unwrap();
+        fs::write(host.0.path("kernel"), kernel_file()).unwrap();
         Some(host)
     }
 
@@ -384,13 +385,142 @@ fn snapshots_are_made_one_over_the_other_without_end() {
     }
 }
 
+/// The process that holds a machine whose keeper has this number.
+fn holder(keeper: i32) -> i32 {
+    let mut found = None;
+    wait_until("it holds the machine", || {
+        let children = fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children"));
+        found = children.unwrap().split_whitespace().next().map(|pid| pid.parse().unwrap());
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+/// What a file of a process in `/proc` says.
+fn of_process(pid: i32, file: &str) -> String {
+    fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap()
+}
+
+/// What `status` says of a process, and that each of these is what is wanted.
+fn check_status(pid: i32, wanted: &[(&str, &str)]) {
+    let text = of_process(pid, "status");
+    let pairs = text.lines().filter_map(|line| line.split_once(':'));
+    let status: BTreeMap<&str, &str> = pairs.map(|(key, value)| (key, value.trim())).collect();
+    for (key, value) in wanted {
+        assert_eq!(status.get(key), Some(value), "{key}");
+    }
+}
+
+/// Nothing of the host's is reached from a process: no file by its name, and no directory by a
+/// descriptor.
+fn check_walls(keeper: i32, holder: i32) {
+    let mounts = of_process(holder, "mountinfo");
+    assert!(mounts.lines().count() == 1 && mounts.contains(" / / ro,"), "{mounts}");
+    assert_eq!(fs::read_dir(format!("/proc/{holder}/root")).unwrap().count(), 0);
+    for kind in ["mnt", "net", "ipc", "uts", "cgroup"] {
+        let namespace = |pid| fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
+        assert_ne!(namespace(holder), namespace(keeper), "{kind}");
+    }
+    for fd in fs::read_dir(format!("/proc/{holder}/fd")).unwrap() {
+        let fd = fd.unwrap().path();
+        assert!(!fs::metadata(&fd).is_ok_and(|fd| fd.is_dir()), "{:?}", fs::read_link(fd));
+    }
+}
+
+const NO_CAPABILITIES: &str = "0000000000000000";
+
+/// What every process that holds a machine has given up.
+const GIVEN_UP: [(&str, &str); 7] = [
+    ("CapInh", NO_CAPABILITIES),
+    ("CapPrm", NO_CAPABILITIES),
+    ("CapEff", NO_CAPABILITIES),
+    ("CapBnd", NO_CAPABILITIES),
+    ("CapAmb", NO_CAPABILITIES),
+    ("NoNewPrivs", "1"),
+    ("Seccomp", "2"),
+];
+
+#[test]
+fn the_process_that_holds_a_machine_has_given_its_rights_up() {
+    let Some(host) = Host::new() else { return };
+    if !testkit::need::root() {
+        return;
+    }
+    host.create("a", &["--disk", "size=1M"]);
+    host.ok(&["start", "a"]);
+    host.counts("a", "A");
+    let keeper = host.process("a").as_raw_nonzero().get();
+    let first = holder(keeper);
+    let id = (0x7000_0000 + first).to_string();
+    let own = [&*id; 4].join("\t");
+    let all = [&GIVEN_UP[..], &[("Uid", &own), ("Gid", &own), ("Groups", "")]].concat();
+    for thread in fs::read_dir(format!("/proc/{first}/task")).unwrap() {
+        let thread = thread.unwrap().file_name();
+        check_status(thread.to_str().unwrap().parse().unwrap(), &all);
+    }
+    check_walls(keeper, first);
+    // So has the one of a machine that was restored, or began again, and both can be saved.
+    host.ok(&["snapshot", "create", "a"]);
+    host.ok(&["stop", "a"]);
+    host.ok(&["restore", "a"]);
+    host.counts("a", "B");
+    let keeper = host.process("a").as_raw_nonzero().get();
+    let second = holder(keeper);
+    check_status(second, &GIVEN_UP);
+    check_walls(keeper, second);
+    host.ok(&["snapshot", "create", "a"]);
+    let mut console = host.console("a");
+    console.types("r");
+    wait_until("another process holds it", || {
+        let children = of_process(keeper, &format!("task/{keeper}/children"));
+        !children.is_empty() && children.trim() != second.to_string()
+    });
+    wait_until("it runs", || of_process(holder(keeper), "status").contains("Seccomp:\t2"));
+    check_status(holder(keeper), &GIVEN_UP);
+    host.ok(&["inspect", "a"]);
+    // Killed, it takes the machine with it, and the keeper says so.
+    let pid = rustix::process::Pid::from_raw(holder(keeper)).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    host.wait_for("a", "failed");
+    let status = host.ok(&["inspect", "--format", "{{.Status}}", "a"]);
+    assert!(status.ends_with("its process was killed"), "{status}");
+    // It does not outlive its keeper either.
+    host.ok(&["start", "a"]);
+    let keeper = host.process("a");
+    let there = holder(keeper.as_raw_nonzero().get());
+    rustix::process::kill_process(keeper, rustix::process::Signal::KILL).unwrap();
+    wait_until("it is gone", || !Path::new(&format!("/proc/{there}")).exists());
+}
+
+#[test]
+fn an_ordinary_users_machine_has_no_more() {
+    let Some(user) = User::new(Grants::default()) else { return };
+    let kernel = user.path("kernel");
+    fs::write(&kernel, kernel_file()).unwrap();
+    let create = ["vm", "create", "--accel", "soft", "--memory", "8m", "--disk", "size=1M"];
+    user.ok(&[&create, &["--kernel", kernel.to_str().unwrap(), "a"][..]].concat());
+    user.ok(&["vm", "start", "a"]);
+    let keeper = user.ok(&["vm", "inspect", "--format", "{{.Process}}", "a"]).parse().unwrap();
+    let uid = user.uid().to_string();
+    let own = [&*uid; 4].join("\t");
+    check_status(holder(keeper), &[&GIVEN_UP[..], &[("Uid", &own)]].concat());
+    check_walls(keeper, holder(keeper));
+    for name in ["s1", "s2"] {
+        assert_eq!(user.ok(&["vm", "snapshot", "create", "a"]), name);
+    }
+    user.ok(&["vm", "stop", "a"]);
+    user.ok(&["vm", "restore", "a", "s2"]);
+    user.ok(&["vm", "rm", "-f", "a"]);
+}
+
 /// Goes back to s1, counts on, and saves with this fault at a step; gives what came of it.
 fn save_with_fault(host: &Host, nth: u64, fault: Fault) -> Traced {
     host.ok(&["restore", "a", "s1"]);
     host.counts("a", "B");
-    let pid = host.process("a").as_raw_nonzero().get();
+    let keeper = host.process("a").as_raw_nonzero().get();
+    let pids = [keeper, holder(keeper)];
     let command = host.0.command(&["vm", "snapshot", "create", "a", "s2"]);
-    with_fault(&Instance::program(), &[pid], command, nth, fault)
+    with_fault(&Instance::program(), &pids, command, nth, fault)
 }
 
 #[test]
