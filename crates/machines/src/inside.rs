@@ -149,7 +149,8 @@ impl Inside<'_> {
         // What the library below looks up once, in /proc of older kernels, it looks up here.
         let _ = rustix::param::page_size();
         if let Some(refused) = walls::rights::give_up_kept()? {
-            complain(&format!("wythe: the machine stays in its user's namespaces: {refused}\n"));
+            let why = chain(&refused);
+            complain(&format!("wythe: the machine stays in its user's namespaces: {why}\n"));
         }
         let parts = std::mem::take(&mut self.parts);
         let line = UnixStream::from(line);

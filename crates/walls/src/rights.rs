@@ -334,5 +334,12 @@ mod tests {
                 "renounce system calls",
             ]
         );
+        // Of a machine that nobody looks after an ordinary user's needs one before all others.
+        let names = |root| -> Vec<&str> {
+            of_kept(root, user, Vec::new()).iter().map(Step::name).collect()
+        };
+        assert_eq!(names(true), steps.iter().map(Step::name).collect::<Vec<_>>());
+        assert_eq!(names(false)[0], "enter a user namespace of its own");
+        assert_eq!(names(false)[1..], names(true));
     }
 }
