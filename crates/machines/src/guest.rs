@@ -11,7 +11,10 @@ use std::{
     },
     path::PathBuf,
     process::Child,
-    sync::{Mutex, PoisonError, RwLock, RwLockWriteGuard, TryLockError},
+    sync::{
+        Mutex, PoisonError, RwLock, RwLockWriteGuard, TryLockError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -133,6 +136,8 @@ pub(crate) struct Guest {
     orders: Mutex<UnixStream>,
     end: UnixStream,
     process: Mutex<Child>,
+    /// Whether somebody wanted its process to end.
+    stopped: AtomicBool,
     /// The snapshot that it was last saved as, or restored from, if what it wrote since is known.
     /// Locked for writing while it is saved, for reading while it is asked something.
     since: RwLock<Option<Name>>,
@@ -160,6 +165,7 @@ impl Guest {
             orders: Mutex::new(orders),
             end,
             process: Mutex::new(process),
+            stopped: AtomicBool::new(false),
             since: RwLock::new(restore.cloned()),
             network: None,
             kernel: None,
@@ -263,8 +269,15 @@ impl Guest {
     pub(crate) fn wait(&self) -> Option<How> {
         match wire::blocking::recv::<Last>(&self.end) {
             Ok(Some((Last(how), _))) => how,
+            Ok(None) | Err(_) if self.stopped.load(Ordering::Acquire) => Some(How::Stopped),
             Ok(None) | Err(_) => Some(How::Failed("its process was killed".to_owned())),
         }
+    }
+
+    /// Ends a machine that takes no order.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.end();
     }
 
     /// Ends the process, and waits until it holds nothing any more.

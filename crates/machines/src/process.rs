@@ -195,11 +195,12 @@ impl Desk {
         let guest = live.ok_or("it begins again or ends")?;
         match request {
             Request::Usage => return Ok(Reply::Usage(usage(&guest)?)),
-            Request::Press => drop(guest.ask(&Order::Press)?),
+            // One that is being saved hears of it when that is done.
+            Request::Press => drop(guest.order(&Order::Press, &[])?),
             Request::Kill => {
                 // One that does not take an order is ended by its process.
                 if guest.ask(&Order::Stop).is_err() {
-                    guest.end();
+                    guest.stop();
                 }
             }
             Request::Memory { bytes } => self.resize(&guest, bytes)?,

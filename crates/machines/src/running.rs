@@ -250,8 +250,9 @@ impl Running<'_> {
         if !self.runs()? {
             return Ok(Stopped::Before);
         }
-        // A guest that cannot be asked is ended at once.
-        let pressed = patience > Duration::ZERO && self.ask(&Request::Press, ANSWER_WITHIN).is_ok();
+        // A guest that cannot be asked is ended at once; one that is being saved can be, later.
+        let within = patience.max(ANSWER_WITHIN);
+        let pressed = patience > Duration::ZERO && self.ask(&Request::Press, within).is_ok();
         if pressed && self.gone(Deadline::after(patience))? {
             return Ok(Stopped::Gently);
         }
