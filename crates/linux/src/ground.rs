@@ -8,24 +8,13 @@
 //! ever there to be reached.
 
 use std::{
-    ffi::CStr,
     fs::File,
     io,
     os::fd::{AsFd, OwnedFd},
 };
 
-use rustix::{
-    fs::{CWD, Mode, OFlags},
-    io::Errno,
-    mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-        fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
-    },
-};
-use sys::{
-    clone::Namespaces,
-    mount::{Change, attribute, propagation, set_attributes},
-};
+use rustix::io::Errno;
+use sys::clone::Namespaces;
 
 use crate::{launch, report};
 
@@ -39,8 +28,8 @@ pub(crate) fn make() -> io::Result<OwnedFd> {
     let (ours, theirs) = report::channel()?;
     let child = sys::clone::spawn(Namespaces(Namespaces::MOUNT), None, || {
         let made = sys::process::die_with_parent(true)
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
-            .and_then(|()| clear());
+            .and_then(|()| walls::ground::clear())
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO));
         let code = u8::from(made.is_err());
         if made.is_ok() && report::go(theirs.as_fd()).is_ok() {
             // Until its namespace has been opened from outside, and it is killed.
@@ -60,39 +49,10 @@ pub(crate) fn make() -> io::Result<OwnedFd> {
     made.map(OwnedFd::from)
 }
 
-/// Puts an empty file system in the place of everything.
-fn clear() -> Result<(), Errno> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let tree = rustix::fs::openat(CWD, c"/", flags, Mode::empty())?;
-    let change = Change { propagation: propagation::PRIVATE, recursive: true, ..Change::default() };
-    set_attributes(tree.as_fd(), change, None)
-        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-    let empty = empty()?;
-    move_mount(&empty, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
-    rustix::process::fchdir(&empty)?;
-    // Source: pivot_root(2), "pivot_root(".", ".")".
-    rustix::process::pivot_root(c".", c".")?;
-    unmount(c".", UnmountFlags::DETACH)?;
-    rustix::process::chdir(c"/")
-}
-
-/// A file system that can never hold anything but its own root.
-fn empty() -> Result<OwnedFd, Errno> {
-    const PARAMETERS: [(&CStr, &CStr); 3] =
-        [(c"nr_inodes", c"1"), (c"size", c"4096"), (c"mode", c"555")];
-    let context = fsopen(c"tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for (key, value) in PARAMETERS {
-        fsconfig_set_string(&context, key, value)?;
-    }
-    fsconfig_set_flag(&context, c"ro")?;
-    fsconfig_create(&context)?;
-    let guard = attribute::READ_ONLY | attribute::NO_SUID | attribute::NO_DEV | attribute::NO_EXEC;
-    let guard = MountAttrFlags::from_bits_retain(u32::try_from(guard).map_err(|_| Errno::INVAL)?);
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, guard)
-}
-
 #[cfg(test)]
 mod tests {
+    use rustix::fs::Mode;
+
     use super::*;
 
     #[test]

@@ -47,8 +47,9 @@ pub(crate) enum Request {
     Kill,
     /// The guest shall get along with so much memory.
     Memory { bytes: u64 },
-    /// Save everything under this name.
-    Snapshot { name: Name },
+    /// Save everything under this name; if not `full`, of the memory only what was written since
+    /// the snapshot before, where that is there.
+    Snapshot { name: Name, full: bool },
 }
 
 /// What is answered.

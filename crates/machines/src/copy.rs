@@ -18,8 +18,9 @@ use rustix::{
 /// Copied at once.
 const CHUNK: usize = 1 << 20;
 
-/// Copies a file to a new one, which is on the disk afterwards; an own one of this user alone.
-pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
+/// Copies a file to a new one, an own one of this user alone, and gives that. It is not on the disk
+/// until it is synced.
+pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<File> {
     let from = File::open(from)?;
     let to = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
     let bytes = from.metadata()?.len();
@@ -32,7 +33,7 @@ pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
             at = end;
         }
     }
-    to.sync_all()
+    Ok(to)
 }
 
 /// The first run of data from a place on. A file system without holes has one run.

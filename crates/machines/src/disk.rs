@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use grow::{GrowError, grow};
-pub(crate) use open::open;
 pub use open::{DiskError, recognise};
+pub(crate) use open::{layers, open};
 pub use wish::{Wish, WishError};
 
 /// A machine's disk.

@@ -4,8 +4,10 @@
 //! ```text
 //! command ──▶ Machines: records, disks, locks ◀── Start: a process that takes the lock over
 //!     │                                                │
-//!     └──── Running: requests over a socket ──────▶ process::serve: vm, virtio, usernet
-//!                    the console over another ────▶ console
+//!     └──── Running: requests over a socket ──────▶ process::serve: snapshots, usernet
+//!                    the console over another ────▶ console    │ orders, with descriptors
+//!                                                              ▼
+//!                                                  hold: vm, virtio, without any rights
 //! ```
 //!
 //! A machine is a directory. Whoever runs or changes it holds the lock in it, so no daemon is
@@ -23,9 +25,12 @@ mod control;
 mod copy;
 pub mod disk;
 mod draft;
+mod guest;
+mod inside;
 pub mod lifetime;
 mod name;
 pub mod net;
+mod order;
 pub mod process;
 mod record;
 mod running;
@@ -34,10 +39,12 @@ mod snapshot;
 mod spec;
 mod store;
 
-pub use assembly::{FindKernel, MakeHypervisor, Surroundings};
+pub use assembly::MakeHypervisor;
 pub use console::BACKLOG_BYTES;
 pub use control::Usage;
 pub use draft::{Draft, DraftError, KernelWish, NetworkWish, SeedWish};
+pub use guest::{FindKernel, MakeProcess, Surroundings};
+pub use inside::hold;
 pub use lifetime::{Ended, How, Lock, State};
 pub use name::{Name, NameError};
 pub use record::RecordError;

@@ -1,43 +1,38 @@
-//! The process that is a machine: it holds the machine's lock until both end.
+//! The process that keeps a machine while it runs: the lock, the sockets, the console, snapshots.
+//! The machine itself is in another one, which may do nothing else ([`inside`](crate::inside)).
 //!
 //! ```text
-//! start ──▶ serve: assembly ──▶ runs ──end──▶ written down ──▶ gone
-//!              ▲                  │ reset: as a board does, once more from the beginning
-//!              └──────────────────┘
+//! start ──▶ serve: guest, its process ──▶ runs ──end──▶ written down ──▶ gone
+//!              ▲                            │ reset: as a board does, once more from the beginning
+//!              └────────────────────────────┘
 //! ```
 
 use std::{
     io,
     os::{
-        fd::OwnedFd,
+        fd::{AsFd as _, OwnedFd},
         unix::net::{UnixListener, UnixStream},
     },
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
-use base::{Deadline, chain, clock::Timestamp};
-use vm::{End, PauseError};
+use base::{chain, clock::Timestamp};
 
 use crate::{
-    assembly::{self, Assembly, Surroundings},
     console,
     control::{Reply, Request, Socket, Start, Started, Usage},
+    guest::{Guest, GuestError, Surroundings},
     lifetime::{self, Ended, How, Lifetime},
     name::Name,
+    order::{Order, Word},
     record,
-    snapshot::{self, SaveError},
+    snapshot::{self, SaveError, Saving},
     spec::{self, Spec},
     store::MACHINE,
 };
-
-/// Between two looks whether the machine has ended, should nobody say so.
-const LOOK_AGAIN: Duration = Duration::from_secs(3600);
-
-/// How long a machine may take to stand still.
-const PAUSE_WITHIN: Duration = Duration::from_secs(10);
 
 /// A machine that resets itself sooner than this waits for the rest of it: one that cannot boot
 /// does not keep the host busy.
@@ -58,10 +53,9 @@ pub fn serve(socket: OwnedFd, around: &Surroundings<'_>) -> io::Result<()> {
     else {
         return Err(io::ErrorKind::UnexpectedEof.into());
     };
-    // The lock, which ends with this process.
-    let _lock = fds;
+    let lock = fds.into_iter().next().ok_or(io::ErrorKind::InvalidData)?;
     let say = |word| wire::blocking::send(&socket, &word, &[]).map_err(io::Error::other);
-    let process = match Process::begin(start, around) {
+    let process = match Process::begin(start, lock, around) {
         Ok(process) => process,
         Err(error) => return say(Started::Refused(chain(&*error))),
     };
@@ -75,44 +69,46 @@ type Refusal = Box<dyn std::error::Error + Send + Sync>;
 /// The process.
 struct Process {
     start: Start,
+    /// The machine's lock, which ends with this process and with the one that holds the machine.
+    lock: OwnedFd,
     spec: Spec,
     began: u64,
-    live: Arc<RwLock<Option<Assembly>>>,
+    live: Live,
     /// The machine's end of its serial port's line, which stays when it is reset.
     line: UnixStream,
     console: JoinHandle<()>,
 }
 
+/// The machine, unless it begins again or ends.
+type Live = Arc<RwLock<Option<Arc<Guest>>>>;
+
 impl Process {
-    fn begin(start: Start, around: &Surroundings<'_>) -> Result<Process, Refusal> {
+    fn begin(start: Start, lock: OwnedFd, around: &Surroundings<'_>) -> Result<Process, Refusal> {
         let spec: Spec = record::read(&start.directory.join(MACHINE), spec::VERSION)?;
         spec.check()?;
         snapshot::unfinished(&start.directory)?;
+        snapshot::sweep(&start.directory);
         let (line, port) = UnixStream::pair()?;
-        let assembly = match &start.restore {
-            None => assembly::boot(&spec, &start.name, &start.directory, &line, around)?,
-            Some(name) => {
-                let saved = snapshot::state_of(&start.directory, name);
-                assembly::restore(&spec, &saved, &start.directory, &line, around)?
-            }
-        };
+        let guest =
+            Guest::begin(&spec, &start, lock.as_fd(), start.restore.as_ref(), &line, around)?;
         let console = console::serve(port, Socket::Console.listen(&start.run, &start.name)?)?;
-        let live = Arc::new(RwLock::new(None));
-        let (directory, saving) = (start.directory.clone(), Arc::default());
-        let desk = Desk { directory, spec: spec.clone(), live: live.clone(), saving };
+        let live = Live::default();
+        let (directory, served) = (start.directory.clone(), live.clone());
+        let desk = Desk { directory, spec: spec.clone(), live: served };
         desk.open(Socket::Control.listen(&start.run, &start.name)?)?;
         // From here on nothing is refused: what follows is the machine's own fate.
         let began = Timestamp::now().seconds();
         lifetime::write(&start.directory, &Lifetime { began, end: None })?;
-        let process = Process { start, spec, began, live, line, console };
-        process.resume(assembly);
+        let process = Process { start, lock, spec, began, live, line, console };
+        process.resume(guest)?;
         Ok(process)
     }
 
     /// Lets a machine run, and whoever asks have it.
-    fn resume(&self, assembly: Assembly) {
-        assembly.machine.resume();
-        *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some(assembly);
+    fn resume(&self, guest: Guest) -> Result<(), GuestError> {
+        guest.order(&Order::Resume, &[])?;
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(guest));
+        Ok(())
     }
 
     fn run(self, around: &Surroundings<'_>) -> io::Result<()> {
@@ -131,44 +127,23 @@ impl Process {
     fn until_the_end(&self, around: &Surroundings<'_>) -> How {
         loop {
             let booted = base::clock::monotonic();
-            let end = self.wait();
-            // Dropped: its disks are whole, and what it said is on its line.
-            drop(self.live.write().unwrap_or_else(PoisonError::into_inner).take());
-            if let Some(how) = how(end) {
+            let guest = self.live.read().unwrap_or_else(PoisonError::into_inner).clone();
+            let Some(guest) = guest else { return How::Stopped };
+            let how = guest.wait();
+            *self.live.write().unwrap_or_else(PoisonError::into_inner) = None;
+            // Whoever still asks it something has it too, and it is to let go of its disks.
+            guest.end();
+            drop(guest);
+            if let Some(how) = how {
                 return how;
             }
             thread::sleep(RESET_AFTER.saturating_sub(booted.elapsed()));
-            let Start { name, directory, .. } = &self.start;
-            match assembly::boot(&self.spec, name, directory, &self.line, around) {
-                Ok(assembly) => self.resume(assembly),
-                Err(error) => {
-                    return How::Failed(format!("it could not be booted again: {}", chain(&error)));
-                }
+            let (lock, line) = (self.lock.as_fd(), &self.line);
+            let again = Guest::begin(&self.spec, &self.start, lock, None, line, around);
+            if let Err(error) = again.and_then(|guest| self.resume(guest)) {
+                return How::Failed(format!("it could not be booted again: {}", chain(&error)));
             }
         }
-    }
-
-    fn wait(&self) -> End {
-        loop {
-            let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
-            let Some(assembly) = live.as_ref() else { return End::Stopped };
-            if let Some(end) = assembly.machine.wait(Deadline::after(LOOK_AGAIN)) {
-                return end;
-            }
-        }
-    }
-}
-
-/// What an end is, nothing if the machine begins again.
-fn how(end: End) -> Option<How> {
-    match end {
-        End::Reset => None,
-        End::PoweredOff => Some(How::PoweredOff),
-        End::Stopped => Some(How::Stopped),
-        End::Panicked => Some(How::Panicked),
-        End::TripleFault => Some(How::TripleFault),
-        End::Stuck => Some(How::Stuck),
-        End::Failed { why } => Some(How::Failed(why)),
     }
 }
 
@@ -177,9 +152,7 @@ fn how(end: End) -> Option<How> {
 struct Desk {
     directory: PathBuf,
     spec: Spec,
-    live: Arc<RwLock<Option<Assembly>>>,
-    /// Held by whoever makes a snapshot.
-    saving: Arc<Mutex<()>>,
+    live: Live,
 }
 
 impl Desk {
@@ -218,58 +191,73 @@ impl Desk {
     }
 
     fn answer(&self, request: Request) -> Result<Reply, Refusal> {
-        let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
-        let assembly = live.as_ref().ok_or("it begins again or ends")?;
+        let live = self.live.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let guest = live.ok_or("it begins again or ends")?;
         match request {
-            Request::Usage => return Ok(Reply::Usage(usage(assembly)?)),
-            Request::Press => assembly.machine.press_power_button(),
-            Request::Kill => assembly.machine.stop(),
-            Request::Memory { bytes } => self.resize(assembly, bytes)?,
-            Request::Snapshot { name } => self.save(assembly, &name)?,
+            Request::Usage => return Ok(Reply::Usage(usage(&guest)?)),
+            // One that is being saved hears of it when that is done.
+            Request::Press => drop(guest.order(&Order::Press, &[])?),
+            Request::Kill => {
+                // One that does not take an order is ended by its process.
+                if guest.ask(&Order::Stop).is_err() {
+                    guest.stop();
+                }
+            }
+            Request::Memory { bytes } => self.resize(&guest, bytes)?,
+            Request::Snapshot { name, full } => self.save(&guest, &name, full)?,
         }
         Ok(Reply::Done)
     }
 
-    fn resize(&self, assembly: &Assembly, bytes: u64) -> Result<(), Refusal> {
+    fn resize(&self, guest: &Guest, bytes: u64) -> Result<(), Refusal> {
         let has = self.spec.memory_bytes;
         if bytes > has || bytes < spec::MEMORY_MIN {
             let (least, most) = (spec::MEMORY_MIN >> 20, has >> 20);
             let why = format!("while it runs it can have {least} to {most} MiB of memory");
             return Err(why.into());
         }
-        let set = |balloon: &mut virtio::balloon::Balloon, queues: &mut virtio::device::Queues| {
-            balloon.set_target(has - bytes, queues);
-            Ok(())
-        };
-        Ok(assembly.balloon.with(set).map(drop)?)
+        Ok(guest.ask(&Order::Balloon { bytes: has - bytes }).map(drop)?)
     }
 
-    fn save(&self, assembly: &Assembly, name: &Name) -> Result<(), SaveError> {
+    fn save(&self, guest: &Guest, name: &Name, full: bool) -> Result<(), Refusal> {
         // One at a time: whoever is through lets the machine run.
-        let _alone = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
-        match assembly.machine.pause(Deadline::after(PAUSE_WITHIN)) {
-            Ok(()) => {}
-            Err(error @ (PauseError::Ended(_) | PauseError::Late)) => return Err(error.into()),
-        }
-        let saved = snapshot::save(&assembly.machine, &self.spec, &self.directory, name);
-        assembly.machine.resume();
-        saved
+        let mut since = guest.since();
+        let base = since.as_ref().filter(|_| !full);
+        let saving = Saving::begin(&self.spec, &self.directory, name, base)?;
+        guest.order(&Order::Pause, &[])?;
+        // If this fails, what was written since is not known any more.
+        *since = None;
+        let taken = saving.take(|files, parent| {
+            let order = Order::Save { parent: parent.map(Path::to_owned) };
+            let fds = [files.memory.as_fd(), files.description.as_fd()];
+            guest.order(&order, &fds).map(drop).map_err(|why| SaveError::State(why.into()))
+        });
+        guest.order(&Order::Resume, &[])?;
+        taken?;
+        saving.finish()?;
+        *since = Some(name.clone());
+        Ok(())
     }
 }
 
-/// What the machine uses.
+/// What the machine uses: the process that holds it and this one.
 ///
 /// Source: proc(5), `/proc/PID/statm`.
-fn usage(assembly: &Assembly) -> io::Result<Usage> {
-    let statm = std::fs::read_to_string("/proc/self/statm")?;
-    let pages: Option<u64> = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok());
+fn usage(guest: &Guest) -> Result<Usage, Refusal> {
+    let resident = |pid: u32| {
+        let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+        statm.split_whitespace().nth(1)?.parse::<u64>().ok()
+    };
+    let own = std::process::id();
+    let pages: u64 = [own, guest.pid()].into_iter().filter_map(resident).sum();
     let page = rustix::param::page_size() as u64;
-    let told = assembly.balloon.with(|balloon, _| Ok((balloon.target(), balloon.actual())));
-    let ((asked_bytes, given_bytes), _) = told.map_err(io::Error::other)?;
+    let Word::Given { asked, given } = guest.ask(&Order::Given)? else {
+        return Err("its process does not say what it gave".into());
+    };
     Ok(Usage {
-        pid: std::process::id(),
-        resident_bytes: pages.unwrap_or(0).saturating_mul(page),
-        asked_bytes,
-        given_bytes,
+        pid: own,
+        resident_bytes: pages.saturating_mul(page),
+        asked_bytes: asked,
+        given_bytes: given,
     })
 }

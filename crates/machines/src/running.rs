@@ -224,12 +224,13 @@ impl Running<'_> {
         self.ask(&Request::Memory { bytes }, ANSWER_WITHIN).map(drop)
     }
 
-    /// Saves it under a name, while it stands still.
+    /// Saves it under a name, while it stands still: of its memory what was written since the last
+    /// snapshot, if there is one to go back to, or all if that is wished.
     ///
     /// # Errors
     /// [`RunError`].
-    pub fn save(&self, name: &Name) -> Result<(), RunError> {
-        self.ask(&Request::Snapshot { name: name.clone() }, SAVE_WITHIN).map(drop)
+    pub fn save(&self, name: &Name, full: bool) -> Result<(), RunError> {
+        self.ask(&Request::Snapshot { name: name.clone(), full }, SAVE_WITHIN).map(drop)
     }
 
     /// Its console: what is written is typed, what is read is what it says, and what it has said
@@ -249,8 +250,9 @@ impl Running<'_> {
         if !self.runs()? {
             return Ok(Stopped::Before);
         }
-        // A guest that cannot be asked is ended at once.
-        let pressed = patience > Duration::ZERO && self.ask(&Request::Press, ANSWER_WITHIN).is_ok();
+        // A guest that cannot be asked is ended at once; one that is being saved can be, later.
+        let within = patience.max(ANSWER_WITHIN);
+        let pressed = patience > Duration::ZERO && self.ask(&Request::Press, within).is_ok();
         if pressed && self.gone(Deadline::after(patience))? {
             return Ok(Stopped::Gently);
         }

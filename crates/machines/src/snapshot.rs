@@ -7,33 +7,43 @@
 //!     0, 1, …         copies of the disks that the machine writes to, by their place
 //! ```
 //!
+//! Of the memory a snapshot has what was written since the one before, its parent, if the machine
+//! has run on from that. Which one that is says `snapshot.json`; what the process of a machine
+//! writes about it in `state` is never followed. One that others go back to is not removed.
+//!
 //! A disk that the machine only reads is not copied. While a restore puts disks back, `restoring`
 //! in the machine's directory names the snapshot: if that is cut off, the machine does not boot
 //! from disks of two times, and wants to be restored again.
 
+mod chain;
+mod restore;
+mod save;
+
 use std::{
-    fs, io,
+    cmp::Reverse,
+    collections::BTreeMap,
+    fs::{self, File, TryLockError},
+    io,
     path::{Path, PathBuf},
 };
 
-use base::clock::Timestamp;
 use serde::{Deserialize, Serialize};
-use vm::{Machine, PauseError, snapshot::SnapshotError};
+use vm::snapshot::{Files, SnapshotError};
 
+pub(crate) use self::{
+    restore::unfinished,
+    save::{Saving, sweep},
+};
 use crate::{
-    copy::copy,
-    disk::{Disk, Place},
+    disk::Disk,
     name::Name,
     record::{self, RecordError},
-    spec::{self, Spec},
-    store::{Kept, MACHINE, private},
+    spec::Spec,
+    store::Kept,
 };
 
 /// The version of the manifest, and of the note about a restore.
 const VERSION: u32 = 1;
-
-/// Most snapshots of a machine.
-const SNAPSHOTS_MAX: usize = 256;
 
 /// Names.
 const SNAPSHOTS: &str = "snapshots";
@@ -47,8 +57,14 @@ const RESTORING: &str = "restoring";
 pub struct Manifest {
     /// When it was made, in seconds since 1970.
     pub created: u64,
+    /// And in which nanosecond of that.
+    #[serde(default)]
+    pub nanosecond: u32,
     /// What the machine was.
     pub machine: Spec,
+    /// The snapshot whose memory it has but for what was written since; none, if it has all.
+    #[serde(default)]
+    pub parent: Option<Name>,
 }
 
 /// A snapshot.
@@ -65,21 +81,21 @@ pub struct Snapshot {
 /// Why a machine was not saved.
 #[derive(Debug, thiserror::Error)]
 pub enum SaveError {
-    /// It did not stand still.
-    #[error(transparent)]
-    Pause(#[from] PauseError),
     /// There is one of this name.
     #[error("there is a snapshot {0} already")]
     Exists(Name),
     /// Too many.
-    #[error("a machine has at most {SNAPSHOTS_MAX} snapshots")]
+    #[error("a machine has at most {} snapshots", save::SNAPSHOTS_MAX)]
     TooMany,
     /// What is on a device is the host's.
     #[error("{} is a device of the host's, which is not copied", .0.display())]
     Device(PathBuf),
     /// Its state was not written.
+    #[error("the machine's state was not written")]
+    State(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// There are no files for its state.
     #[error(transparent)]
-    State(#[from] SnapshotError),
+    Files(#[from] SnapshotError),
     /// A disk was not copied, or the manifest not written.
     #[error("cannot {doing} {}", path.display())]
     Host {
@@ -113,6 +129,28 @@ pub enum RestoreError {
         #[source]
         why: RecordError,
     },
+    /// It goes back to one that is of no use.
+    #[error("snapshot {name} goes back to {older}, which is not there or damaged")]
+    Broken {
+        /// Which.
+        name: Name,
+        /// To which.
+        older: Name,
+    },
+    /// Others go back to it.
+    #[error(
+        "snapshot {name} is needed by {}, which have only what changed since: remove those first",
+        list(by)
+    )]
+    Needed {
+        /// Which.
+        name: Name,
+        /// By which.
+        by: Vec<Name>,
+    },
+    /// One is being made, which may need any other.
+    #[error("machine {0} is being saved: snapshots can be removed afterwards")]
+    Saving(Name),
     /// A restore was cut off.
     #[error("going back to snapshot {0} was cut off: restore it again")]
     Unfinished(Name),
@@ -129,75 +167,38 @@ pub enum RestoreError {
     },
 }
 
-/// Where the state of a snapshot is, of the machine with this directory.
-pub(crate) fn state_of(directory: &Path, name: &Name) -> PathBuf {
-    directory.join(SNAPSHOTS).join(name.as_str()).join(STATE)
+fn list(names: &[Name]) -> String {
+    names.iter().map(Name::as_str).collect::<Vec<_>>().join(", ")
 }
 
-/// Saves a machine that is paused, whole or not at all.
-pub(crate) fn save(
-    machine: &Machine,
-    spec: &Spec,
-    directory: &Path,
-    name: &Name,
-) -> Result<(), SaveError> {
-    let failed = |doing, path: &Path| {
-        let path = path.to_owned();
-        move |source| SaveError::Host { doing, path, source }
+/// The files of the state of a snapshot and of those that it goes back to, the nearest first.
+pub(crate) fn open(directory: &Path, name: &Name) -> Result<(Files, Vec<Files>), RestoreError> {
+    let open = |name: &Name| {
+        let path = directory.join(SNAPSHOTS).join(name.as_str()).join(STATE);
+        let files =
+            File::open(&path).and_then(|state| Files::open(state).map_err(io::Error::other));
+        files.map_err(|source| RestoreError::Host { doing: "open", path, source })
     };
-    let all = directory.join(SNAPSHOTS);
-    let (to, new) = (all.join(name.as_str()), all.join(NEW));
-    if to.exists() {
-        return Err(SaveError::Exists(name.clone()));
-    }
-    let others = fs::read_dir(&all).map_or(0, |others| others.count());
-    if others >= SNAPSHOTS_MAX {
-        return Err(SaveError::TooMany);
-    }
-    // What another has left that was cut off: who saves holds the machine's lock.
-    match fs::remove_dir_all(&new) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(failed("remove", &new)(error));
-        }
-        _ => {}
-    }
-    private(&new).map_err(|error| failed("make", &new)(io::Error::other(error)))?;
-    // The devices have what they hold back on the disks when their state is taken.
-    machine.snapshot(&new.join(STATE))?;
-    for (index, disk) in written(spec) {
-        let path = disk.path(directory);
-        if !path.metadata().map_err(failed("find", &path))?.is_file() {
-            return Err(SaveError::Device(path));
-        }
-        copy(&path, &new.join(index.to_string())).map_err(failed("copy", &path))?;
-    }
-    let manifest = Manifest { created: Timestamp::now().seconds(), machine: spec.clone() };
-    record::write(&new.join(MANIFEST), VERSION, &manifest).map_err(failed("write", &new))?;
-    sync_files(&new.join(STATE)).map_err(failed("write", &new))?;
-    fs::rename(&new, &to).map_err(failed("make", &to))?;
-    fs::File::open(&all).and_then(|all| all.sync_all()).map_err(failed("write", &all))
+    let older = older(directory, name)?.iter().map(open).collect::<Result<_, _>>()?;
+    Ok((open(name)?, older))
+}
+
+/// Those that a snapshot goes back to, the nearest first.
+fn older(directory: &Path, name: &Name) -> Result<Vec<Name>, RestoreError> {
+    chain::older(name, |name| known_parent(directory, name))
+        .map_err(|older| RestoreError::Broken { name: name.clone(), older })
+}
+
+/// What a snapshot goes back to; nothing if it is not there.
+fn known_parent(directory: &Path, name: &Name) -> Option<Option<Name>> {
+    let at = directory.join(SNAPSHOTS).join(name.as_str());
+    let manifest: Manifest = record::find(&at.join(MANIFEST), VERSION).ok().flatten()?;
+    Some(manifest.parent)
 }
 
 /// The disks that a snapshot has copies of, with their places.
 fn written(spec: &Spec) -> impl Iterator<Item = (usize, &Disk)> {
     spec.disks.iter().enumerate().filter(|(_, disk)| disk.is_written())
-}
-
-fn sync_files(directory: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        fs::File::open(entry?.path())?.sync_all()?;
-    }
-    fs::File::open(directory)?.sync_all()
-}
-
-/// Whether a restore was cut off.
-pub(crate) fn unfinished(directory: &Path) -> Result<(), RestoreError> {
-    let path = directory.join(RESTORING);
-    match record::find::<Name>(&path, VERSION) {
-        Ok(None) => Ok(()),
-        Ok(Some(name)) => Err(RestoreError::Unfinished(name)),
-        Err(why) => Err(RestoreError::Host { doing: "read", path, source: io::Error::other(why) }),
-    }
 }
 
 impl Kept {
@@ -206,12 +207,10 @@ impl Kept {
     /// # Errors
     /// [`RestoreError`].
     pub fn snapshots(&self) -> Result<Vec<Snapshot>, RestoreError> {
-        let entries = fs::read_dir(self.directory.join(SNAPSHOTS)).into_iter().flatten().flatten();
-        let name = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<Name>().ok();
-        let found: Result<Vec<_>, _> =
-            entries.filter_map(name).map(|name| self.snapshot(&name)).collect();
-        let mut found = found?;
-        found.sort_by(|a, b| (a.manifest.created, &a.name).cmp(&(b.manifest.created, &b.name)));
+        let mut found: Vec<_> =
+            self.snapshot_names().map(|name| self.snapshot(&name)).collect::<Result<_, _>>()?;
+        let age = |it: &Snapshot| (it.manifest.created, it.manifest.nanosecond);
+        found.sort_by(|a, b| age(a).cmp(&age(b)).then_with(|| a.name.cmp(&b.name)));
         Ok(found)
     }
 
@@ -235,7 +234,15 @@ impl Kept {
         RestoreError::NotFound { machine: self.name.clone(), name: name.to_owned() }
     }
 
-    /// Removes a snapshot. A machine that went on from it keeps what it has.
+    /// Names of snapshots in an order in which all of them can be removed.
+    pub fn youngest_first(&self, names: &mut [Name]) {
+        names.sort_by_cached_key(|name| {
+            Reverse(older(&self.directory, name).map_or(0, |older| older.len()))
+        });
+    }
+
+    /// Removes a snapshot that no other goes back to. A machine that went on from it keeps what it
+    /// has.
     ///
     /// # Errors
     /// [`RestoreError`].
@@ -247,80 +254,41 @@ impl Kept {
         }
         let failed =
             |source| RestoreError::Host { doing: "remove", path: directory.clone(), source };
+        let lock = File::open(&all).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(RestoreError::Saving(self.name.clone())),
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        let by: Vec<Name> = self.needing(name)?;
+        if !by.is_empty() {
+            return Err(RestoreError::Needed { name: name.clone(), by });
+        }
         let _ = fs::remove_dir_all(&old);
         fs::rename(&directory, &old).map_err(failed)?;
+        lock.sync_all().map_err(failed)?;
         fs::remove_dir_all(&old).map_err(failed)
     }
 
-    /// Puts back what the machine was and what its disks had. For whoever holds the lock.
-    ///
-    /// # Errors
-    /// [`RestoreError`].
-    pub(crate) fn put_back(&mut self, snapshot: &Snapshot) -> Result<(), RestoreError> {
-        let failed = |doing, path: &Path| {
-            let path = path.to_owned();
-            move |source| RestoreError::Host { doing, path, source }
-        };
-        let from = self.directory.join(SNAPSHOTS).join(snapshot.name.as_str());
-        let spec = &snapshot.manifest.machine;
-        let (mut copies, mut held) = (Vec::new(), Vec::new());
-        for (index, disk) in written(spec) {
-            let to = disk.path(&self.directory);
-            held.extend(alone(&to).map_err(failed("replace", &to))?);
-            let new = beside(&to, disk);
-            let _ = fs::remove_file(&new);
-            copy(&from.join(index.to_string()), &new).map_err(failed("copy to", &new))?;
-            dress(&to, &new).map_err(failed("make", &new))?;
-            copies.push((new, to));
-        }
-        let note = self.directory.join(RESTORING);
-        record::write(&note, VERSION, &snapshot.name).map_err(failed("write", &note))?;
-        for (new, to) in copies {
-            fs::rename(&new, &to).map_err(failed("replace", &to))?;
-            let all = to.parent().unwrap_or(&to);
-            fs::File::open(all).and_then(|all| all.sync_all()).map_err(failed("write", all))?;
-        }
-        let path = self.directory.join(MACHINE);
-        record::write(&path, spec::VERSION, spec).map_err(failed("write", &path))?;
-        self.spec = spec.clone();
-        fs::remove_file(&note).map_err(failed("remove", &note))
+    /// Those that go back to a snapshot.
+    fn needing(&self, name: &Name) -> Result<Vec<Name>, RestoreError> {
+        let names = self.snapshot_names().filter(|other| other != name);
+        let others: Result<Vec<_>, _> = names.map(|other| self.snapshot(&other)).collect();
+        let mut parents = parents(&others?);
+        // Whatever it goes back to, if it is damaged itself.
+        parents.insert(name.clone(), None);
+        Ok(chain::needing(name, &parents).into_iter().cloned().collect())
+    }
+
+    fn snapshot_names(&self) -> impl Iterator<Item = Name> + use<> {
+        let entries = fs::read_dir(self.directory.join(SNAPSHOTS)).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
     }
 }
 
-/// Where a disk's new content is until it takes the place of the old: in the same directory.
-fn beside(path: &Path, disk: &Disk) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(match disk.place {
-        Place::Own(_) => ".new",
-        Place::Outside(_) => ".wythe-restore",
-    });
-    path.with_file_name(name)
-}
-
-/// Keeps other machines from a disk that is replaced, if it is there.
-fn alone(path: &Path) -> io::Result<Option<fs::File>> {
-    let file = match fs::File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened?,
-    };
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(fs::TryLockError::WouldBlock) => {
-            Err(io::Error::new(io::ErrorKind::WouldBlock, "another machine uses it"))
-        }
-        Err(fs::TryLockError::Error(error)) => Err(error),
-    }
-}
-
-/// Gives a new file the mode and the owner of the one whose place it takes, if that is there.
-fn dress(old: &Path, new: &Path) -> io::Result<()> {
-    use std::os::unix::fs::{MetadataExt as _, chown};
-    let Ok(found) = old.metadata() else { return Ok(()) };
-    let own = new.metadata()?;
-    if (found.uid(), found.gid()) != (own.uid(), own.gid()) {
-        chown(new, Some(found.uid()), Some(found.gid()))?;
-    }
-    fs::set_permissions(new, found.permissions())
+fn parents(snapshots: &[Snapshot]) -> BTreeMap<Name, Option<Name>> {
+    let parent = |it: &Snapshot| (it.name.clone(), it.manifest.parent.clone());
+    snapshots.iter().map(parent).collect()
 }
 
 /// Room on the host's disk of all files beneath.

@@ -298,7 +298,7 @@ pub(crate) fn private(directory: &Path) -> Result<(), StoreError> {
 }
 
 /// What was renamed in a directory is on the disk.
-fn sync(directory: &Path) -> Result<(), StoreError> {
+pub(crate) fn sync(directory: &Path) -> Result<(), StoreError> {
     let synced = fs::File::open(directory).and_then(|directory| directory.sync_all());
     synced.map_err(failed("write", directory))
 }

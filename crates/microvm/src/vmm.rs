@@ -1,11 +1,9 @@
 //! The process that is a machine: it takes orders from its driver until either of them ends.
 //!
 //! It begins with the rights of whoever started it, and has given them up before its guest's first
-//! instruction (`rights.rs`). What of it needs more than a guest may ever get hold of is done by
+//! instruction ([`walls`]). What of it needs more than a guest may ever get hold of is done by
 //! others: files by the server of shares (`shares.rs`), names by the driver.
 
-mod calls;
-mod rights;
 mod shares;
 
 use std::{
@@ -38,9 +36,13 @@ use vm::{
     Announce, Builder, Cargo, Console, End, Machine,
     snapshot::{Files, Snapshot},
 };
+use walls::{
+    calls,
+    rights::{self, User},
+};
 use workload::MachineEnd;
 
-use self::{rights::User, shares::Shares};
+use self::shares::Shares;
 use crate::{
     NAMES_PORT, NAMES_STREAM_PORT, READY_PORT,
     control::{Boot, Order, Places, Transport, Word},
@@ -223,7 +225,7 @@ impl Parts {
                 let console = next()?;
                 let host = self.give_up(&ground, boot.accel, hypervisor)?;
                 let files = Files { memory: memory.into(), description: description.into() };
-                let saved = Snapshot::read(files)?;
+                let saved = Snapshot::read(files, Vec::new())?;
                 let (mut builder, devices) = self.build(&boot, saved.memory()?, console, host)?;
                 builder.copy();
                 if let Some(code) = self.code.take()
@@ -398,7 +400,7 @@ impl Running {
             thread::sleep(Duration::from_millis(1));
         }
         self.paused(|machine| {
-            machine.save_to(files)?;
+            machine.save_to(files, None)?;
             Ok(code.map_or(Ok(()), |code| machine.save_code(code, CodeOf::Now))?)
         })
     }

@@ -41,6 +41,13 @@ impl Ids {
         })
     }
 
+    /// Those of a namespace that knows the calling process's user and group, by their own names.
+    pub fn alone() -> Ids {
+        let one = |id| vec![Range { inside: id, outside: id, count: 1 }];
+        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+        Ids { uids: one(uid.as_raw()), gids: one(gid.as_raw()), setgroups: false }
+    }
+
     /// Whether it knows every id by its own name: the namespace that a host boots with does.
     pub fn is_initial(&self) -> bool {
         let all = [Range { inside: 0, outside: 0, count: u32::MAX }];

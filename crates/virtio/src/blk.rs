@@ -109,7 +109,6 @@ pub struct Blk {
     write_back: bool,
     counters: Counters,
     error: Option<io::Error>,
-    settled: bool,
     /// The driver has to hear that the size is another.
     changed: bool,
 }
@@ -119,8 +118,6 @@ struct State {
     sectors: u64,
     read_only: bool,
     counters: Counters,
-    /// All that the guest wrote was in the image's file.
-    settled: bool,
 }
 
 impl Blk {
@@ -140,7 +137,6 @@ impl Blk {
             write_back: false,
             counters: Counters::default(),
             error: None,
-            settled: false,
             changed: false,
         })
     }
@@ -338,14 +334,13 @@ impl Device for Blk {
         self.write_back = false;
     }
 
-    fn settle(&mut self) {
-        self.settled = self.image.flush().map_err(|error| self.error = Some(error)).is_ok();
+    fn settle(&mut self) -> io::Result<()> {
+        self.image.flush()
     }
 
     fn save(&self) -> Value {
-        let (sectors, read_only) = (self.capacity(), self.read_only);
-        let (counters, settled) = (self.counters, self.settled);
-        device::save(VERSION, &State { sectors, read_only, counters, settled })
+        let (sectors, read_only, counters) = (self.capacity(), self.read_only, self.counters);
+        device::save(VERSION, &State { sectors, read_only, counters })
     }
 
     /// Where there was no disk, any may be put in; the driver hears of its size.
@@ -358,10 +353,6 @@ impl Device for Blk {
         } else if (state.sectors, state.read_only) != (self.capacity(), self.read_only) {
             let what = format!("a disk of {} sectors", state.sectors);
             return Err(RestoreError::Another(what));
-        }
-        if !state.settled {
-            let what = "a disk whose file could not be written when it was saved";
-            return Err(RestoreError::Another(what.to_owned()));
         }
         self.counters = state.counters;
         Ok(())

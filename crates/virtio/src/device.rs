@@ -3,7 +3,7 @@
 //! A device has no thread, waits for nothing and knows no bus. Whoever owns it calls it when the
 //! guest has rung a queue's doorbell and when one of its descriptors is ready.
 
-use std::{fmt::Debug, os::fd::BorrowedFd, sync::Arc};
+use std::{fmt::Debug, io, os::fd::BorrowedFd, sync::Arc};
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -108,7 +108,12 @@ pub trait Device: Debug + Send {
 
     /// Before it is saved: what it holds back that a restored device would look for outside of the
     /// machine, such as in a disk's file, goes there.
-    fn settle(&mut self) {}
+    ///
+    /// # Errors
+    /// If it does not; then there is nothing to be restored.
+    fn settle(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// What a restored device has to know beyond the features and the rings: see
     /// [`save`](crate::device::save).

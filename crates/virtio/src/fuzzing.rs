@@ -72,7 +72,8 @@ fn drive<D: Device>(device: D, memory: GuestMemory, script: &[u8]) {
         step(&mut rig, &mut script);
         assert_eq!(rig.get(0x60) != 0, rig.wire.is_raised(), "the line is as the status says");
     }
-    let saved = serde_json::to_value(rig.mmio.save()).expect("what is saved is plain data");
+    let saved = serde_json::to_value(rig.mmio.save().expect("its disk is memory"))
+        .expect("what is saved is plain data");
     serde_json::from_value::<crate::mmio::Saved>(saved).expect("what was saved can be read");
 }
 

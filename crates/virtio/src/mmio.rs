@@ -16,7 +16,10 @@ mod registers;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use hv::{Doorbell, GuestMemory, Place};
 use serde::{Deserialize, Serialize};
@@ -286,19 +289,22 @@ impl<D: Device + ?Sized> Mmio<D> {
 
     /// What is saved. Nothing may run meanwhile: no processor, and nobody who calls
     /// [`Mmio::process`] or [`Mmio::ready`].
-    pub fn save(&self) -> Saved {
+    ///
+    /// # Errors
+    /// Those of [`Device::settle`].
+    pub fn save(&self) -> io::Result<Saved> {
         let registers = self.registers();
         let mut inner = self.inner();
-        inner.device.settle();
+        inner.device.settle()?;
         let layout = |queue: &Option<Queue>| queue.as_ref().map(Queue::layout);
-        Saved {
+        Ok(Saved {
             version: VERSION,
             kind: self.offer.kind,
             registers: registers.clone(),
             pending: self.signal.pending(),
             queues: inner.queues.all().iter().map(layout).collect(),
             device: inner.device.save(),
-        }
+        })
     }
 
     /// Takes over what was saved, on a device that no driver has found yet. When the machine goes

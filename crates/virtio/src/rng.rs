@@ -93,7 +93,7 @@ mod tests {
     fn it_is_saved_and_restored() {
         let rig = Rig::new(Rng, 0);
         let other = Rig::bare(Rng);
-        other.mmio.restore(rig.mmio.save()).unwrap();
+        other.mmio.restore(rig.mmio.save().unwrap()).unwrap();
         assert_eq!(other.get(0x70), 15);
     }
 }

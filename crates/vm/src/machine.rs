@@ -21,6 +21,7 @@ mod processor;
 
 use std::{
     fs::File,
+    io,
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
 };
@@ -76,6 +77,15 @@ pub enum SaveError {
         /// Why.
         #[source]
         source: HvError,
+    },
+    /// A device could not put away what it holds back.
+    #[error("device {index} cannot write what it holds back")]
+    Device {
+        /// Which, in the order in which they were attached.
+        index: usize,
+        /// Why.
+        #[source]
+        source: io::Error,
     },
 }
 
@@ -160,20 +170,14 @@ impl Machine {
     }
 
     /// Has `save` save the machine, which is paused, as a snapshot of this id. It is handed
-    /// everything but the memory, and the pages that were written since the last snapshot; if a
-    /// snapshot is named, that has to be it.
+    /// everything but the memory, and the pages that were written since the snapshot that it is
+    /// told.
     pub(crate) fn written_since(
         &self,
-        parent: Option<Id>,
         id: Id,
-        save: impl FnOnce(Manifest, &[usize]) -> Result<(), SnapshotError>,
+        save: impl FnOnce(Manifest, &[usize], Option<Id>) -> Result<(), SnapshotError>,
     ) -> Result<(), SnapshotError> {
         let mut since = self.shared.since.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(parent) = parent
-            && *since != Some(parent)
-        {
-            return Err(SnapshotError::NotSince { parent, since: *since });
-        }
         let take = || {
             let manifest = self.shared.manifest()?;
             let failed = |source| SaveError::Backend { what: "written pages", source };
@@ -182,7 +186,7 @@ impl Machine {
         };
         let taken = self.shared.control.while_paused(take);
         let (manifest, pages) = taken.ok_or(SaveError::NotPaused)??;
-        let saved = save(manifest, &pages);
+        let saved = save(manifest, &pages, *since);
         match &saved {
             Ok(()) => *since = Some(id),
             Err(_) => self.memory().dirty().put_back(&pages),
@@ -212,6 +216,10 @@ impl Shared {
             cpu.lock().unwrap_or_else(PoisonError::into_inner).0.state()
         };
         let cpus: Result<Vec<_>, _> = self.cpus.iter().map(state).collect();
+        let device = |(index, device): (usize, &Arc<Mmio<dyn Device>>)| {
+            device.save().map_err(|source| SaveError::Device { index, source })
+        };
+        let devices = self.devices().iter().enumerate().map(device).collect::<Result<_, _>>()?;
         Ok(Manifest {
             id: None,
             shape: self.shape.clone(),
@@ -220,7 +228,7 @@ impl Shared {
             cpus: cpus.map_err(failed("processors"))?,
             chips: self.vm.chips().map_err(failed("interrupt chips"))?,
             board: self.ports.board(|board| board.clone()),
-            devices: self.devices().iter().map(|device| device.save()).collect(),
+            devices,
             disks: Vec::new(),
         })
     }

@@ -15,6 +15,9 @@
 //! child/machine.json ──parent: path and id──▶ parent/machine.json ──▶ … ──▶ one that holds all
 //! ```
 //!
+//! Nothing is synced: whoever says to others that there is a snapshot has its files and its directory
+//! on the disk first, which he can while the machine runs on.
+//!
 //! A snapshot is never written over: to write another into its directory makes another file, and
 //! what was mapped of the old one stays.
 
@@ -132,9 +135,12 @@ pub enum SnapshotError {
         /// The one that could be.
         since: Option<Id>,
     },
-    /// A snapshot whose files were handed over goes back to another one.
-    #[error("the snapshot goes back to another one, whose files were not handed over")]
+    /// The files that were handed over are not those of a chain.
+    #[error("other snapshots were handed over than those that it goes back to")]
     Parts,
+    /// A snapshot was to go back to one of a machine that has none.
+    #[error("the machine was never saved, so there is nothing that a snapshot could go back to")]
+    NoParent,
     /// A snapshot was to be written over one that it goes back to.
     #[error("a snapshot cannot take the place of one that it goes back to")]
     Itself,

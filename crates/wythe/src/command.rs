@@ -63,7 +63,9 @@ mod wait;
 
 #[cfg(test)]
 pub(crate) use unbuilt::UNBUILT;
-pub(crate) use vm::{PROCESS as VM_PROCESS, serve as vm_process};
+pub(crate) use vm::{
+    MACHINE as VM_MACHINE, PROCESS as VM_PROCESS, hold as vm_machine, serve as vm_process,
+};
 
 /// What can be asked.
 #[derive(Debug, Subcommand)]

@@ -43,6 +43,7 @@ pub fn main() -> ExitCode {
         Some(outside::NETWORK) => outside::network(),
         Some("shim") => daemon::shim(&args.split_off(2)),
         Some(command::VM_PROCESS) => command::vm_process(&args.split_off(2)),
+        Some(command::VM_MACHINE) => command::vm_machine(),
         Some(daemon::machines::VMM) => daemon::machines::vmm(&args.split_off(2)),
         _ => cli::main(args),
     }

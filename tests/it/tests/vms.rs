@@ -4,13 +4,14 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers are tests")]
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{BufRead as _, BufReader, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Stdio},
 };
 
-use it::{Instance, wait_until};
+use it::{Fault, Grants, Instance, Traced, User, wait_until, with_fault};
 
 /// 32-bit code at 1 MiB: it counts in memory, and does what it is told by letters at its serial
 /// port.
@@ -41,10 +42,13 @@ const GUEST: &[u8] = &[
     0x74, 0x4a,                         // je reset (117)
     0x3c, b'h',                         // cmp al, 'h'
     0x74, 0x50,                         // je stuck (127)
-    // 47: anything else comes back
+    // 47
+    0x3c, b'f',                         // cmp al, 'f'
+    0x74, 0x59,                         // je fill (140)
+    // 51: anything else comes back
     0xee,                               // out dx, al
-    0xeb, 0xce,                         // jmp the beginning (0)
-    0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90,
+    0xeb, 0xca,                         // jmp the beginning (0)
+    0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90,
     // 65: off
     0x66, 0xba, 0x04, 0x06,             // mov dx, 0x604
     0x66, 0xb8, 0x00, 0x34,             // mov ax, 0x3400
@@ -82,10 +86,17 @@ const GUEST: &[u8] = &[
     0xb0, b'\n',                        // mov al, '\n'
     0xee,                               // out dx, al
     0xe9, 0x74, 0xff, 0xff, 0xff,       // jmp the beginning (0)
+    // 140: fill: writes 3 MiB, and says so
+    0xbf, 0x00, 0x00, 0x40, 0x00,       // mov edi, 0x400000
+    0xb9, 0x00, 0x00, 0x0c, 0x00,       // mov ecx, 0xc0000
+    0xb8, 0x5a, 0x5a, 0x5a, 0x5a,       // mov eax, 0x5a5a5a5a
+    0xf3, 0xab,                         // rep stosd
+    0xb0, b'F',                         // mov al, 'F'
+    0xeb, 0xe2,                         // jmp say (131)
 ];
 
 /// An ELF file with a PVH entry and the words that the kernel store looks for.
-fn kernel() -> Vec<u8> {
+fn kernel_file() -> Vec<u8> {
     let mut file = vec![0; 0x300];
     let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
     let bytes = GUEST.len() as u64;
@@ -114,7 +125,7 @@ struct Host(Instance);
 impl Host {
     fn new() -> Option<Host> {
         let host = Host(Instance::without_daemon()?);
-        fs::write(host.0.path("kernel"), kernel()).unwrap();
+        fs::write(host.0.path("kernel"), kernel_file()).unwrap();
         Some(host)
     }
 
@@ -163,6 +174,29 @@ impl Host {
 
     fn path(&self, name: &str) -> PathBuf {
         self.0.path("data/machines").join(name)
+    }
+
+    /// What `inspect` says of a snapshot: what it goes back to, and its room on the disk in bytes.
+    fn snapshot(&self, machine: &str, name: &str) -> (Option<String>, u64) {
+        let all: serde_json::Value = serde_json::from_str(&self.ok(&["inspect", machine])).unwrap();
+        let snapshots = all[0]["Snapshots"].as_array().unwrap();
+        let one = snapshots.iter().find(|one| one["Name"] == name).unwrap();
+        let parent = one["Parent"].as_str().map(str::to_owned);
+        (parent, one["SizeBytes"].as_u64().unwrap())
+    }
+
+    /// It counts on from where it is: its next letter.
+    fn counts(&self, machine: &str, letter: &str) {
+        let mut console = self.console(machine);
+        console.types("n");
+        // Whoever comes later sees what was said before.
+        let mut said = String::new();
+        while !said.ends_with(&format!("{letter}\n")) {
+            let line = console.line();
+            assert_ne!(line, "", "{machine} has gone, and said {said}");
+            said += &line;
+        }
+        console.leave();
     }
 }
 
@@ -263,6 +297,276 @@ fn a_machine_is_made_started_talked_to_saved_restored_and_removed() {
     assert_eq!(host.ok(&["rm", "a"]), "a");
     assert_eq!(host.ok(&["ls", "-q"]), "");
     assert!(!host.path("a").exists());
+}
+
+#[test]
+fn a_snapshot_has_what_changed_since_the_one_before() {
+    let Some(host) = Host::new() else { return };
+    host.create("a", &["--disk", "size=1M", "--network", "none"]);
+    host.ok(&["start", "a"]);
+    let disk = host.path("a").join("disk-0");
+    let written = |byte: u8| fs::write(&disk, vec![byte; 1 << 20]).unwrap();
+    let mut console = host.console("a");
+    console.types("f");
+    assert_eq!(console.line(), "F\n");
+    console.leave();
+    let (little, all) = ((1 << 20) + (256 << 10), 4 << 20);
+    for (letter, byte, name, more, parent) in [
+        ("A", 1, "s1", &[][..], None),
+        ("B", 2, "s2", &[], Some("s1")),
+        ("C", 3, "s3", &["--full"], None),
+        ("D", 4, "s4", &[], Some("s3")),
+    ] {
+        host.counts("a", letter);
+        written(byte);
+        assert_eq!(host.ok(&[&["snapshot", "create", "a"], more].concat()), name);
+        let (found, bytes) = host.snapshot("a", name);
+        assert_eq!(found.as_deref(), parent, "{name}");
+        assert_eq!(bytes < little, parent.is_some(), "{name}: {bytes} bytes");
+        assert_eq!(bytes >= all, parent.is_none(), "{name}: {bytes} bytes");
+    }
+    let format = "{{.Name}} {{.Parent}}";
+    let listed = host.ok(&["snapshot", "ls", "--format", format, "a"]);
+    assert_eq!(listed, "s1 \ns2 s1\ns3 \ns4 s3");
+
+    // Each is what it was then, in whatever order, by whatever process.
+    host.ok(&["stop", "a"]);
+    for (name, byte, letter) in [("s4", 4, "E"), ("s1", 1, "B"), ("s3", 3, "D"), ("s2", 2, "C")] {
+        host.ok(&["restore", "a", name]);
+        assert!(fs::read(&disk).unwrap().iter().all(|there| *there == byte), "{name}");
+        host.counts("a", letter);
+        host.ok(&["stop", "a"]);
+    }
+    // A machine that was restored goes on from there.
+    host.ok(&["restore", "a", "s2"]);
+    host.counts("a", "C");
+    host.ok(&["snapshot", "create", "a", "s5"]);
+    assert_eq!(host.snapshot("a", "s5").0.as_deref(), Some("s2"));
+    host.refused(&["snapshot", "rm", "a", "s1"], "snapshot s1 is needed by s2, s5");
+    // One that began again does not.
+    let mut console = host.console("a");
+    console.types("r");
+    drop(console);
+    wait_until("it has begun again", || {
+        let saved = host.0.run(&["vm", "snapshot", "create", "a", "s6"]).code == 0;
+        let full = saved && host.snapshot("a", "s6").0.is_none();
+        full || host.0.run(&["vm", "snapshot", "rm", "a", "s6"]).code > 1
+    });
+    // Nor one whose last snapshot is gone.
+    host.ok(&["snapshot", "rm", "a", "s6"]);
+    host.ok(&["snapshot", "create", "a", "s7"]);
+    assert_eq!(host.snapshot("a", "s7").0, None);
+    host.ok(&["stop", "--time", "0", "a"]);
+    host.ok(&["restore", "a", "s5"]);
+    host.counts("a", "D");
+    assert_eq!(host.ok(&["snapshot", "rm", "a", "s1", "s2", "s5"]), "s5\ns2\ns1");
+    host.ok(&["snapshot", "create", "a", "s8"]);
+    assert_eq!(host.snapshot("a", "s8").0, None);
+}
+
+#[test]
+fn snapshots_are_made_one_over_the_other_without_end() {
+    let Some(host) = Host::new() else { return };
+    host.create("a", &["--network", "none"]);
+    host.ok(&["start", "a"]);
+    let names: Vec<String> = (1..=18).map(|n| format!("s{n}")).collect();
+    for (name, letter) in names.iter().zip('A'..) {
+        host.counts("a", &letter.to_string());
+        assert_eq!(host.ok(&["snapshot", "create", "a"]), *name);
+    }
+    let parents: Vec<_> = names.iter().map(|name| host.snapshot("a", name).0).collect();
+    let full: Vec<_> = (1..).zip(&parents).filter(|(_, parent)| parent.is_none()).collect();
+    assert_eq!(full, [(1, &None), (17, &None)], "a chain has 16");
+    host.ok(&["stop", "--time", "0", "a"]);
+    for (name, letter) in [("s16", "Q"), ("s18", "S")] {
+        host.ok(&["restore", "a", name]);
+        host.counts("a", letter);
+        host.ok(&["stop", "--time", "0", "a"]);
+    }
+}
+
+/// The process that holds a machine whose keeper has this number.
+fn holder(keeper: i32) -> i32 {
+    let mut found = None;
+    wait_until("it holds the machine", || {
+        let children = fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children"));
+        found = children.unwrap().split_whitespace().next().map(|pid| pid.parse().unwrap());
+        found.is_some()
+    });
+    found.unwrap()
+}
+
+/// What a file of a process in `/proc` says.
+fn of_process(pid: i32, file: &str) -> String {
+    fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap()
+}
+
+/// What `status` says of a process, and that each of these is what is wanted.
+fn check_status(pid: i32, wanted: &[(&str, &str)]) {
+    let text = of_process(pid, "status");
+    let pairs = text.lines().filter_map(|line| line.split_once(':'));
+    let status: BTreeMap<&str, &str> = pairs.map(|(key, value)| (key, value.trim())).collect();
+    for (key, value) in wanted {
+        assert_eq!(status.get(key), Some(value), "{key}");
+    }
+}
+
+/// Nothing of the host's is reached from a process: no file by its name, and no directory by a
+/// descriptor.
+fn check_walls(keeper: i32, holder: i32) {
+    let mounts = of_process(holder, "mountinfo");
+    assert!(mounts.lines().count() == 1 && mounts.contains(" / / ro,"), "{mounts}");
+    assert_eq!(fs::read_dir(format!("/proc/{holder}/root")).unwrap().count(), 0);
+    for kind in ["mnt", "net", "ipc", "uts", "cgroup"] {
+        let namespace = |pid| fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
+        assert_ne!(namespace(holder), namespace(keeper), "{kind}");
+    }
+    for fd in fs::read_dir(format!("/proc/{holder}/fd")).unwrap() {
+        let fd = fd.unwrap().path();
+        assert!(!fs::metadata(&fd).is_ok_and(|fd| fd.is_dir()), "{:?}", fs::read_link(fd));
+    }
+}
+
+const NO_CAPABILITIES: &str = "0000000000000000";
+
+/// What every process that holds a machine has given up.
+const GIVEN_UP: [(&str, &str); 7] = [
+    ("CapInh", NO_CAPABILITIES),
+    ("CapPrm", NO_CAPABILITIES),
+    ("CapEff", NO_CAPABILITIES),
+    ("CapBnd", NO_CAPABILITIES),
+    ("CapAmb", NO_CAPABILITIES),
+    ("NoNewPrivs", "1"),
+    ("Seccomp", "2"),
+];
+
+#[test]
+fn the_process_that_holds_a_machine_has_given_its_rights_up() {
+    let Some(host) = Host::new() else { return };
+    if !testkit::need::root() {
+        return;
+    }
+    host.create("a", &["--disk", "size=1M"]);
+    host.ok(&["start", "a"]);
+    host.counts("a", "A");
+    let keeper = host.process("a").as_raw_nonzero().get();
+    let first = holder(keeper);
+    let id = (0x7000_0000 + first).to_string();
+    let own = [&*id; 4].join("\t");
+    let all = [&GIVEN_UP[..], &[("Uid", &own), ("Gid", &own), ("Groups", "")]].concat();
+    for thread in fs::read_dir(format!("/proc/{first}/task")).unwrap() {
+        let thread = thread.unwrap().file_name();
+        check_status(thread.to_str().unwrap().parse().unwrap(), &all);
+    }
+    check_walls(keeper, first);
+    // So has the one of a machine that was restored, or began again, and both can be saved.
+    host.ok(&["snapshot", "create", "a"]);
+    host.ok(&["stop", "a"]);
+    host.ok(&["restore", "a"]);
+    host.counts("a", "B");
+    let keeper = host.process("a").as_raw_nonzero().get();
+    let second = holder(keeper);
+    check_status(second, &GIVEN_UP);
+    check_walls(keeper, second);
+    host.ok(&["snapshot", "create", "a"]);
+    let mut console = host.console("a");
+    console.types("r");
+    wait_until("another process holds it", || {
+        let children = of_process(keeper, &format!("task/{keeper}/children"));
+        !children.is_empty() && children.trim() != second.to_string()
+    });
+    wait_until("it runs", || of_process(holder(keeper), "status").contains("Seccomp:\t2"));
+    check_status(holder(keeper), &GIVEN_UP);
+    host.ok(&["inspect", "a"]);
+    // Killed, it takes the machine with it, and the keeper says so.
+    let pid = rustix::process::Pid::from_raw(holder(keeper)).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    host.wait_for("a", "failed");
+    let status = host.ok(&["inspect", "--format", "{{.Status}}", "a"]);
+    assert!(status.ends_with("its process was killed"), "{status}");
+    // It does not outlive its keeper either.
+    host.ok(&["start", "a"]);
+    let keeper = host.process("a");
+    let there = holder(keeper.as_raw_nonzero().get());
+    rustix::process::kill_process(keeper, rustix::process::Signal::KILL).unwrap();
+    wait_until("it is gone", || !Path::new(&format!("/proc/{there}")).exists());
+}
+
+#[test]
+fn an_ordinary_users_machine_has_no_more() {
+    let Some(user) = User::new(Grants::default()) else { return };
+    let kernel = user.path("kernel");
+    fs::write(&kernel, kernel_file()).unwrap();
+    let create = ["vm", "create", "--accel", "soft", "--memory", "8m", "--disk", "size=1M"];
+    user.ok(&[&create, &["--kernel", kernel.to_str().unwrap(), "a"][..]].concat());
+    user.ok(&["vm", "start", "a"]);
+    let keeper = user.ok(&["vm", "inspect", "--format", "{{.Process}}", "a"]).parse().unwrap();
+    let uid = user.uid().to_string();
+    let own = [&*uid; 4].join("\t");
+    check_status(holder(keeper), &[&GIVEN_UP[..], &[("Uid", &own)]].concat());
+    check_walls(keeper, holder(keeper));
+    for name in ["s1", "s2"] {
+        assert_eq!(user.ok(&["vm", "snapshot", "create", "a"]), name);
+    }
+    user.ok(&["vm", "stop", "a"]);
+    user.ok(&["vm", "restore", "a", "s2"]);
+    user.ok(&["vm", "rm", "-f", "a"]);
+}
+
+/// Goes back to s1, counts on, and saves with this fault at a step; gives what came of it.
+fn save_with_fault(host: &Host, nth: u64, fault: Fault) -> Traced {
+    host.ok(&["restore", "a", "s1"]);
+    host.counts("a", "B");
+    let keeper = host.process("a").as_raw_nonzero().get();
+    let pids = [keeper, holder(keeper)];
+    let command = host.0.command(&["vm", "snapshot", "create", "a", "s2"]);
+    with_fault(&Instance::program(), &pids, command, nth, fault)
+}
+
+#[test]
+fn a_snapshot_that_is_cut_off_leaves_its_parent_whole() {
+    const TRIED: u64 = 6;
+    let Some(host) = Host::new() else { return };
+    host.create("a", &["--disk", "size=1M", "--network", "none"]);
+    host.ok(&["start", "a"]);
+    host.counts("a", "A");
+    host.ok(&["snapshot", "create", "a", "s1"]);
+    host.ok(&["stop", "--time", "0", "a"]);
+    let whole = save_with_fault(&host, u64::MAX, Fault::Kill);
+    assert!(whole.code == 0 && whole.steps > TRIED, "{whole:?}");
+    assert_eq!(host.snapshot("a", "s2").0.as_deref(), Some("s1"));
+    let end = || {
+        host.ok(&["stop", "--time", "0", "a"]);
+        host.0.run(&["vm", "snapshot", "rm", "a", "s2"]);
+    };
+    end();
+    let steps = (1..=whole.steps).step_by(usize::try_from(whole.steps / TRIED).unwrap());
+    for (nth, fault) in steps.flat_map(|nth| [(nth, Fault::Kill), (nth, Fault::Fail)]) {
+        let traced = save_with_fault(&host, nth, fault);
+        let what = format!("{fault:?} at {nth}: {traced:?}");
+        let there = host.ok(&["snapshot", "ls", "-q", "a"]);
+        // One that is said to be there is, and can be gone back to.
+        let made = there == "s1\ns2";
+        assert!(made || (there == "s1" && traced.code != 0), "{what}: {there}");
+        if made {
+            host.ok(&["stop", "--time", "0", "a"]);
+            host.ok(&["restore", "a", "s2"]);
+            host.counts("a", "C");
+        } else if host.state("a") == "running" {
+            // Who did not make it made it nobody's loss: the next one has everything.
+            host.ok(&["snapshot", "create", "a", "s3"]);
+            host.ok(&["stop", "--time", "0", "a"]);
+            host.ok(&["restore", "a", "s3"]);
+            host.counts("a", "C");
+            host.ok(&["snapshot", "rm", "a", "s3"]);
+        } else {
+            host.ok(&["start", "a"]);
+        }
+        let all = fs::read_dir(host.path("a").join("snapshots")).unwrap();
+        let left: Vec<_> = all.map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left.len(), 1 + usize::from(made), "{what}: {left:?}");
+        end();
+    }
 }
 
 #[test]

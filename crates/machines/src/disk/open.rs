@@ -112,6 +112,16 @@ fn open_file(path: &Path, write: bool) -> io::Result<File> {
 /// # Errors
 /// [`DiskError`].
 pub(crate) fn open(disk: &Disk, directory: &Path) -> Result<Image, DiskError> {
+    let path = disk.path(directory);
+    let layers = layers(disk, directory)?;
+    chain::image(layers, disk.is_written()).map_err(|source| DiskError::Image { path, source })
+}
+
+/// The same as files, which nobody has looked into but for what is behind each.
+///
+/// # Errors
+/// [`DiskError`].
+pub(crate) fn layers(disk: &Disk, directory: &Path) -> Result<Vec<Layer>, DiskError> {
     let first = disk.path(directory);
     let write = disk.is_written();
     let file = open_file(&first, write).map_err(failed(&first))?;
@@ -134,7 +144,7 @@ pub(crate) fn open(disk: &Disk, directory: &Path) -> Result<Image, DiskError> {
     if let Some(wanted) = named.next() {
         return Err(DiskError::Alone { path, wanted: wanted.clone() });
     }
-    chain::image(layers, write).map_err(|source| DiskError::Image { path: first, source })
+    Ok(layers)
 }
 
 /// What the last of the images names.
@@ -166,6 +176,15 @@ fn follow(image: &Path, backing: &Backing, wanted: Option<&PathBuf>) -> Result<P
 
 fn format(backing: &Backing) -> Option<chain::Format> {
     Some(backing.format.as_deref()?.parse::<Format>().ok()?.into())
+}
+
+impl From<chain::Format> for Format {
+    fn from(format: chain::Format) -> Format {
+        match format {
+            chain::Format::Raw => Format::Raw,
+            chain::Format::Qcow2 => Format::Qcow2,
+        }
+    }
 }
 
 impl From<Format> for chain::Format {

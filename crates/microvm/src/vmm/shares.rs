@@ -38,11 +38,13 @@ use sys::{
 };
 use virtio::fs::{Export, Limits, Remote, Serve as _, Server, VALID, run};
 
-use super::{
-    Refusal, calls,
+use crate::furniture::SHARES_MAX;
+use walls::{
+    calls,
     rights::{self, Step},
 };
-use crate::furniture::SHARES_MAX;
+
+use super::Refusal;
 
 /// The directory that is served, in the server's root.
 const PLACE: &str = "/shares";

@@ -79,7 +79,7 @@ fn statistics_come_when_they_are_asked_for() {
     let said = rig.with(|balloon, _| balloon.statistics());
     assert_eq!(said, Statistics { free: Some(1000), total: Some(2000), ..Statistics::default() });
     // The buffer that is kept is saved.
-    let saved = rig.mmio.save();
+    let saved = rig.mmio.save().unwrap();
     rig.with(|balloon, _| balloon.state.buffer = None);
     rig.mmio
         .restore(serde_json::from_value(serde_json::to_value(saved).unwrap()).unwrap())

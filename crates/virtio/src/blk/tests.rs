@@ -270,7 +270,7 @@ fn only_into_a_place_another_disk_is_put() {
 fn a_saved_disk_wants_the_same_disk() {
     let (file, mut rig) = disk(16);
     read(&mut rig, 0, 512);
-    let saved = rig.mmio.save();
+    let saved = rig.mmio.save().unwrap();
     let other = |sectors: u64| {
         file.set_len(sectors * SECTOR).unwrap();
         let image = Image::Raw(Raw::new(file.try_clone().unwrap()).unwrap());

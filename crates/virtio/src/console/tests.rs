@@ -38,7 +38,7 @@ fn a_host_that_does_not_read_makes_the_guest_wait() {
     let pattern: Vec<u8> = (0..900_000u32).map(|n| n.to_le_bytes()[n as usize % 4]).collect();
     assert_eq!(rig.request(1, &[Buffer::Read(&pattern)]), None);
     // It goes on where it was, before and after it was saved.
-    let saved = rig.mmio.save();
+    let saved = rig.mmio.save().unwrap();
     let mut got: Vec<u8> = Vec::new();
     let mut bytes = vec![0; 1 << 16];
     let mut waited = 0;

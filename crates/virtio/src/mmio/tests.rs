@@ -226,7 +226,7 @@ fn a_saved_device_goes_on_where_it_was() {
     let mut rig = Rig::new(Echo::default(), 1 << 3);
     rig.request(0, &[Buffer::Read(b"one"), Buffer::Write(3)]).unwrap();
     rig.rings[0].send(&[Buffer::Read(b"two"), Buffer::Write(3)]);
-    let saved = serde_json::to_string(&rig.mmio.save()).unwrap();
+    let saved = serde_json::to_string(&rig.mmio.save().unwrap()).unwrap();
     let wire = Arc::new(crate::testing::Wire::default());
     let other = Arc::new(Mmio::new(Echo::default(), rig.memory.clone(), wire.clone()));
     other.restore(serde_json::from_str(&saved).unwrap()).unwrap();
@@ -242,7 +242,7 @@ fn a_saved_device_goes_on_where_it_was() {
 #[test]
 fn what_another_device_saved_is_refused() {
     let rig = Rig::new(Echo::default(), 0);
-    let saved = rig.mmio.save();
+    let saved = rig.mmio.save().unwrap();
     let refused = |change: fn(&mut Saved)| {
         let mut saved = saved.clone();
         change(&mut saved);

@@ -440,11 +440,11 @@ fn a_snapshot_is_written_and_read_by_who_can_open_nothing() {
     machine.memory().store(0x20_0000, 77u8).unwrap();
     machine.pause(soon()).unwrap();
     let (dir, later) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    machine.save_to(&Files::create(dir.path()).unwrap()).unwrap();
+    machine.save_to(&Files::create(dir.path()).unwrap(), None).unwrap();
     assert!(Snapshot::open(dir.path()).is_err(), "it is none before it is published");
     Files::publish(dir.path()).unwrap();
     let open = |dir: &std::path::Path| Files::open(std::fs::File::open(dir).unwrap()).unwrap();
-    let read = Snapshot::read(open(dir.path())).unwrap();
+    let read = Snapshot::read(open(dir.path()), vec![]).unwrap();
     assert_eq!(read.memory().unwrap().load::<u8>(0x20_0000), Ok(77));
     let by_path = Snapshot::open(dir.path()).unwrap().manifest;
     assert_eq!(
@@ -452,11 +452,33 @@ fn a_snapshot_is_written_and_read_by_who_can_open_nothing() {
         serde_json::to_value(&by_path).unwrap()
     );
 
-    // What goes back to another one is not followed there.
-    let save = Save { parent: Some(dir.path()), ..Save::default() };
-    machine.save(later.path(), &save).unwrap();
-    let refused = Snapshot::read(open(later.path())).unwrap_err();
-    assert!(matches!(refused, SnapshotError::Parts), "{refused}");
+    // What goes back to another one has that handed over too; it is not followed there.
+    machine.memory().store(0x20_1000, 78u8).unwrap();
+    let nowhere = std::path::Path::new("/nowhere");
+    machine.save_to(&Files::create(later.path()).unwrap(), Some(nowhere)).unwrap();
+    Files::publish(later.path()).unwrap();
+    let (one, other) = (dir.path(), later.path());
+    let refused = |older: &[&std::path::Path]| {
+        let older = older.iter().map(|dir| open(dir)).collect();
+        Snapshot::read(open(other), older).unwrap_err().to_string()
+    };
+    for wrong in [&[][..], &[other]] {
+        assert_eq!(refused(wrong), "the snapshot goes back to /nowhere");
+    }
+    assert!(refused(&[one, one]).starts_with("other snapshots were handed over"));
+    let memory = Snapshot::read(open(other), vec![open(one)]).unwrap().memory().unwrap();
+    let found = [0x20_0000, 0x20_1000].map(|at| memory.load::<u8>(at));
+    assert_eq!(found, [Ok(77), Ok(78)]);
+}
+
+#[test]
+fn a_machine_that_was_never_saved_has_nothing_to_go_back_to() {
+    let machine = builder(vec![]).0.boot(&cargo()).unwrap();
+    machine.pause(soon()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let files = Files::create(dir.path()).unwrap();
+    let refused = machine.save_to(&files, Some(dir.path())).unwrap_err();
+    assert!(matches!(refused, SnapshotError::NoParent), "{refused}");
 }
 
 /// A machine that was saved is read by every later version, or refused by its number.

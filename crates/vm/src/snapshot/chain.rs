@@ -11,8 +11,9 @@ use hv::{GuestMemory, memory::Part};
 
 use super::{
     Id, Manifest, SnapshotError,
-    document::{self, Document, MEMORY, Parent},
+    document::{self, Document, MANIFEST, MEMORY, Parent},
     failed,
+    files::Files,
     runs::{self, Held},
 };
 
@@ -34,7 +35,8 @@ pub struct Snapshot {
 /// One of a chain.
 struct Link {
     id: Id,
-    dir: PathBuf,
+    /// Where it is, if it was not handed over as files.
+    dir: Option<PathBuf>,
     file: File,
     manifest: Manifest,
     parent: Option<(Id, PathBuf)>,
@@ -47,24 +49,47 @@ impl Snapshot {
     /// # Errors
     /// [`SnapshotError`].
     pub fn open(dir: &Path) -> Result<Snapshot, SnapshotError> {
-        let newest = Link::read(dir)?;
+        let mut followed = Snapshot::follow(Link::read(dir)?, Link::read);
+        if let Err(SnapshotError::Parent { path, .. }) = &mut followed
+            && let Ok(real) = path.canonicalize()
+        {
+            *path = real;
+        }
+        followed
+    }
+
+    /// Reads one from its files and those of all that it goes back to, the nearest first. Paths in
+    /// them are not followed.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]; [`SnapshotError::Parts`] if it goes back to fewer or more.
+    pub fn read(files: Files, older: Vec<Files>) -> Result<Snapshot, SnapshotError> {
+        let mut older = older.into_iter();
+        let next = |_: &Path| Link::handed_over(older.next().ok_or(SnapshotError::Parts)?);
+        let snapshot = Snapshot::follow(Link::handed_over(files)?, next)?;
+        match older.next() {
+            None => Ok(snapshot),
+            Some(_) => Err(SnapshotError::Parts),
+        }
+    }
+
+    /// Goes back from the newest of a chain.
+    fn follow(
+        newest: Link,
+        mut read: impl FnMut(&Path) -> Result<Link, SnapshotError>,
+    ) -> Result<Snapshot, SnapshotError> {
         let mut ids = vec![newest.id];
         let mut older: Vec<Link> = Vec::new();
         while let Some((wanted, path)) = older.last().unwrap_or(&newest).parent.clone() {
             let bytes = newest.manifest.memory_bytes;
-            let parent = parent(&path, wanted, bytes, &ids).map_err(|source| {
-                let path = path.canonicalize().unwrap_or(path);
-                SnapshotError::Parent { path, source: Box::new(source) }
-            })?;
+            let parent = may_follow(wanted, &ids)
+                .and_then(|()| read(&path))
+                .and_then(|link| link.is(wanted, bytes))
+                .map_err(|source| SnapshotError::Parent { path, source: Box::new(source) })?;
             ids.push(wanted);
             older.push(parent);
         }
         Ok(Snapshot::of(newest, older))
-    }
-
-    /// One that holds everything.
-    pub(super) fn whole(manifest: Manifest, memory: File) -> Snapshot {
-        Snapshot { manifest, files: vec![memory], dirs: vec![], held: vec![] }
     }
 
     fn of(newest: Link, older: Vec<Link>) -> Snapshot {
@@ -74,7 +99,7 @@ impl Snapshot {
             let by = snapshot.files.len();
             snapshot.held = runs::over(std::mem::take(&mut snapshot.held), by, runs);
             snapshot.files.push(file);
-            snapshot.dirs.push(dir);
+            snapshot.dirs.extend(dir);
         };
         for link in older.into_iter().rev() {
             add(link.dir, link.file, &link.runs);
@@ -104,35 +129,52 @@ impl Snapshot {
 
 impl Link {
     fn read(dir: &Path) -> Result<Link, SnapshotError> {
-        let Document { parent, machine: manifest, .. } = Document::read(dir)?;
+        let open = |name: &str| document::open(&dir.join(name));
+        let description = open(MANIFEST).map_err(failed("open the description"))?;
+        let document = Document::parse(description)?;
+        let memory = open(MEMORY).map_err(failed("open the memory's file"))?;
+        Link::of(document, memory, Some(dir.to_owned()))
+    }
+
+    /// One whose files were handed over.
+    fn handed_over(files: Files) -> Result<Link, SnapshotError> {
+        Link::of(Document::parse(files.description)?, files.memory, None)
+    }
+
+    fn of(document: Document, file: File, dir: Option<PathBuf>) -> Result<Link, SnapshotError> {
+        let Document { parent, machine: manifest, .. } = document;
         let id = manifest.id.ok_or(SnapshotError::NoId)?;
-        let path = dir.join(MEMORY);
-        let file = document::open(&path).map_err(failed("open the memory's file"))?;
         let (parent, pages) = match parent {
-            Some(Parent { id, path, pages }) => (Some((id, dir.join(path))), pages),
+            Some(Parent { id, path, pages }) => {
+                (Some((id, dir.iter().collect::<PathBuf>().join(path))), pages)
+            }
             None => (None, Vec::new()),
         };
         let bytes = usize::try_from(manifest.memory_bytes).unwrap_or(usize::MAX);
         let runs = runs::offsets(&pages, bytes).ok_or(SnapshotError::Pages)?;
-        Ok(Link { id, dir: dir.to_owned(), file, manifest, parent, runs })
+        Ok(Link { id, dir, file, manifest, parent, runs })
+    }
+
+    /// It, if it has this id and so much memory.
+    fn is(self, wanted: Id, bytes: u64) -> Result<Link, SnapshotError> {
+        if self.id != wanted {
+            return Err(SnapshotError::Changed { wanted, found: self.id });
+        }
+        let found = self.manifest.memory_bytes;
+        if found != bytes {
+            return Err(SnapshotError::Memory { wanted: bytes, found });
+        }
+        Ok(self)
     }
 }
 
-/// The snapshot that another one goes back to, after those with these ids.
-fn parent(dir: &Path, wanted: Id, bytes: u64, ids: &[Id]) -> Result<Link, SnapshotError> {
+/// Whether a chain with these ids may go on to this one.
+fn may_follow(wanted: Id, ids: &[Id]) -> Result<(), SnapshotError> {
     if ids.contains(&wanted) {
         return Err(SnapshotError::Circle);
     }
     if ids.len() >= CHAIN_MAX {
         return Err(SnapshotError::TooLong);
     }
-    let link = Link::read(dir)?;
-    if link.id != wanted {
-        return Err(SnapshotError::Changed { wanted, found: link.id });
-    }
-    let found = link.manifest.memory_bytes;
-    if found != bytes {
-        return Err(SnapshotError::Memory { wanted: bytes, found });
-    }
-    Ok(link)
+    Ok(())
 }

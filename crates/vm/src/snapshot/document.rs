@@ -93,11 +93,6 @@ struct Versioned {
 }
 
 impl Document {
-    /// Reads that of a directory.
-    pub(super) fn read(dir: &Path) -> Result<Document, SnapshotError> {
-        Document::parse(open(&dir.join(MANIFEST)).map_err(failed("open the description"))?)
-    }
-
     /// Reads that of a file.
     pub(super) fn parse(file: File) -> Result<Document, SnapshotError> {
         let mut text = Vec::new();

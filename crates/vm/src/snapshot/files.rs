@@ -5,7 +5,7 @@
 //! create ──▶ Machine::save_to ──▶ publish        open ──▶ Snapshot::read
 //! ```
 //!
-//! Such a snapshot goes back to no other one: nobody follows the paths in it.
+//! If it goes back to others, their files are opened too: nobody follows the paths in them.
 
 use std::{
     fs::{self, File},
@@ -16,8 +16,8 @@ use std::{
 use rustix::fs::{Mode, OFlags, openat};
 
 use super::{
-    Snapshot, SnapshotError,
-    document::{self, Document, MANIFEST, MANIFEST_NEW, MEMORY, MEMORY_NEW},
+    SnapshotError,
+    document::{self, MANIFEST, MANIFEST_NEW, MEMORY, MEMORY_NEW},
     failed,
 };
 
@@ -65,19 +65,5 @@ impl Files {
         let memory = open(MEMORY).map_err(failed("open the memory's file"))?;
         let description = open(MANIFEST).map_err(failed("open the description"))?;
         Ok(Files { memory, description })
-    }
-}
-
-impl Snapshot {
-    /// Reads one from its files.
-    ///
-    /// # Errors
-    /// [`SnapshotError`]; [`SnapshotError::Parts`] if it goes back to another one.
-    pub fn read(files: Files) -> Result<Snapshot, SnapshotError> {
-        let Document { parent, machine: manifest, .. } = Document::parse(files.description)?;
-        match parent {
-            None => Ok(Snapshot::whole(manifest, files.memory)),
-            Some(_) => Err(SnapshotError::Parts),
-        }
     }
 }

@@ -50,10 +50,14 @@ impl Machine {
     pub fn save(&self, dir: &Path, save: &Save<'_>) -> Result<(), SnapshotError> {
         fs::create_dir_all(dir).map_err(failed("make the snapshot's directory"))?;
         let parent = save.parent.map(|parent| find_parent(parent, dir)).transpose()?;
-        let since = parent.as_ref().map(|(id, _)| *id);
         let id = Id::new().map_err(failed("make an id"))?;
         let resumed = self.resumed();
-        self.written_since(since, id, |manifest, pages| {
+        self.written_since(id, |manifest, pages, since| {
+            if let Some((parent, _)) = parent
+                && since != Some(parent)
+            {
+                return Err(SnapshotError::NotSince { parent, since });
+            }
             let manifest = Manifest { id: Some(id), disks: save.disks.clone(), ..manifest };
             let parent = parent.map(|(id, path)| {
                 let pages = runs::runs(pages, RUNS_MAX);
@@ -68,20 +72,30 @@ impl Machine {
         })
     }
 
-    /// Writes a paused machine, all of it, to files that are empty.
+    /// Writes a paused machine to files that are empty: all of it, or what was written since the
+    /// snapshot that it was last saved as, or restored from. That is named by this path then, as
+    /// seen from the directory of the files.
     ///
     /// # Errors
     /// [`SnapshotError`]; what is in the files then is no snapshot.
-    pub fn save_to(&self, files: &Files) -> Result<(), SnapshotError> {
+    pub fn save_to(&self, files: &Files, parent: Option<&Path>) -> Result<(), SnapshotError> {
         let id = Id::new().map_err(failed("make an id"))?;
         let resumed = self.resumed();
-        self.written_since(None, id, |manifest, _| {
+        self.written_since(id, |manifest, pages, since| {
             let machine = Manifest { id: Some(id), ..manifest };
-            write_whole(self.memory(), &files.memory)?;
+            let parent = match parent {
+                None => None,
+                Some(path) => {
+                    let id = since.ok_or(SnapshotError::NoParent)?;
+                    let pages = runs::runs(pages, RUNS_MAX);
+                    Some(Parent { id, path: path.to_owned(), pages })
+                }
+            };
+            write_parts(self.memory(), parent.as_ref(), &files.memory)?;
             if self.resumed() != resumed {
                 return Err(SaveError::NotPaused.into());
             }
-            Document { version: VERSION, parent: None, machine }.write_to(&files.description)
+            Document { version: VERSION, parent, machine }.write_to(&files.description)
         })
     }
 }
@@ -127,14 +141,7 @@ fn write<'a>(
 ) -> Result<Written<'a>, SnapshotError> {
     let new = new_memory(dir);
     let file = File::create(&new).map_err(failed("make the memory's file"))?;
-    match &parent {
-        Some(parent) => {
-            let ranges = runs::offsets(&parent.pages, memory.bytes());
-            let ranges = ranges.ok_or(SnapshotError::Pages)?;
-            write_memory(memory, &ranges, &file).map_err(failed("write the memory"))?;
-        }
-        None => write_whole(memory, &file)?,
-    }
+    write_parts(memory, parent.as_ref(), &file)?;
     Ok(Written { dir, document: Document { version: VERSION, parent, machine } })
 }
 
@@ -142,9 +149,16 @@ fn new_memory(dir: &Path) -> PathBuf {
     dir.join(MEMORY_NEW)
 }
 
-/// Writes all of a memory.
-fn write_whole(memory: &GuestMemory, file: &File) -> Result<(), SnapshotError> {
-    let ranges = memory.written().map_err(failed("find out what was written"))?;
+/// Writes the pages of a memory that its parent's snapshot lacks, or all.
+fn write_parts(
+    memory: &GuestMemory,
+    parent: Option<&Parent>,
+    file: &File,
+) -> Result<(), SnapshotError> {
+    let ranges = match parent {
+        Some(parent) => runs::offsets(&parent.pages, memory.bytes()).ok_or(SnapshotError::Pages)?,
+        None => memory.written().map_err(failed("find out what was written"))?,
+    };
     write_memory(memory, &ranges, file).map_err(failed("write the memory"))
 }
 

@@ -29,7 +29,7 @@ mod start;
 mod stop;
 
 pub(crate) use accel::finding;
-pub(crate) use process::{PROCESS, serve};
+pub(crate) use process::{MACHINE, PROCESS, hold, serve};
 
 /// What can be done with machines.
 #[derive(Debug, Subcommand)]
@@ -93,14 +93,14 @@ fn find(machines: &Machines, name: &str) -> Result<Kept, CliError> {
 
 /// Does it to each in turn, prints the name of each that worked and the error of each that did
 /// not, and fails if any failed.
-fn each(
-    names: &[String],
-    mut act: impl FnMut(&str) -> Result<(), CliError>,
+fn each<N: AsRef<str>>(
+    names: &[N],
+    mut act: impl FnMut(&N) -> Result<(), CliError>,
 ) -> Result<u8, CliError> {
     let mut all = true;
     for name in names {
         match act(name) {
-            Ok(()) => output::line(name)?,
+            Ok(()) => output::line(name.as_ref())?,
             Err(error) => {
                 cli::tell(&error);
                 all = false;

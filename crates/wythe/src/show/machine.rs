@@ -29,16 +29,18 @@ pub(crate) const TABLE: &str =
     "{{.Name}}\t{{.Status}}\t{{.CPUs}}\t{{.Memory}}\t{{.Resident}}\t{{.Kernel}}\t{{.Network}}";
 
 /// The columns of `vm snapshot ls`.
-pub(crate) const SNAPSHOT_COLUMNS: [Column; 5] = [
+pub(crate) const SNAPSHOT_COLUMNS: [Column; 6] = [
     ("CreatedAt", "CREATED AT"),
     ("CreatedSince", "CREATED"),
     ("Memory", "MEMORY"),
     ("Name", "NAME"),
+    ("Parent", "PARENT"),
     ("Size", "SIZE"),
 ];
 
 /// The table of `vm snapshot ls`.
-pub(crate) const SNAPSHOT_TABLE: &str = "{{.Name}}\t{{.CreatedSince}}\t{{.Memory}}\t{{.Size}}";
+pub(crate) const SNAPSHOT_TABLE: &str =
+    "{{.Name}}\t{{.CreatedSince}}\t{{.Memory}}\t{{.Size}}\t{{.Parent}}";
 
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -152,7 +154,16 @@ struct Detail<'a> {
     acpi: bool,
     disks: Vec<DiskDetail>,
     network: &'a Network,
-    snapshots: Vec<&'a Name>,
+    snapshots: Vec<SnapshotDetail<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct SnapshotDetail<'a> {
+    name: &'a Name,
+    created: String,
+    size_bytes: u64,
+    parent: Option<&'a Name>,
 }
 
 #[derive(Serialize)]
@@ -174,6 +185,12 @@ pub(crate) fn detail(
     snapshots: &[Snapshot],
 ) -> Value {
     let spec = &kept.spec;
+    let snapshots = snapshots.iter().map(|snapshot| SnapshotDetail {
+        name: &snapshot.name,
+        created: time::rfc3339(Some(seconds(snapshot.manifest.created))),
+        size_bytes: snapshot.bytes,
+        parent: snapshot.manifest.parent.as_ref(),
+    });
     let disks = spec.disks.iter().map(|disk| DiskDetail {
         path: disk.path(&kept.directory).display().to_string(),
         format: disk.format,
@@ -202,7 +219,7 @@ pub(crate) fn detail(
         acpi: spec.acpi,
         disks: disks.collect(),
         network: &spec.network,
-        snapshots: snapshots.iter().map(|snapshot| &snapshot.name).collect(),
+        snapshots: snapshots.collect(),
     })
 }
 
@@ -213,6 +230,7 @@ struct SnapshotRow {
     created_since: String,
     memory: String,
     name: String,
+    parent: String,
     size: String,
 }
 
@@ -224,6 +242,7 @@ pub(crate) fn snapshot_row(snapshot: &Snapshot, now: Timestamp) -> Value {
         created_since: time::human(time::between(created, now)) + " ago",
         memory: ByteSize(snapshot.manifest.machine.memory_bytes).to_string(),
         name: snapshot.name.to_string(),
+        parent: snapshot.manifest.parent.as_ref().map(Name::to_string).unwrap_or_default(),
         size: human::size(snapshot.bytes),
     })
 }

@@ -215,7 +215,7 @@ fn a_disk_that_is_saved_is_whole_in_its_file() {
     let file = small(64, 3, None);
     let mut image = disk(&file, None);
     image.write(5, &[3; 512]);
-    let saved = image.rig.mmio.save();
+    let saved = image.rig.mmio.save().unwrap();
     let left = scratch();
     left.write_all_at(&bytes_of(&file), 0).unwrap();
     let other = disk(&left, None);

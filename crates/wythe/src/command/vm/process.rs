@@ -1,4 +1,5 @@
-//! `vm-process`: the process that is a machine. Started by `vm start`, and never typed.
+//! `vm-process`: the process that keeps a machine, and `vm-machine`, the one that it is in. Started
+//! by `vm start`, and never typed.
 
 use std::{
     ffi::OsString,
@@ -17,8 +18,11 @@ use machines::{Surroundings, process};
 
 use crate::{daemon::machines::hypervisor, error::chain, output};
 
-/// The word by which the program is a machine that is kept.
+/// The word by which the program keeps a machine that runs.
 pub(crate) const PROCESS: &str = "vm-process";
+
+/// The word by which the program holds such a machine.
+pub(crate) const MACHINE: &str = "vm-machine";
 
 /// Makes the process, away from this terminal and from this directory. What it has to say goes to
 /// a file.
@@ -30,7 +34,30 @@ pub(super) fn spawn(data: &Path, log: &Path, socket: OwnedFd) -> io::Result<Chil
     command.spawn()
 }
 
-/// Is a machine.
+/// Makes the process that holds a machine, with this one's log.
+fn holder(socket: OwnedFd) -> io::Result<Child> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("wythe").arg(MACHINE).stdin(Stdio::from(socket)).stdout(Stdio::null());
+    command.spawn()
+}
+
+/// Holds a machine.
+pub(crate) fn hold() -> ExitCode {
+    let held = io::stdin().as_fd().try_clone_to_owned().and_then(|socket| {
+        // The last copy of the socket is the one that orders are taken from.
+        rustix::stdio::dup2_stdin(&File::open("/dev/null")?)?;
+        machines::hold(socket, &hypervisor)
+    });
+    match held {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(&format!("wythe: {}", chain(&error)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Keeps a machine.
 pub(crate) fn serve(args: &[OsString]) -> ExitCode {
     let [data] = args else {
         output::complain("wythe: vm-process is started by wythe vm start");
@@ -59,5 +86,5 @@ fn run(data: &Path) -> io::Result<()> {
         let file = File::open(found.boot_file()).map_err(|error| error.to_string())?;
         Ok((file, Box::new(held) as Box<dyn Send + Sync>))
     };
-    process::serve(socket, &Surroundings { hypervisor: &hypervisor, kernel: &kernel })
+    process::serve(socket, &Surroundings { kernel: &kernel, process: &holder })
 }

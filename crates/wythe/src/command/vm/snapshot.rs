@@ -34,6 +34,9 @@ pub(crate) struct CreateArgs {
     /// What the snapshot is called; one is made up where there is none (s1, s2, …)
     #[arg(value_name = "SNAPSHOT")]
     snapshot: Option<String>,
+    /// Save all of the memory, and not only what was written since the last snapshot
+    #[arg(long)]
+    full: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -66,10 +69,11 @@ impl SnapshotCommand {
             SnapshotCommand::Ls(args) => args.run(machines),
             SnapshotCommand::Rm(args) => {
                 let kept = find(machines, &args.name)?;
-                each(&args.snapshots, |name| {
-                    let name = name.parse().map_err(|error| failed(&error))?;
-                    kept.remove_snapshot(&name).map_err(|error| failed(&error))
-                })
+                let names: Result<Vec<Name>, _> =
+                    args.snapshots.iter().map(|name| name.parse()).collect();
+                let mut names = names.map_err(|error| failed(&error))?;
+                kept.youngest_first(&mut names);
+                each(&names, |name| kept.remove_snapshot(name).map_err(|error| failed(&error)))
             }
         }
     }
@@ -82,7 +86,7 @@ impl CreateArgs {
             Some(name) => name.parse().map_err(|error| failed(&error))?,
             None => free(&all(&kept)?),
         };
-        kept.running(machines).save(&name).map_err(|error| failed(&error))?;
+        kept.running(machines).save(&name, self.full).map_err(|error| failed(&error))?;
         output::line(name.as_str())?;
         Ok(0)
     }

@@ -10,12 +10,13 @@
 //! all the same.)
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
 };
 
 use rustix::process::{Gid, Uid};
+use seccomp::CompileError;
 use sys::{
     capability::{self, Sets},
     clone::Namespaces,
@@ -23,6 +24,8 @@ use sys::{
     seccomp::SockFilter,
     userns::Ids,
 };
+
+use crate::{calls, ground};
 
 /// From here on are the ids of machines' processes: each is the user and the group with this and
 /// its own number, which no other process that is numbered with it is. They are above those that systemd and
@@ -42,7 +45,7 @@ const NAMESPACES: u64 = Namespaces::NET | Namespaces::IPC | Namespaces::UTS | Na
 
 /// Who a process becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct User {
+pub struct User {
     uid: u32,
     gid: u32,
     /// Whether it may leave the groups that it is in.
@@ -50,11 +53,17 @@ pub(super) struct User {
 }
 
 /// One step.
-pub(super) enum Step<'a> {
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// Into a user namespace of its own, in which it is who it was and has every capability: so
+    /// the steps that take some can be taken by an ordinary user.
+    Users,
     /// Into namespaces of its own.
     Namespaces(u64),
     /// Into a copy of a mount namespace.
     Mounts(&'a OwnedFd),
+    /// Into a mount namespace with nothing in it.
+    Nothing,
     /// Never again more than these capabilities.
     Bound(u64),
     /// Another user.
@@ -74,18 +83,14 @@ pub(super) enum Step<'a> {
 /// A step that was not taken.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {step}")]
-pub(super) struct StepError {
+pub struct StepError {
     step: &'static str,
     #[source]
     source: io::Error,
 }
 
 /// The steps of a machine's process with this number.
-pub(super) fn of_machine<'a>(
-    ground: &'a OwnedFd,
-    user: User,
-    calls: Vec<SockFilter>,
-) -> Vec<Step<'a>> {
+pub fn of_machine<'a>(ground: &'a OwnedFd, user: User, calls: Vec<SockFilter>) -> Vec<Step<'a>> {
     vec![
         Step::Namespaces(NAMESPACES),
         Step::Mounts(ground),
@@ -99,8 +104,67 @@ pub(super) fn of_machine<'a>(
     ]
 }
 
+/// The steps of the process of a machine that no daemon looks after: root's becomes a user of its
+/// own, an ordinary user's stays who it is.
+fn of_kept<'a>(root: bool, user: User, calls: Vec<SockFilter>) -> Vec<Step<'a>> {
+    let mut steps = if root { Vec::new() } else { vec![Step::Users] };
+    steps.extend([Step::Namespaces(NAMESPACES), Step::Nothing, Step::Bound(0), Step::User(user)]);
+    steps.extend(without_namespaces(calls));
+    steps
+}
+
+/// What is left to give up where the host lets an ordinary user have no namespaces.
+fn without_namespaces<'a>(calls: Vec<SockFilter>) -> [Step<'a>; 5] {
+    [
+        Step::Capabilities(0),
+        Step::Hide,
+        Step::EndWithParent,
+        Step::NoNewPrivileges,
+        Step::Calls(calls),
+    ]
+}
+
+/// Why a process has not given its rights up.
+#[derive(Debug, thiserror::Error)]
+pub enum KeptError {
+    /// A step was not taken.
+    #[error(transparent)]
+    Step(#[from] StepError),
+    /// What it may do is not known.
+    #[error("cannot read which users there are")]
+    Ids(#[source] io::Error),
+    /// The list of system calls is none.
+    #[error("cannot make the list of system calls")]
+    Calls(#[source] CompileError),
+}
+
+/// Gives up the rights of the calling process, which is that of a machine that no daemon looks
+/// after and has one thread. Where an ordinary user may have no namespaces it keeps those that it
+/// is in, and the step that was refused is given.
+///
+/// # Errors
+/// [`KeptError`]; some steps may have been taken.
+pub fn give_up_kept() -> Result<Option<StepError>, KeptError> {
+    let pid = std::process::id();
+    let calls = || calls::machine(pid).map_err(KeptError::Calls);
+    let root = rustix::process::geteuid().is_root();
+    let ids = if root { Ids::own().map_err(KeptError::Ids)? } else { Ids::alone() };
+    let user = User::of_machine(pid, &ids);
+    match give_up(&of_kept(root, user, calls()?)) {
+        Ok(()) => Ok(None),
+        Err(refused) if !root => {
+            give_up(&without_namespaces(calls()?))?;
+            Ok(Some(refused))
+        }
+        Err(refused) => Err(refused.into()),
+    }
+}
+
 /// Takes them.
-pub(super) fn give_up(steps: &[Step<'_>]) -> Result<(), StepError> {
+///
+/// # Errors
+/// [`StepError`]: the first that was refused.
+pub fn give_up(steps: &[Step<'_>]) -> Result<(), StepError> {
     steps
         .iter()
         .try_for_each(|step| step.take().map_err(|source| StepError { step: step.name(), source }))
@@ -109,8 +173,9 @@ pub(super) fn give_up(steps: &[Step<'_>]) -> Result<(), StepError> {
 impl Step<'_> {
     fn name(&self) -> &'static str {
         match self {
+            Step::Users => "enter a user namespace of its own",
             Step::Namespaces(_) => "enter namespaces of its own",
-            Step::Mounts(_) => "leave the host's files",
+            Step::Mounts(_) | Step::Nothing => "leave the host's files",
             Step::Bound(_) => "renounce capabilities",
             Step::User(_) => "become a user of its own",
             Step::Capabilities(_) => "give up capabilities",
@@ -123,6 +188,7 @@ impl Step<'_> {
 
     fn take(&self) -> io::Result<()> {
         match self {
+            Step::Users => alone(),
             Step::Namespaces(kinds) => sys::namespace::leave(Namespaces(*kinds)),
             Step::Mounts(namespace) => {
                 let mounts = Namespaces(Namespaces::MOUNT);
@@ -130,6 +196,11 @@ impl Step<'_> {
                 sys::namespace::own_root()?;
                 sys::namespace::enter(namespace.as_fd(), mounts)?;
                 sys::namespace::leave(mounts)
+            }
+            Step::Nothing => {
+                sys::namespace::own_root()?;
+                sys::namespace::leave(Namespaces(Namespaces::MOUNT))?;
+                ground::clear()
             }
             Step::Bound(keep) => bound(*keep),
             Step::User(user) => user.become_it(),
@@ -143,6 +214,17 @@ impl Step<'_> {
             Step::Calls(filter) => sys::seccomp::load(filter, TSYNC).map(drop),
         }
     }
+}
+
+/// Enters a user namespace that knows the calling process's user and group, by their own names.
+///
+/// Source: user_namespaces(7), "Defining user and group ID mappings".
+fn alone() -> io::Result<()> {
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    sys::namespace::leave(Namespaces(Namespaces::USER))?;
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
+    fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))
 }
 
 fn bound(keep: u64) -> io::Result<()> {
@@ -163,7 +245,7 @@ impl User {
     ///
     /// Where the id of its own is not known, which is so for an ordinary user's daemon, it is the
     /// last one that is: root there, which is the user himself, only if he was granted no other.
-    pub(super) fn of_machine(pid: u32, ids: &Ids) -> User {
+    pub fn of_machine(pid: u32, ids: &Ids) -> User {
         let own = IDS_FROM.saturating_add(pid);
         let last = |ranges: &[sys::userns::Range]| {
             let ends = ranges.iter().filter(|range| range.count > 0);
@@ -188,7 +270,10 @@ impl User {
 
 /// Closes every descriptor but these: the owners of others are not to be used any more. The
 /// standard streams are `null`.
-pub(super) fn keep_only(null: &File, kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+///
+/// # Errors
+/// Those of dup3(2) and close_range(2).
+pub fn keep_only(null: &File, kept: &[BorrowedFd<'_>]) -> io::Result<()> {
     for number in 0..=2 {
         process::place(null.as_fd(), number, false)?;
     }
@@ -249,5 +334,12 @@ mod tests {
                 "renounce system calls",
             ]
         );
+        // Of a machine that nobody looks after an ordinary user's needs one before all others.
+        let names = |root| -> Vec<&str> {
+            of_kept(root, user, Vec::new()).iter().map(Step::name).collect()
+        };
+        assert_eq!(names(true), steps.iter().map(Step::name).collect::<Vec<_>>());
+        assert_eq!(names(false)[0], "enter a user namespace of its own");
+        assert_eq!(names(false)[1..], names(true));
     }
 }

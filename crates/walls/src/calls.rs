@@ -142,7 +142,10 @@ const NO_CALL: u16 = 38;
 const NO_FILE: u16 = 2;
 
 /// The calls of a machine's process, which has this number.
-pub(super) fn machine(pid: u32) -> Result<Vec<SockFilter>, CompileError> {
+///
+/// # Errors
+/// None, unless a name above is no call.
+pub fn machine(pid: u32) -> Result<Vec<SockFilter>, CompileError> {
     let only = |call, index, value| rule(call, vec![argument(index, SeccompCompare::Equal, value)]);
     let mut rules = vec![
         allow(MACHINE),
@@ -161,7 +164,10 @@ pub(super) fn machine(pid: u32) -> Result<Vec<SockFilter>, CompileError> {
 }
 
 /// The calls of the process that serves shares.
-pub(super) fn shares() -> Result<Vec<SockFilter>, CompileError> {
+///
+/// # Errors
+/// As [`machine`].
+pub fn shares() -> Result<Vec<SockFilter>, CompileError> {
     let mut rules = vec![allow(SHARES)];
     rules.extend(common());
     compile(rules)
