@@ -37,7 +37,7 @@ fn program() -> CodeAssembler {
         a.mov(dword_ptr(0x20_0000u64), eax);
         a.movzx(esi, word_ptr(0x20_0000u64));
         a.xor(edx, edx);
-        a.xor(edx, MARK as i32);
+        a.xor(edx, MARK.cast_signed());
         a.hlt();
         a.set_label(&mut add);
         a.lea(rax, qword_ptr(rax + rcx * 2));

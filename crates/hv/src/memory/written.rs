@@ -106,6 +106,7 @@ mod tests {
         let parts = [Part { file: &file(&other), range: 5 * PAGE..6 * PAGE }];
         let first = file(&GuestMemory::new(8 * PAGE as u64).unwrap());
         let memory = GuestMemory::restore_parts(first, 8 * PAGE as u64, &parts).unwrap();
-        assert_eq!(memory.written().unwrap(), [5 * PAGE..6 * PAGE]);
+        let written = memory.written().unwrap();
+        assert_eq!((written.len(), &written[0]), (1, &(5 * PAGE..6 * PAGE)));
     }
 }

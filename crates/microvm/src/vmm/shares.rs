@@ -38,13 +38,13 @@ use sys::{
 };
 use virtio::fs::{Export, Limits, Remote, Serve as _, Server, VALID, run};
 
-use crate::furniture::SHARES_MAX;
 use walls::{
     calls,
     rights::{self, Step},
 };
 
 use super::Refusal;
+use crate::furniture::SHARES_MAX;
 
 /// The directory that is served, in the server's root.
 const PLACE: &str = "/shares";

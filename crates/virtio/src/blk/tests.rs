@@ -250,7 +250,7 @@ fn into_a_place_other_disks_are_put_while_it_is_used() {
     assert_eq!(std::fs::read(layer.path()).unwrap(), [3; 2048]);
 
     // A machine that was saved with an empty one may go on with either kind in it.
-    let saved = rig.mmio.save();
+    let saved = rig.mmio.save().unwrap();
     for read_only in [false, true] {
         let image = Image::Raw(Raw::new(other.reopen().unwrap()).unwrap());
         let options = Options { read_only, ..options.clone() };
