@@ -14,11 +14,14 @@ use hv::memory::PAGE;
 
 use crate::{decode::BLOCK_MAX, op::Op};
 
-/// Most bytes of operations and blocks; beyond that all are forgotten. A kernel with everything that
-/// a container's start needs comes to eight MiB.
-const BYTES_MAX: usize = 9 << 20;
+/// Most operations that are kept, and most blocks: beyond that the oldest go. With what finds them
+/// that is 8 MiB, so that a machine takes no more than 10 of the host beside its memory. A container's
+/// start decodes about a fifth more.
+const OPS_MAX: usize = 42 * CHUNK;
+const BLOCKS_MAX: usize = 38 << 10;
 
-/// Operations of a chunk: memory is asked for by so much at a time, not for each block.
+/// Operations of a chunk: memory is asked for by so much at a time, not for each block. A power of
+/// two.
 const CHUNK: usize = 4 << 10;
 
 /// Chunks that a processor at rest may keep: 1 MiB.
@@ -28,26 +31,29 @@ const CHUNKS_AT_REST: usize = 8;
 const TABLE: usize = 1 << 15;
 
 /// No block, and no page.
-pub(crate) const NONE: u32 = u32::MAX;
+pub(crate) const NONE: u32 = CERTAIN - 1;
+
+/// The bit of a block's number that says that no key has to be looked at.
+pub(crate) const CERTAIN: u32 = 1 << 31;
 
 /// A block.
 #[derive(Debug)]
 pub(crate) struct Block {
     key: Key,
-    /// Where its operations are: the chunk, and from where to where in it. Of one that was
-    /// forgotten there are none.
-    chunk: u32,
-    from: u16,
-    to: u16,
-    /// Which blocks follow, where the last branch is taken and where it is not.
-    pub(crate) links: [u32; 2],
-    /// Which block came last after each way of leaving it (taken, falling through, elsewhere), if no
-    /// link led there: most often it is the next one, too. It is one only if it has the key that is
-    /// looked for.
-    pub(crate) guesses: [u32; 3],
+    /// Where its operations are: the chunk, and the place in it.
+    at: u32,
     /// The page that it reaches into, which may be anywhere; others do not lead to such a block.
     second: u32,
+    /// Which block comes next where the last branch is taken, where it is not, and elsewhere: most
+    /// often the one that came last. It is that one only if it has the key that is looked for, unless
+    /// it is marked as [`CERTAIN`].
+    pub(crate) next: [u32; 3],
+    /// How many operations it has; of one that was forgotten there are none.
+    length: u8,
 }
+
+// Two in a line of the host's cache.
+const _: () = assert!(size_of::<Block>() == 32);
 
 /// What a block is found by: its offset in guest memory, which has 40 bits at most, and below it the
 /// mode's key.
@@ -100,12 +106,14 @@ struct Entry {
 pub(crate) struct Cache {
     blocks: Vec<Block>,
     free: Vec<u32>,
-    /// Operations, which stay where they are until all are forgotten.
+    /// Operations, which stay where they are until their chunk is emptied.
     chunks: Vec<Vec<Op>>,
+    /// The chunk that is being filled; the one behind it is the oldest.
+    filled: usize,
     table: Box<[Slot]>,
     /// All blocks, by the pages in which they have bytes.
     pages: HashMap<usize, Vec<Entry>, Mixed>,
-    /// Grows when all blocks are forgotten, and their numbers with them.
+    /// Grows when blocks are forgotten to make room, and their numbers with them.
     pub(crate) generation: u64,
 }
 
@@ -115,6 +123,7 @@ impl Cache {
             blocks: Vec::new(),
             free: Vec::new(),
             chunks: Vec::new(),
+            filled: 0,
             table: vec![EMPTY; TABLE].into_boxed_slice(),
             pages: HashMap::default(),
             generation: 0,
@@ -130,7 +139,8 @@ impl Cache {
     /// A block's operations.
     #[inline(always)]
     pub(crate) fn ops(&self, block: &Block) -> &[Op] {
-        &self.chunks[block.chunk as usize][usize::from(block.from)..usize::from(block.to)]
+        let (chunk, from) = (block.at as usize / CHUNK, block.at as usize % CHUNK);
+        &self.chunks[chunk][from..from + usize::from(block.length)]
     }
 
     /// The block of a key, if it was decoded.
@@ -145,12 +155,26 @@ impl Cache {
         Some(block)
     }
 
-    /// Whether a block more may not have room.
-    pub(crate) fn is_full(&self) -> bool {
-        let room = self.chunks.last().map_or(0, |chunk| CHUNK - chunk.len());
-        let chunks = self.chunks.len() + usize::from(room < BLOCK_MAX + 1);
-        let ops = chunks * CHUNK * size_of::<Op>();
-        ops + self.blocks.len() * (size_of::<Block>() + size_of::<Entry>()) > BYTES_MAX
+    /// Makes room for a block, if there may be none: the oldest chunk is emptied. With a block of
+    /// it goes its page, so that no link leads to what is gone.
+    pub(crate) fn make_room(&mut self) {
+        let room = self.chunks.get(self.filled).map_or(0, |chunk| CHUNK - chunk.len());
+        let blocks = self.blocks.len() - self.free.len();
+        if room > BLOCK_MAX && blocks < BLOCKS_MAX {
+            return;
+        }
+        if self.chunks.len() < OPS_MAX / CHUNK && blocks < BLOCKS_MAX {
+            self.filled = self.chunks.len();
+            self.chunks.push(Vec::with_capacity(CHUNK));
+            return;
+        }
+        self.filled = (self.filled + 1) % self.chunks.len();
+        let of_it = |block: &&Block| block.length > 0 && block.at as usize / CHUNK == self.filled;
+        let pages: Vec<usize> =
+            self.blocks.iter().filter(of_it).map(|block| block.key.page()).collect();
+        pages.into_iter().for_each(|page| self.forget(page));
+        self.chunks[self.filled].clear();
+        self.generation += 1;
     }
 
     /// Whether it has more than the ticks of a kernel that does nothing.
@@ -167,7 +191,7 @@ impl Cache {
     /// Notes what came after a block.
     pub(crate) fn guess(&mut self, from: u32, way: usize, to: u32) {
         if let Some(block) = self.blocks.get_mut(from as usize) {
-            block.guesses[way] = to;
+            block.next[way] = to;
         }
     }
 
@@ -183,17 +207,17 @@ impl Cache {
         self.pages.contains_key(&page)
     }
 
-    /// Takes in a block's operations, which are at most [`CHUNK`]; where it reaches into another
-    /// page, which one.
+    /// Takes in a block's operations, for which there is room ([`Cache::make_room`]); where it
+    /// reaches into another page, which one.
     pub(crate) fn insert(
         &mut self,
         key: Key,
         ops: &mut Vec<Op>,
         second_page: Option<usize>,
     ) -> u32 {
-        let (chunk, from, to) = self.place(ops);
+        let (at, length) = self.place(ops);
         let second = second_page.map_or(NONE, |page| u32::try_from(page).unwrap_or(NONE));
-        let block = Block { key, chunk, from, to, links: [NONE; 2], guesses: [NONE; 3], second };
+        let block = Block { key, at, second, next: [NONE; 3], length };
         let number = match self.free.pop() {
             Some(number) => {
                 self.blocks[number as usize] = block;
@@ -214,17 +238,13 @@ impl Cache {
         number
     }
 
-    /// Puts operations into a chunk that has room for them.
-    fn place(&mut self, ops: &mut Vec<Op>) -> (u32, u16, u16) {
-        if self.chunks.last().is_none_or(|chunk| chunk.len() + ops.len() > CHUNK) {
-            self.chunks.push(Vec::with_capacity(CHUNK));
-        }
-        let number = self.chunks.len() - 1;
-        let chunk = &mut self.chunks[number];
-        let from = chunk.len();
+    /// Puts operations into the chunk that is being filled.
+    fn place(&mut self, ops: &mut Vec<Op>) -> (u32, u8) {
+        let chunk = &mut self.chunks[self.filled];
+        let at = self.filled * CHUNK + chunk.len();
+        let length = ops.len();
         chunk.append(ops);
-        let within = |at: usize| u16::try_from(at).unwrap_or(u16::MAX);
-        (u32::try_from(number).unwrap_or(NONE), within(from), within(chunk.len()))
+        (u32::try_from(at).unwrap_or(NONE), u8::try_from(length).unwrap_or(u8::MAX))
     }
 
     /// Lets a block lead straight to another one, if both are of one page.
@@ -235,7 +255,7 @@ impl Cache {
             && first.key.page() == second.key.page()
             && first.key.mode() == second.key.mode();
         if fits {
-            self.blocks[from as usize].links[way] = to;
+            self.blocks[from as usize].next[way] = to | CERTAIN;
         }
     }
 
@@ -244,11 +264,11 @@ impl Cache {
         for Entry { block: number, .. } in self.pages.remove(&page).unwrap_or_default() {
             let block = &mut self.blocks[number as usize];
             let (key, second) = (block.key, block.second);
-            if block.from == block.to {
+            if block.length == 0 {
                 continue;
             }
-            // What was there stays unused until all is forgotten.
-            block.to = block.from;
+            // What was there stays unused until its chunk is emptied.
+            block.length = 0;
             block.key = EMPTY.key;
             let other = if key.page() == page { second as usize } else { key.page() };
             // Its number will be another block's, which does not go with that page.
@@ -322,6 +342,7 @@ mod tests {
     #[test]
     fn a_number_that_is_used_again_goes_with_the_pages_of_its_block_alone() {
         let mut cache = Cache::new();
+        cache.make_room();
         let ops = || vec![decode::fall(1)];
         // Pages that follow each other for the guest lie anywhere.
         let across = cache.insert(key(1), &mut ops(), Some(7));
@@ -341,22 +362,44 @@ mod tests {
     }
 
     #[test]
-    fn many_short_blocks_are_too_many_as_few_long_ones_are() {
+    fn the_oldest_go_first_and_there_is_a_limit() {
         for length in [1, BLOCK_MAX] {
             let mut cache = Cache::new();
-            let mut blocks = 0;
-            while !cache.is_full() {
+            let count = 3 * BLOCKS_MAX;
+            for n in 0..count {
+                cache.make_room();
                 let mut ops: Vec<Op> = (0..length).map(|_| decode::fall(1)).collect();
-                cache.insert(key(blocks), &mut ops, None);
-                blocks += 1;
+                cache.insert(key(n), &mut ops, None);
+                let live = cache.blocks.len() - cache.free.len();
+                assert!(live <= BLOCKS_MAX && cache.chunks.len() <= OPS_MAX / CHUNK);
             }
-            let bytes = blocks * (length * size_of::<Op>() + size_of::<Block>());
-            assert!(
-                bytes < BYTES_MAX && bytes > BYTES_MAX / 4 * 3,
-                "{blocks} of {length}: {bytes}"
-            );
-            cache.clear();
-            assert!(!cache.is_full());
+            assert!(cache.chunks.iter().all(|chunk| chunk.len() <= CHUNK));
+            assert_eq!(cache.find(key(0)), None);
+            let live = (0..count).filter(|n| cache.find(key(*n)).is_some()).count();
+            assert_eq!(live, cache.blocks.len() - cache.free.len());
+            assert!(live > OPS_MAX / length.max(OPS_MAX / BLOCKS_MAX) / 4 * 3, "{live}");
+            assert!((count - live / 2..count).all(|n| cache.find(key(n)).is_some()));
         }
+    }
+
+    #[test]
+    fn with_a_block_its_page_goes() {
+        let mut cache = Cache::new();
+        let insert = |cache: &mut Cache, key| {
+            cache.make_room();
+            cache.insert(key, &mut vec![decode::fall(1)], None)
+        };
+        let old = insert(&mut cache, Key::new(0, 0));
+        for n in 1..BLOCKS_MAX - 1 {
+            insert(&mut cache, key(n));
+        }
+        // A new block of the same page, with a link to the old one.
+        let new = insert(&mut cache, Key::new(8, 0));
+        cache.link(new, 0, old);
+        assert_eq!(cache.block(new).next[0], old | CERTAIN);
+        let before = cache.generation;
+        insert(&mut cache, key(BLOCKS_MAX));
+        assert!(cache.generation > before);
+        assert_eq!((cache.find(Key::new(0, 0)), cache.find(Key::new(8, 0))), (None, None));
     }
 }

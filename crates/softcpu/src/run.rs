@@ -9,7 +9,7 @@ use std::{
 use hv::{CodeOf, HvError, memory::PAGE, state::Activity};
 
 use crate::{
-    cache::{Cache, Key, NONE},
+    cache::{CERTAIN, Cache, Key},
     cpu::{CS, Cpu, RIP, SEGMENTS},
     decode::{self, BYTES_MAX, Code, Decoded, INSTRUCTION_MAX},
     deliver::Event,
@@ -379,11 +379,11 @@ impl Processor {
             if seat.attention.load(Ordering::Relaxed) || self.patience < 0 {
                 return Ok(None);
             }
-            if way < 2 && block.links[way] != NONE {
-                number = block.links[way];
+            let guess = block.next[way];
+            if guess & CERTAIN != 0 {
+                number = guess & !CERTAIN;
                 continue;
             }
-            let guess = block.guesses[way];
             let Ok((key, linear)) = self.key(0) else { return self.fault() };
             if self.cache.is(guess, key) {
                 number = guess;
@@ -511,9 +511,10 @@ impl Processor {
             let rip = self.cpu.regs[RIP];
             self.cpu.check_target(rip)?;
         }
-        if self.cache.is_full() || self.cpu.floats.len() >= FLOATS_MAX {
+        if self.cpu.floats.len() >= FLOATS_MAX {
             self.forget();
         }
+        self.cache.make_room();
         let first_of_page = !self.cache.has_page(key.page());
         self.watch(key.page());
         if first_of_page && key.mode() == saved_code::MODE.key() {
@@ -557,9 +558,8 @@ impl Processor {
         }
         let (cache, mode) = (&mut self.cache, saved_code::MODE.key());
         saved.blocks(page, |offset, ops| {
-            if !cache.is_full() {
-                cache.insert(Key::new(page * PAGE + offset, mode), ops, None);
-            }
+            cache.make_room();
+            cache.insert(Key::new(page * PAGE + offset, mode), ops, None);
         });
     }
 

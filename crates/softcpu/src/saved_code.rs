@@ -333,6 +333,7 @@ mod tests {
         let code = Code { bytes: &page[..9], start: 0, mode: MODE, model: Model::V2 };
         decoded.block(code, BLOCK_MAX, &mut Vec::new());
         let mut cache = Cache::new();
+        cache.make_room();
         cache.insert(Key::new(5 * PAGE, MODE.key()), &mut decoded.ops, None);
         let file = tempfile::tempfile().unwrap();
         write(&cache, Model::V2, |number| (number == 5).then_some(page), &file).unwrap();

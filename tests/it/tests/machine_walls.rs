@@ -226,3 +226,45 @@ fn nothing_is_left_of_a_machine_whose_process_is_killed() {
     instance.remove_all();
     wait_until("no group is left", || ids.iter().all(|id| cgroups(id).is_empty()));
 }
+
+/// Most that a machine may take of the host beside its memory, in kB: ten MiB, without what the
+/// loader writes into the program, which is 0.7 MiB of one that is built to be used.
+const BESIDE_MAX: u64 = (10 << 10) - 720;
+
+#[test]
+fn beside_its_memory_a_machine_takes_little() {
+    let Some(instance) = instance_with_kernel() else { return };
+    let run = ["run", "-d", "--name", "vm", "--isolation", "vm", "demo", "sleep", "1000"];
+    instance.ok(&run);
+    // What one executes is decoded, and kept.
+    for command in ["demo", "ls -laR /", "ps", "id", "cat /etc/os-release", "find / -name x"] {
+        let all = ["exec", "vm", "sh", "-c", command];
+        instance.run(&all);
+    }
+    // Both are in the container's control group, which is how they are found.
+    let of = |name| Process::of(&instance, "vm", name).read("smaps");
+    let (machine, shares) = (beside(&of("wythe-vmm")), beside(&of("wythe-shares")));
+    let all = machine + shares;
+    assert!((1 << 10..=BESIDE_MAX).contains(&all), "{machine} + {shares} kB");
+    instance.remove_all();
+}
+
+/// What nobody else has, of mappings that can be written and are not the guest's memory, in kB.
+fn beside(smaps: &str) -> u64 {
+    let mut counts = false;
+    let mut all = 0;
+    for line in smaps.lines() {
+        let mut words = line.split_whitespace();
+        match (words.next(), words.next()) {
+            (Some("Private_Dirty:"), Some(kilobytes)) if counts => {
+                all += kilobytes.parse::<u64>().unwrap();
+            }
+            // The head of a mapping: where, what is allowed, and last what is mapped.
+            (Some(_), Some(allowed)) if allowed.ends_with(['p', 's']) => {
+                counts = allowed.starts_with("rw") && !line.ends_with("/memory");
+            }
+            _ => {}
+        }
+    }
+    all
+}
