@@ -24,36 +24,17 @@ const COUNTER: u64 = 0x20_0000;
 /// Its code, at 1 MiB: `inc dword [COUNTER]`, over and over.
 const GUEST: [u8; 8] = [0xff, 0x05, 0x00, 0x00, 0x20, 0x00, 0xeb, 0xf8];
 
-/// An ELF file with a PVH entry.
-fn kernel() -> Vec<u8> {
-    let mut file = vec![0; 0x200];
-    let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
-    put(0, b"\x7fELF\x02\x01\x01");
-    put(16, &[2, 0, 62, 0]);
-    put(32, &64u64.to_le_bytes());
-    put(54, &[56, 0, 2, 0]);
-    let header = |kind: u32, offset: u64, bytes: u64| {
-        let mut header = [kind.to_le_bytes(), [0; 4]].concat();
-        let at = 0x10_0000;
-        header.extend([offset, at, at, bytes, bytes, 0].map(u64::to_le_bytes).concat());
-        header
-    };
-    put(64, &header(1, 0x100, GUEST.len() as u64));
-    put(120, &header(4, 0xc0, 20));
-    put(0xc0, &[4, 0, 0, 0, 4, 0, 0, 0, 18, 0, 0, 0]);
-    put(0xcc, b"Xen\0");
-    put(0xd0, &0x10_0000u32.to_le_bytes());
-    put(0x100, &GUEST);
-    file
-}
-
 /// Writes the snapshot of a machine all of whose memory was written.
 fn make(dir: &Path) -> Result<(), Box<dyn Error>> {
     let memory = GuestMemory::new(128 << 20)?;
     memory.fill(0x30_0000, 0x5a, 125 << 20)?;
     let shape = Shape { vcpus: 1, model: Model::V2 };
     let builder = Builder::new(&softcpu::Soft, memory, shape, Announce::Acpi)?;
-    let cargo = Cargo { kernel: kernel().into(), initrds: vec![], command_line: String::new() };
+    let cargo = Cargo {
+        kernel: testkit::kernel::pvh(&GUEST).into(),
+        initrds: vec![],
+        command_line: String::new(),
+    };
     let machine = builder.boot(&cargo)?;
     machine.resume();
     while machine.memory().load::<u32>(COUNTER)? == 0 {

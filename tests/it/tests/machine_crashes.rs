@@ -15,33 +15,8 @@ const TIMES_MAX: f64 = 15.0;
 /// Calls of which the middle one counts.
 const CALLS: usize = 15;
 
-/// A kernel that switches interrupts off and goes round in a circle: an executable with a PVH entry.
-///
-/// Source: Linux `include/xen/interface/elfnote.h`, `XEN_ELFNOTE_PHYS32_ENTRY`.
-fn stuck_kernel() -> Vec<u8> {
-    const AT: u64 = 0x10_0000;
-    // cli; jmp to itself
-    const CODE: [u8; 3] = [0xfa, 0xeb, 0xfe];
-    let mut file = vec![0; 0x200];
-    let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
-    put(0, b"\x7fELF\x02\x01\x01");
-    put(16, &[2, 0, 62, 0]);
-    put(32, &64u64.to_le_bytes());
-    put(54, &[56, 0, 2, 0]);
-    let header = |kind: u32, offset: u64, bytes: u64| {
-        let mut header = [kind.to_le_bytes(), [0; 4]].concat();
-        header.extend([offset, AT, AT, bytes, bytes, 0].map(u64::to_le_bytes).concat());
-        header
-    };
-    put(64, &header(1, 0x100, CODE.len() as u64));
-    put(120, &header(4, 0xc0, 20));
-    put(0xc0, &[4, 0, 0, 0, 4, 0, 0, 0, 18, 0, 0, 0]);
-    put(0xcc, b"Xen\0");
-    put(0xd0, &0x10_0000u32.to_le_bytes());
-    put(0x100, &CODE);
-    put(0x180, b"Linux version 6.1.0-stuck (a@b) #1\n\0");
-    file
-}
+/// Switches interrupts off and goes round in a circle: `cli`, `jmp` to itself.
+const STUCK: [u8; 3] = [0xfa, 0xeb, 0xfe];
 
 /// What a call into the neighbour takes.
 fn latency(instance: &Instance) -> Duration {
@@ -72,7 +47,7 @@ fn machines_that_go_wrong_disturb_nobody() {
 
     // One never comes to its first process, with interrupts off.
     let kernel = instance.path("stuck");
-    fs::write(&kernel, stuck_kernel()).unwrap();
+    fs::write(&kernel, testkit::kernel::pvh(&STUCK)).unwrap();
     instance.ok(&["kernel", "import", "--name", "stuck", &kernel.to_string_lossy()]);
     let mut hangs = instance.client(&[
         "run",

@@ -1,4 +1,4 @@
-//! What tests share: needs, fixtures, the fake driver, the driver conformance suite.
+//! What tests share: needs, fixtures, small kernels, the fake driver, the driver conformance suite.
 //!
 //! Knows the contract (`workload`) and no concrete driver.
 
@@ -6,6 +6,7 @@ mod compile;
 pub mod conformance;
 pub mod demo;
 pub mod fake;
+pub mod kernel;
 pub mod need;
 
 pub use compile::attack;
