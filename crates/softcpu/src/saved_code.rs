@@ -85,18 +85,13 @@ impl SavedCode {
     /// Those of pread(2); `InvalidData` for one that is damaged, of another model, or written by
     /// another version.
     pub(crate) fn open(file: File, model: Model) -> io::Result<SavedCode> {
-        let mut length = [0; 4];
-        let at = MAGIC.len() as u64;
-        file.read_exact_at(&mut length, at)?;
-        let length = u32::from_le_bytes(length);
-        let mut front = vec![0; length.min(FRONT_MAX) as usize];
-        file.read_exact_at(&mut front, at + 4)?;
-        let mut magic = vec![0; MAGIC.len()];
-        file.read_exact_at(&mut magic, 0)?;
         let bad = || io::Error::new(io::ErrorKind::InvalidData, "it is of another version");
-        if magic != MAGIC || length > FRONT_MAX {
-            return Err(bad());
-        }
+        let mut head = vec![0; MAGIC.len() + 4];
+        file.read_exact_at(&mut head, 0)?;
+        let length = head.strip_prefix(MAGIC).and_then(|rest| Bytes(rest).u32());
+        let length = length.filter(|length| *length <= FRONT_MAX).ok_or_else(bad)?;
+        let mut front = vec![0; length as usize];
+        file.read_exact_at(&mut front, head.len() as u64)?;
         let (examples, pages) = Bytes(&front).front(model).ok_or_else(bad)?;
         let (record, scratch) = (Vec::new(), Decoded::default());
         Ok(SavedCode { file, model, examples, pages, record, scratch })
