@@ -2,6 +2,7 @@
 //! volumes; and what is said when a machine ends.
 
 use std::{
+    fs,
     io::{Read as _, Write as _},
     net::TcpStream,
 };
@@ -127,4 +128,24 @@ fn a_machine_is_what_was_asked_for() {
     let refused = instance.run(&["run", "--rm", "--kernel", name, "demo", "true"]);
     assert_eq!(refused.code, 125, "{refused:?}");
     assert!(refused.err.contains("isolation container has no machine: use vm"), "{refused:?}");
+}
+
+#[test]
+fn what_a_start_decodes_is_kept_and_nothing_else_of_the_rehearsal() {
+    let Some(instance) = instance_with_kernel() else { return };
+    let shared = format!("{}:/shared:ro", instance.path("").display());
+    let run = ["run", "--rm", "--isolation", "vm", "--accel", "soft", "--read-only"];
+    let seen = instance.ok(&[&run[..], &["-v", &shared, "demo", "ls", "-a", "/"]].concat());
+    assert!(seen.contains("shared") && !seen.contains("rehearsal"), "{seen}");
+    let warm = fs::read_dir(instance.path("data").join("machines/warm")).unwrap();
+    let kept: Vec<_> =
+        warm.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    let [kept] = &kept[..] else { panic!("{kept:?}") };
+    let names = fs::read_dir(kept).unwrap().flatten().map(|entry| entry.file_name());
+    let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["code", "disk", "machine.json", "memory"]);
+    // Thousands of blocks, of some hundred bytes each.
+    let bytes = fs::metadata(kept.join("code")).unwrap().len();
+    assert!(bytes > 1 << 20, "{bytes}");
 }
