@@ -125,6 +125,7 @@ pub fn with_fault(
         steps: 0,
         struck: None,
         failing: BTreeMap::new(),
+        at: BTreeMap::new(),
         letting_go: false,
         traced: BTreeSet::new(),
         seen: BTreeSet::new(),
@@ -143,6 +144,8 @@ struct Tracer {
     struck: Option<String>,
     /// Whose steps are failing, between their begin and their end, and how.
     failing: BTreeMap<pid_t, c_int>,
+    /// Which step a thread is at, also while the kernel lets it begin anew: that is no further one.
+    at: BTreeMap<pid_t, c_long>,
     letting_go: bool,
     traced: BTreeSet<pid_t>,
     seen: BTreeSet<pid_t>,
@@ -249,15 +252,19 @@ impl Tracer {
         match call {
             Call::Begins(step, detail) => {
                 let over = self.letting_go || (self.struck.is_some() && !lasts);
-                if over || !self.counts(pid, step, &detail) {
+                let again = self.at.insert(pid, step.0) == Some(step.0);
+                if over || again || !self.counts(pid, step, &detail) {
                     return;
                 }
                 self.steps += 1;
                 if self.steps == self.nth || (lasts && self.steps > self.nth) {
-                    self.strike(pid, step);
+                    self.strike(pid, step, &detail);
                 }
             }
-            Call::Ends => {
+            Call::Ends { restarts } => {
+                if !restarts {
+                    self.at.remove(&pid);
+                }
                 let Some(error) = self.failing.remove(&pid) else { return };
                 // What the kernel answers with is minus the error.
                 let answer = -i64::from(error);
@@ -280,18 +287,18 @@ impl Tracer {
         }
         match number {
             libc::SYS_openat => arguments[2] & WRITES != 0,
-            libc::SYS_write | libc::SYS_writev => {
-                let file = fs::read_link(format!("/proc/{pid}/fd/{}", arguments[0]));
-                file.is_ok_and(|file| file.is_absolute())
-            }
+            libc::SYS_write | libc::SYS_writev => written(pid, arguments).is_some(),
             _ => true,
         }
     }
 
-    fn strike(&mut self, pid: pid_t, (_, name, error): Step) {
+    fn strike(&mut self, pid: pid_t, (number, name, error): Step, arguments: &[u64; 6]) {
         let process = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         let group = group_of(pid);
-        let struck = format!("{name} of {} ({pid} of {group})", process.trim());
+        let writes = [libc::SYS_write, libc::SYS_writev].contains(&number);
+        let file = writes.then(|| written(pid, arguments)).flatten();
+        let file = file.map(|file| format!(" to {}", file.display())).unwrap_or_default();
+        let struck = format!("{name}{file} of {} ({pid} of {group})", process.trim());
         self.struck.get_or_insert(struck);
         match self.fault {
             Fault::Kill => {
@@ -334,8 +341,14 @@ impl Tracer {
 
 enum Call {
     Begins(Step, [u64; 6]),
-    Ends,
+    Ends {
+        /// Whether the kernel begins it anew by itself, as with a lock that it did not get.
+        restarts: bool,
+    },
 }
+
+/// What the kernel answers with then, inside (`ERESTARTSYS` and the like).
+const RESTARTS: std::ops::RangeInclusive<i64> = -516..=-512;
 
 /// The system call that a stopped thread is at, if it is a step.
 fn system_call(pid: pid_t) -> Option<Call> {
@@ -345,13 +358,21 @@ fn system_call(pid: pid_t) -> Option<Call> {
     // SAFETY: zeroes are a value of it, and the kernel wrote no more than its size.
     let info = unsafe { info.assume_init() };
     if info.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
-        return Some(Call::Ends);
+        // SAFETY: it is the end of a call, or what it has instead is zeroes.
+        let answer = unsafe { info.u.exit.sval };
+        return Some(Call::Ends { restarts: RESTARTS.contains(&answer) });
     }
     // SAFETY: the kernel says that it is the begin of a call; any bits are a number.
     let entry = unsafe { info.u.entry };
     let number = c_long::try_from(entry.nr).ok()?;
     let step = STEPS.iter().find(|(step, ..)| *step == number)?;
     Some(Call::Begins(*step, entry.args))
+}
+
+/// The file that is written to; nothing for a pipe, a socket, a descriptor that wakes somebody.
+fn written(pid: pid_t, arguments: &[u64; 6]) -> Option<PathBuf> {
+    let file = fs::read_link(format!("/proc/{pid}/fd/{}", arguments[0])).ok()?;
+    file.is_absolute().then_some(file)
 }
 
 /// Sets a register of a stopped thread.
