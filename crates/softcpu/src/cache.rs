@@ -15,17 +15,17 @@ use hv::memory::PAGE;
 use crate::{decode::BLOCK_MAX, op::Op};
 
 /// Most operations that are kept, and most blocks: beyond that the oldest go. With what finds them
-/// that is 8 MiB, so that a machine takes no more than 10 of the host beside its memory. A container's
-/// start decodes about a fifth more.
-const OPS_MAX: usize = 42 * CHUNK;
-const BLOCKS_MAX: usize = 38 << 10;
+/// that is 8 MiB, so that a machine takes no more than 10 of the host beside its memory. It is about
+/// what a container's start executes.
+const OPS_MAX: usize = 56 * CHUNK;
+const BLOCKS_MAX: usize = 50 << 10;
 
 /// Operations of a chunk: memory is asked for by so much at a time, not for each block. A power of
 /// two.
 const CHUNK: usize = 4 << 10;
 
 /// Chunks that a processor at rest may keep: 1 MiB.
-const CHUNKS_AT_REST: usize = 8;
+const CHUNKS_AT_REST: usize = 10;
 
 /// Places of the table that is looked at first; a power of two.
 const TABLE: usize = 1 << 15;
@@ -40,20 +40,45 @@ pub(crate) const CERTAIN: u32 = 1 << 31;
 #[derive(Debug)]
 pub(crate) struct Block {
     key: Key,
-    /// Where its operations are: the chunk, and the place in it.
-    at: u32,
-    /// The page that it reaches into, which may be anywhere; others do not lead to such a block.
-    second: u32,
+    ops: Run,
     /// Which block comes next where the last branch is taken, where it is not, and elsewhere: most
     /// often the one that came last. It is that one only if it has the key that is looked for, unless
     /// it is marked as [`CERTAIN`].
     pub(crate) next: [u32; 3],
-    /// How many operations it has; of one that was forgotten there are none.
-    length: u8,
 }
 
-// Two in a line of the host's cache.
-const _: () = assert!(size_of::<Block>() == 32);
+// There are tens of thousands.
+const _: () = assert!(size_of::<Block>() == 24);
+
+/// A block's operations: where they are (from bit 8 on), whether the block reaches into a second page
+/// (bit 7), and how many they are; of a block that was forgotten there are none.
+#[derive(Clone, Copy, Debug)]
+struct Run(u32);
+
+impl Run {
+    const ACROSS: u32 = 1 << 7;
+
+    fn new(at: usize, length: usize, across: bool) -> Run {
+        let number = |n: usize| u32::try_from(n).unwrap_or_default();
+        Run(number(at) << 8 | number(length) & 0x7f | if across { Run::ACROSS } else { 0 })
+    }
+
+    #[inline(always)]
+    fn at(self) -> usize {
+        self.0 as usize >> 8
+    }
+
+    #[inline(always)]
+    fn length(self) -> usize {
+        self.0 as usize & 0x7f
+    }
+
+    fn is_across(self) -> bool {
+        self.0 & Run::ACROSS != 0
+    }
+}
+
+const _: () = assert!(OPS_MAX < 1 << 24 && BLOCK_MAX < 0x7f);
 
 /// What a block is found by: its offset in guest memory, which has 40 bits at most, and below it the
 /// mode's key.
@@ -113,6 +138,9 @@ pub(crate) struct Cache {
     table: Box<[Slot]>,
     /// All blocks, by the pages in which they have bytes.
     pages: HashMap<usize, Vec<Entry>, Mixed>,
+    /// The second pages of blocks that reach into one, which may be anywhere: others do not lead to
+    /// such a block.
+    second: HashMap<u32, usize, Mixed>,
     /// Grows when blocks are forgotten to make room, and their numbers with them.
     pub(crate) generation: u64,
 }
@@ -126,6 +154,7 @@ impl Cache {
             filled: 0,
             table: vec![EMPTY; TABLE].into_boxed_slice(),
             pages: HashMap::default(),
+            second: HashMap::default(),
             generation: 0,
         }
     }
@@ -139,8 +168,8 @@ impl Cache {
     /// A block's operations.
     #[inline(always)]
     pub(crate) fn ops(&self, block: &Block) -> &[Op] {
-        let (chunk, from) = (block.at as usize / CHUNK, block.at as usize % CHUNK);
-        &self.chunks[chunk][from..from + usize::from(block.length)]
+        let (chunk, from) = (block.ops.at() / CHUNK, block.ops.at() % CHUNK);
+        &self.chunks[chunk][from..from + block.ops.length()]
     }
 
     /// The block of a key, if it was decoded.
@@ -169,7 +198,8 @@ impl Cache {
             return;
         }
         self.filled = (self.filled + 1) % self.chunks.len();
-        let of_it = |block: &&Block| block.length > 0 && block.at as usize / CHUNK == self.filled;
+        let of_it =
+            |block: &&Block| block.ops.length() > 0 && block.ops.at() / CHUNK == self.filled;
         let pages: Vec<usize> =
             self.blocks.iter().filter(of_it).map(|block| block.key.page()).collect();
         pages.into_iter().for_each(|page| self.forget(page));
@@ -199,7 +229,7 @@ impl Cache {
     pub(crate) fn whole(&self) -> impl Iterator<Item = (Key, &[Op])> {
         let entries = self.pages.values().flatten().filter(|entry| entry.within != NONE);
         let blocks = entries.map(|entry| self.block(entry.block));
-        blocks.filter(|block| block.second == NONE).map(|block| (block.key, self.ops(block)))
+        blocks.filter(|block| !block.ops.is_across()).map(|block| (block.key, self.ops(block)))
     }
 
     /// Whether a page has blocks.
@@ -215,9 +245,8 @@ impl Cache {
         ops: &mut Vec<Op>,
         second_page: Option<usize>,
     ) -> u32 {
-        let (at, length) = self.place(ops);
-        let second = second_page.map_or(NONE, |page| u32::try_from(page).unwrap_or(NONE));
-        let block = Block { key, at, second, next: [NONE; 3], length };
+        let ops = self.place(ops, second_page.is_some());
+        let block = Block { key, ops, next: [NONE; 3] };
         let number = match self.free.pop() {
             Some(number) => {
                 self.blocks[number as usize] = block;
@@ -229,6 +258,9 @@ impl Cache {
             }
         };
         self.table[index(key)] = Slot { key, block: number };
+        if let Some(page) = second_page {
+            self.second.insert(number, page);
+        }
         let first = (key.page(), key.within());
         for (page, within) in
             [Some(first), second_page.map(|page| (page, NONE))].into_iter().flatten()
@@ -239,19 +271,18 @@ impl Cache {
     }
 
     /// Puts operations into the chunk that is being filled.
-    fn place(&mut self, ops: &mut Vec<Op>) -> (u32, u8) {
+    fn place(&mut self, ops: &mut Vec<Op>, across: bool) -> Run {
         let chunk = &mut self.chunks[self.filled];
-        let at = self.filled * CHUNK + chunk.len();
-        let length = ops.len();
+        let run = Run::new(self.filled * CHUNK + chunk.len(), ops.len(), across);
         chunk.append(ops);
-        (u32::try_from(at).unwrap_or(NONE), u8::try_from(length).unwrap_or(u8::MAX))
+        run
     }
 
     /// Lets a block lead straight to another one, if both are of one page.
     pub(crate) fn link(&mut self, from: u32, way: usize, to: u32) {
         let (first, second) = (self.block(from), self.block(to));
-        let fits = first.second == NONE
-            && second.second == NONE
+        let fits = !first.ops.is_across()
+            && !second.ops.is_across()
             && first.key.page() == second.key.page()
             && first.key.mode() == second.key.mode();
         if fits {
@@ -263,19 +294,19 @@ impl Cache {
     pub(crate) fn forget(&mut self, page: usize) {
         for Entry { block: number, .. } in self.pages.remove(&page).unwrap_or_default() {
             let block = &mut self.blocks[number as usize];
-            let (key, second) = (block.key, block.second);
-            if block.length == 0 {
+            let (key, across) = (block.key, block.ops.is_across());
+            if block.ops.length() == 0 {
                 continue;
             }
             // What was there stays unused until its chunk is emptied.
-            block.length = 0;
+            block.ops = Run::new(0, 0, false);
             block.key = EMPTY.key;
-            let other = if key.page() == page { second as usize } else { key.page() };
-            // Its number will be another block's, which does not go with that page.
-            if second != NONE
-                && let Some(list) = self.pages.get_mut(&other)
-            {
-                list.retain(|entry| entry.block != number);
+            // Its number will be another block's, which does not go with the other page.
+            if across && let Some(second) = self.second.remove(&number) {
+                let other = if key.page() == page { second } else { key.page() };
+                if let Some(list) = self.pages.get_mut(&other) {
+                    list.retain(|entry| entry.block != number);
+                }
             }
             let slot = &mut self.table[index(key)];
             if slot.key == key {
@@ -305,6 +336,10 @@ impl Hasher for Mix {
 
     fn write(&mut self, bytes: &[u8]) {
         bytes.iter().for_each(|byte| self.write_u8(*byte));
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write_usize(number as usize);
     }
 
     fn write_u8(&mut self, byte: u8) {

@@ -26,8 +26,13 @@ pub(crate) const RIP: usize = 16;
 pub(crate) const ZERO: usize = 17;
 /// Bases of es, cs, ss, ds, fs and gs.
 pub(crate) const SEGMENTS: usize = 18;
+/// Always [`AHEAD`]: an index for displacements that do not fit.
+pub(crate) const INDEX_AHEAD: usize = 24;
 /// How many places there are; a power of two, so that a number needs no check.
 const PLACES: usize = 32;
+
+/// What a distance of 32 bits with a sign lacks if it is of 33.
+pub(crate) const AHEAD: u64 = 1 << 32;
 
 /// Segment registers in the encoding's order.
 pub(crate) const ES: usize = 0;
@@ -171,6 +176,7 @@ impl Cpu {
     /// Source: Intel SDM volume 3, table 9-1.
     pub(crate) fn reset(&mut self) {
         self.regs = [0; PLACES];
+        self.regs[INDEX_AHEAD] = AHEAD;
         self.regs[gpr::RDX] = hv::model::SIGNATURE.into();
         self.regs[RIP] = 0xfff0;
         self.flags = Flags::from_bits(0);

@@ -17,8 +17,8 @@ use hv::Model;
 
 use crate::{
     control::Mode,
-    cpu::{RIP, SEGMENTS, ZERO},
-    op::{Float, HIGH, Handler, Op, float, system},
+    cpu::{INDEX_AHEAD, RIP, SEGMENTS, ZERO},
+    op::{Float, HIGH, Handler, Op, Shape, branch, float, system},
 };
 
 /// Most instructions of a block.
@@ -83,9 +83,10 @@ impl Decoded {
                 break;
             }
             let next = decoder.position();
-            let Decoding { op, ends, silent } = operation(&instruction, code, at, next, floats);
+            let Decoding { op, ends, silent } = operation(&instruction, code, next, floats);
             if code.mode.code == 64
                 && instruction.is_jcc_short_or_near()
+                && !std::ptr::fn_addr_eq(op.run, branch::far_ahead as Handler)
                 && let Some(last) = self.ops.last_mut()
                 && let Some(run) = choose::fused(&before, &instruction)
             {
@@ -106,12 +107,11 @@ impl Decoded {
 
 /// The operation that goes on behind a block of so many bytes.
 pub(crate) fn fall(bytes: usize) -> Op {
-    Op { run: crate::op::branch::fall, ..plain(bytes, bytes) }
+    Op { run: branch::fall, ..plain(bytes) }
 }
 
 /// An operation that has nothing but its place.
-fn plain(at: usize, next: usize) -> Op {
-    let place = |n: usize| u8::try_from(n).unwrap_or(u8::MAX);
+fn plain(next: usize) -> Op {
     let zero = u8::try_from(ZERO).unwrap_or_default();
     Op {
         run: system::undefined,
@@ -119,16 +119,12 @@ fn plain(at: usize, next: usize) -> Op {
         disp: 0,
         base: zero,
         index: zero,
-        scale: 0,
         segment: zero,
-        flat: true,
-        address_bits: 64,
-        stack: false,
+        shape: Shape::new(),
         dst: zero,
         src: 0,
         bytes: 0,
-        at: place(at),
-        next: place(next),
+        next: u8::try_from(next).unwrap_or(u8::MAX),
     }
 }
 
@@ -198,16 +194,15 @@ struct Decoding {
 fn operation(
     instruction: &Instruction,
     code: Code<'_>,
-    at: usize,
     next: usize,
     floats: &mut Vec<Float>,
 ) -> Decoding {
-    let mut op = plain(at, next);
+    let mut op = plain(next);
     if instruction.code() == iced_x86::Code::INVALID || !offered(instruction, code.model) {
         return Decoding { op, ends: true, silent: None };
     }
     memory(&mut op, instruction, code.start, code.mode);
-    op.stack = stack(instruction, code.mode);
+    op.shape.set_stack(stack(instruction, code.mode));
     let integer = features::is_integer(instruction);
     if !integer && let Some(float) = crate::fpu::Operation::of(instruction) {
         op.run = float::run;
@@ -217,7 +212,7 @@ fn operation(
         return Decoding { op, ends: false, silent: None };
     }
     let Some(chosen) = choose::operation(op, instruction, code.start, code.mode) else {
-        return Decoding { op: plain(at, next), ends: true, silent: None };
+        return Decoding { op: plain(next), ends: true, silent: None };
     };
     let ends = instruction.flow_control() != FlowControl::Next || chosen.looks_around;
     Decoding { op: chosen.op, ends, silent: chosen.silent }
@@ -263,10 +258,7 @@ fn memory(op: &mut Op, instruction: &Instruction, start: u64, mode: Mode) {
     let kinds = (0..instruction.op_count()).map(|n| instruction.op_kind(n));
     for kind in kinds {
         let bits = match kind {
-            OpKind::Memory => {
-                explicit(op, instruction, start);
-                op.address_bits
-            }
+            OpKind::Memory => explicit(op, instruction, start),
             OpKind::MemorySegSI | OpKind::MemoryESDI | OpKind::MemorySegDI => 16,
             OpKind::MemorySegESI | OpKind::MemoryESEDI | OpKind::MemorySegEDI => 32,
             OpKind::MemorySegRSI | OpKind::MemoryESRDI | OpKind::MemorySegRDI => 64,
@@ -275,38 +267,48 @@ fn memory(op: &mut Op, instruction: &Instruction, start: u64, mode: Mode) {
         if matches!(kind, OpKind::MemorySegDI | OpKind::MemorySegEDI | OpKind::MemorySegRDI) {
             op.base = u8::try_from(float::HIDDEN_BASE).unwrap_or_default();
         }
-        op.address_bits = bits;
-        op.flat = mode.code == 64 && bits == 64;
+        op.shape.set_address_bits(bits);
+        op.shape.set_flat(mode.code == 64 && bits == 64);
         if !matches!(kind, OpKind::MemoryESDI | OpKind::MemoryESEDI | OpKind::MemoryESRDI) {
             op.segment = segment_place(instruction.memory_segment(), mode);
         }
     }
 }
 
-fn explicit(op: &mut Op, instruction: &Instruction, start: u64) {
+/// An operand of registers and a displacement; gives how many bits its address has.
+fn explicit(op: &mut Op, instruction: &Instruction, start: u64) -> u8 {
     let (base, index) = (instruction.memory_base(), instruction.memory_index());
-    op.disp = instruction.memory_displacement64();
+    op.disp = low(instruction.memory_displacement64());
     if instruction.is_ip_rel_memory_operand() {
+        let distance = instruction.memory_displacement64().wrapping_sub(start);
         op.base = u8::try_from(RIP).unwrap_or_default();
-        op.disp = op.disp.wrapping_sub(start);
-        op.address_bits = if base == Register::EIP { 32 } else { 64 };
-        return;
+        op.disp = low(distance);
+        if op.disp() != distance {
+            op.index = u8::try_from(INDEX_AHEAD).unwrap_or_default();
+        }
+        return if base == Register::EIP { 32 } else { 64 };
     }
     if base != Register::None {
         op.base = place(base);
     }
     if index != Register::None {
         op.index = place(index);
-        op.scale = u8::try_from(instruction.memory_index_scale().trailing_zeros()).unwrap_or(0);
+        op.shape.set_scale(instruction.memory_index_scale().trailing_zeros());
     }
     let bytes = match (base, index) {
         (Register::None, Register::None) => instruction.memory_displ_size(),
         (Register::None, _) => u32::try_from(index.size()).unwrap_or(8),
         _ => u32::try_from(base.size()).unwrap_or(8),
     };
-    op.address_bits = match bytes {
+    match bytes {
         8 => 64,
         2 => 16,
         _ => 32,
-    };
+    }
+}
+
+/// The lower half of a number, its highest bit a sign.
+fn low(number: u64) -> i32 {
+    let [a, b, c, d, ..] = number.to_le_bytes();
+    i32::from_le_bytes([a, b, c, d])
 }

@@ -49,45 +49,119 @@ pub(crate) struct Op {
     /// What carries it out.
     pub(crate) run: Handler,
     /// Of the memory operand: the displacement, relative to the block's beginning if the base is
-    /// rip. Of a near branch: its target, relative to the same. Of a move into a register: what is
-    /// moved.
-    pub(crate) disp: u64,
-    /// An immediate operand, see [`Op::imm`]. Of floating point: which of [`Cpu::floats`] it is.
+    /// rip. Of a near branch: its target, relative to the same.
+    pub(crate) disp: i32,
+    /// An immediate operand, see [`Op::imm`] and [`Op::wide`]. Of floating point: which of
+    /// [`Cpu::floats`] it is.
     pub(crate) imm: u32,
     /// Its base, as a place in [`Cpu::regs`].
     pub(crate) base: u8,
     /// Its index.
     pub(crate) index: u8,
-    /// How far the index is shifted.
-    pub(crate) scale: u8,
     /// The place of the segment's base.
     pub(crate) segment: u8,
-    /// Whether base, index, displacement and segment are simply added up.
-    pub(crate) flat: bool,
-    /// Bits of an address that count.
-    pub(crate) address_bits: u8,
-    /// Whether the memory that it reaches is the stack's, whose faults are others.
-    pub(crate) stack: bool,
+    /// What else there is to know of the memory operand.
+    pub(crate) shape: Shape,
     /// First operand, or the one that is a register.
     pub(crate) dst: u8,
     /// Second operand.
     pub(crate) src: u8,
     /// Bytes of the operands, where the handler is not of one width.
     pub(crate) bytes: u8,
-    /// Where it begins, relative to the block.
-    pub(crate) at: u8,
-    /// Where the next one begins.
+    /// Where the next one begins, relative to the block.
     pub(crate) next: u8,
 }
 
-// Two in a line of the host's cache: there are hundreds of thousands.
-const _: () = assert!(size_of::<Op>() == 32);
+// There are hundreds of thousands.
+const _: () = assert!(size_of::<Op>() == 24);
 
 impl Op {
+    /// The displacement, or the distance of a branch.
+    #[inline(always)]
+    pub(crate) fn disp(&self) -> u64 {
+        i64::from(self.disp).cast_unsigned()
+    }
+
+    /// What has 64 bits: what is moved into a register, the address in an instruction.
+    #[inline(always)]
+    pub(crate) fn wide(&self) -> u64 {
+        u64::from(self.imm) | u64::from(self.disp.cast_unsigned()) << 32
+    }
+
+    pub(crate) fn set_wide(&mut self, value: u64) {
+        let [a, b, c, d, rest @ ..] = value.to_le_bytes();
+        self.imm = u32::from_le_bytes([a, b, c, d]);
+        self.disp = i32::from_le_bytes(rest);
+    }
+
     /// The immediate operand, its sign extended to a width.
     #[inline(always)]
     pub(crate) fn imm<T: Word>(&self) -> u64 {
         i64::from(self.imm.cast_signed()).cast_unsigned() & T::MASK
+    }
+}
+
+/// What is known of a memory operand beside its registers: how far the index is shifted (bits 0 and
+/// 1), the bits below, and how many of the sixteens of an address do not count (bits 4 and 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape(u8);
+
+impl Shape {
+    /// Base, index, displacement and segment are simply added up.
+    const FLAT: u8 = 1 << 2;
+    /// It is in the stack, whose faults are others.
+    const STACK: u8 = 1 << 3;
+
+    /// An operand in a flat segment.
+    pub(crate) const fn new() -> Shape {
+        Shape(Shape::FLAT)
+    }
+
+    /// As it was saved, if it is one.
+    pub(crate) fn from_byte(byte: u8) -> Option<Shape> {
+        (byte < 64).then_some(Shape(byte))
+    }
+
+    pub(crate) fn byte(self) -> u8 {
+        self.0
+    }
+
+    #[inline(always)]
+    pub(crate) fn scale(self) -> u8 {
+        self.0 & 3
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_flat(self) -> bool {
+        self.0 & Shape::FLAT != 0
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_stack(self) -> bool {
+        self.0 & Shape::STACK != 0
+    }
+
+    /// Bits of addresses that count.
+    #[inline]
+    pub(crate) fn address_mask(self) -> u64 {
+        u64::MAX >> (u32::from(self.0 >> 4 & 3) * 16)
+    }
+
+    pub(crate) fn set_scale(&mut self, scale: u32) {
+        self.0 = self.0 & !3 | (scale & 3) as u8;
+    }
+
+    pub(crate) fn set_flat(&mut self, flat: bool) {
+        self.0 = self.0 & !Shape::FLAT | if flat { Shape::FLAT } else { 0 };
+    }
+
+    pub(crate) fn set_stack(&mut self, stack: bool) {
+        self.0 = self.0 & !Shape::STACK | if stack { Shape::STACK } else { 0 };
+    }
+
+    /// Sets how wide addresses are: 16, 32 or 64 bits.
+    pub(crate) fn set_address_bits(&mut self, bits: u8) {
+        self.0 = self.0 & !0x30 | (4 - bits / 16) << 4;
     }
 }
 
@@ -126,7 +200,7 @@ pub(crate) fn write<T: Word>(cpu: &mut Cpu, register: u8, value: u64) {
 #[inline(always)]
 pub(crate) fn address<T: Word>(cpu: &mut Cpu, op: &Op, write: bool) -> Did<u64> {
     let offset = offset(cpu, op);
-    if op.flat {
+    if op.shape.is_flat() {
         return Ok(offset.wrapping_add(cpu.regs[usize::from(op.segment) & 31]));
     }
     segmented(cpu, op, offset, T::BYTES, write)
@@ -146,12 +220,12 @@ pub(crate) struct Plain;
 impl At for Plain {
     #[inline(always)]
     fn quick(cpu: &Cpu, op: &Op) -> Option<u64> {
-        Some(cpu.regs[usize::from(op.base) & 31].wrapping_add(op.disp))
+        Some(cpu.regs[usize::from(op.base) & 31].wrapping_add(op.disp()))
     }
 
     #[inline(always)]
     fn address<T: Word>(cpu: &mut Cpu, op: &Op, _write: bool) -> Did<u64> {
-        Ok(cpu.regs[usize::from(op.base) & 31].wrapping_add(op.disp))
+        Ok(cpu.regs[usize::from(op.base) & 31].wrapping_add(op.disp()))
     }
 }
 
@@ -162,7 +236,7 @@ impl At for Any {
     #[inline(always)]
     fn quick(cpu: &Cpu, op: &Op) -> Option<u64> {
         let base = cpu.regs[usize::from(op.segment) & 31];
-        op.flat.then(|| offset(cpu, op).wrapping_add(base))
+        op.shape.is_flat().then(|| offset(cpu, op).wrapping_add(base))
     }
 
     #[inline(always)]
@@ -175,20 +249,14 @@ impl At for Any {
 #[inline(always)]
 pub(crate) fn offset(cpu: &Cpu, op: &Op) -> u64 {
     let base = cpu.regs[usize::from(op.base) & 31];
-    let index = cpu.regs[usize::from(op.index) & 31] << op.scale;
-    base.wrapping_add(index).wrapping_add(op.disp)
-}
-
-/// Bits of addresses that count.
-#[inline]
-pub(crate) fn address_mask(op: &Op) -> u64 {
-    u64::MAX >> (64 - u32::from(op.address_bits))
+    let index = cpu.regs[usize::from(op.index) & 31] << op.shape.scale();
+    base.wrapping_add(index).wrapping_add(op.disp())
 }
 
 #[cold]
 #[inline(never)]
 pub(crate) fn segmented(cpu: &mut Cpu, op: &Op, offset: u64, bytes: u64, write: bool) -> Did<u64> {
-    let offset = offset & address_mask(op);
+    let offset = offset & op.shape.address_mask();
     let base = cpu.regs[usize::from(op.segment) & 31];
     if cpu.mode.code == 64 {
         return Ok(offset.wrapping_add(base));

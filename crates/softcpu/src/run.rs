@@ -355,11 +355,10 @@ impl Processor {
             cpu.instructions = cpu.instructions.wrapping_add(length as u64);
             self.patience -= i64::try_from(length).unwrap_or(0);
             let mut flow = Ok(Flow::Leave);
-            let mut last = None;
-            for op in ops {
+            let mut rest = ops.iter();
+            for op in &mut rest {
                 flow = (op.run)(cpu, op);
                 if flow != Ok(Flow::Next) {
-                    last = Some(op);
                     break;
                 }
             }
@@ -373,8 +372,8 @@ impl Processor {
             } else if flow.is_ok() {
                 return Ok(None);
             } else {
-                let (at, stack) = last.map_or((0, false), |op| (op.at, op.stack));
-                return self.stopped(number, at, stack);
+                let n = length - rest.len() - 1;
+                return self.stopped(number, n);
             };
             if seat.attention.load(Ordering::Relaxed) || self.patience < 0 {
                 return Ok(None);
@@ -402,12 +401,14 @@ impl Processor {
         }
     }
 
-    /// An operation of a block stopped; `at` is where it is, `stack` whether it reaches the stack.
-    fn stopped(&mut self, number: u32, at: u8, stack: bool) -> Result<Option<Ending>, HvError> {
+    /// The nth operation of a block stopped.
+    fn stopped(&mut self, number: u32, n: usize) -> Result<Option<Ending>, HvError> {
         if self.cpu.stop == Stop::Alone {
-            return Ok(self.alone(number, at)?.1);
+            return Ok(self.alone(number, n)?.1);
         }
-        self.cpu.regs[RIP] = self.cpu.linear(self.cpu.regs[RIP].wrapping_add(at.into()));
+        let ops = self.cache.ops(self.cache.block(number));
+        let (at, stack) = (begin(ops, n), ops[n].shape.is_stack());
+        self.cpu.regs[RIP] = self.cpu.linear(self.cpu.regs[RIP].wrapping_add(at));
         self.name_stack(stack);
         self.fault()
     }
@@ -419,11 +420,12 @@ impl Processor {
         }
     }
 
-    /// Carries out the operation of a block that begins there, with leave to reach beyond memory;
-    /// gives whether it came to its end.
-    fn alone(&mut self, number: u32, at: u8) -> Result<(bool, Option<Ending>), HvError> {
+    /// Carries out the nth operation of a block, with leave to reach beyond memory; gives whether it
+    /// came to its end.
+    fn alone(&mut self, number: u32, n: usize) -> Result<(bool, Option<Ending>), HvError> {
         let ops = self.cache.ops(self.cache.block(number));
-        let Some(op) = ops.iter().find(|op| op.at == at) else { return Ok((false, None)) };
+        let Some(op) = ops.get(n) else { return Ok((false, None)) };
+        let at = begin(ops, n);
         let cpu = &mut self.cpu;
         cpu.alone = true;
         cpu.device.begin();
@@ -437,14 +439,14 @@ impl Processor {
             return Ok((true, None));
         }
         cpu.device.posted.clear();
-        cpu.regs[RIP] = cpu.linear(cpu.regs[RIP].wrapping_add(at.into()));
+        cpu.regs[RIP] = cpu.linear(cpu.regs[RIP].wrapping_add(at));
         if cpu.stop == Stop::Read
             && let Some(query) = cpu.device.asked
         {
             return Ok((false, Some(Ending::Read(query))));
         }
         cpu.device.end();
-        let stack = op.stack;
+        let stack = op.shape.is_stack();
         self.name_stack(stack);
         Ok((false, self.fault()?))
     }
@@ -456,8 +458,8 @@ impl Processor {
         self.cpu.shadow = false;
         self.cpu.instructions = self.cpu.instructions.wrapping_add(1);
         let first = self.cache.ops(self.cache.block(number)).first();
-        let (at, next) = first.map_or((0, 0), |op: &Op| (op.at, op::after(&self.cpu, op)));
-        let (done, ending) = self.alone(number, at)?;
+        let next = first.map_or(0, |op: &Op| op::after(&self.cpu, op));
+        let (done, ending) = self.alone(number, 0)?;
         // Whoever takes the flag away himself is stepped once more (`popf`); what enters a handler
         // without it is not.
         let still = system::single_step(&self.cpu) || self.cpu.regs[RIP] == next;
@@ -592,4 +594,9 @@ impl Processor {
             self.cpu.machine.protect(page, self.cpu.index);
         }
     }
+}
+
+/// Where the nth operation of a block begins, relative to it.
+fn begin(ops: &[Op], n: usize) -> u64 {
+    n.checked_sub(1).map_or(0, |before| ops[before].next.into())
 }

@@ -29,7 +29,7 @@ use crate::{
     cache::Cache,
     control::Mode,
     decode::{BLOCK_MAX, BYTES_MAX, Code, Decoded},
-    op::{Handler, Op, float},
+    op::{Handler, Op, Shape, float},
 };
 
 /// What it begins with: that it is one, and which sources this crate was compiled from.
@@ -42,7 +42,7 @@ const FRONT_MAX: u32 = 1 << 20;
 const RECORD_MAX: u32 = 1 << 20;
 
 /// Bytes of an operation.
-const OP_BYTES: usize = 26;
+const OP_BYTES: usize = 18;
 
 /// Of which mode its blocks are.
 pub(crate) const MODE: Mode = Mode { code: 64, stack: 64 };
@@ -230,39 +230,20 @@ fn small(n: usize) -> u8 {
 
 /// An operation without its handler.
 fn append(to: &mut Vec<u8>, op: &Op) {
-    let Op { run: _, disp, imm, base, index, scale, segment, flat, address_bits, .. } = *op;
-    let Op { stack, dst, src, bytes, at, next, .. } = *op;
+    let Op { run: _, disp, imm, base, index, segment, shape, dst, src, bytes, next } = *op;
     to.extend_from_slice(&disp.to_le_bytes());
     to.extend_from_slice(&imm.to_le_bytes());
-    to.extend_from_slice(&[base, index, scale, segment, u8::from(flat), address_bits]);
-    to.extend_from_slice(&[u8::from(stack), dst, src, bytes, at, next]);
+    to.extend_from_slice(&[base, index, segment, shape.byte(), dst, src, bytes, next]);
 }
 
 /// The same back, if it is one that decoding could have given.
 fn read(from: &[u8], run: Handler) -> Option<Op> {
     let mut rest = Bytes(from);
-    let (disp, imm) = (rest.u64()?, rest.u32()?);
-    let [base, index, scale, segment, flat, address_bits, stack, dst, src, bytes, at, next] =
-        *rest.0.first_chunk()?;
+    let (disp, imm) = (rest.u32()?.cast_signed(), rest.u32()?);
+    let [base, index, segment, shape, dst, src, bytes, next] = *rest.0.first_chunk()?;
+    let shape = Shape::from_byte(shape)?;
     let places = [base, index, segment, dst, src].iter().all(|place| *place < 64);
-    let fits = places && scale < 4 && flat < 2 && stack < 2 && at <= next;
-    (fits && matches!(address_bits, 16 | 32 | 64)).then_some(Op {
-        run,
-        disp,
-        imm,
-        base,
-        index,
-        scale,
-        segment,
-        flat: flat == 1,
-        address_bits,
-        stack: stack == 1,
-        dst,
-        src,
-        bytes,
-        at,
-        next,
-    })
+    places.then_some(Op { run, disp, imm, base, index, segment, shape, dst, src, bytes, next })
 }
 
 /// Bytes that are read from their beginning.

@@ -22,7 +22,7 @@ use hv::{
     state::{Activity, Segment, gpr},
 };
 use iced_x86::code_asm::*;
-use machine::{CODE, STACK, TSS, first, gate, long_mode, machine, on, program, put};
+use machine::{CODE, STACK, TABLES, TSS, first, gate, long_mode, machine, on, program, put};
 
 /// Steps of an assembler that cannot fail in these programs.
 macro_rules! asm {
@@ -130,6 +130,54 @@ fn a_page_fault_says_where_and_why() {
     assert_eq!(state.rip, 0x9000 + 14 + 1);
     assert_eq!((state.cr2, stack[0]), (0x1234_5678_9000, 2));
     assert_eq!((stack[1], stack[2]), (CODE + 10, 0x10));
+}
+
+#[test]
+fn a_distance_of_two_gibibytes_is_one_from_the_next_instruction() {
+    const AHEAD: [u8; 4] = 0x7fff_ffff_u32.to_le_bytes();
+    let ahead = |before: &[u8], opcode: &[u8], behind: &[u8]| {
+        let bytes = [before, opcode, &AHEAD, behind].concat();
+        let (state, stack) = faulting(|a| a.db(&bytes).expect("bytes"));
+        let next = CODE + bytes.len() as u64;
+        assert_eq!(state.cr2, next + 0x7fff_ffff, "{opcode:x?}: {stack:x?}");
+        assert_eq!(state.rip, 0x9000 + 14 + 1, "{opcode:x?}");
+    };
+    let nops = [0x90; 4];
+    ahead(&nops, &[0x8b, 0x05], &[]); // mov eax, [rip + ...]
+    ahead(&nops, &[0x83, 0x3d], &[7]); // cmp dword [rip + ...], 7
+    ahead(&nops, &[0xe9], &[]); // jmp
+    ahead(&nops, &[0xe8], &[]); // call
+    ahead(&[0x31, 0xc0], &[0x0f, 0x84], &[]); // xor eax, eax; je
+    ahead(&[0x39, 0xc0], &[0x0f, 0x84], &[]); // cmp eax, eax; je
+    let (state, _) = faulting(|a| {
+        a.db(&[0x90, 0x48, 0x8d, 0x05, 0xff, 0xff, 0xff, 0x7f, 0x0f, 0x0b]).expect("bytes")
+    });
+    assert_eq!(state.gpr[gpr::RAX], CODE + 8 + 0x7fff_ffff, "lea rax, [rip + ...]");
+}
+
+#[test]
+fn an_address_in_the_instruction_has_all_its_bits() {
+    // The first 512 GiB once more behind themselves.
+    const ALIAS: u64 = 1 << 39;
+    let (memory, vm) = machine(1);
+    program(&memory, |a| {
+        for (opcode, address) in [
+            (&[0x48, 0xa1][..], ALIAS + 0xa000), // mov rax, [...]
+            (&[0xa3], ALIAS + 0xa010),           // mov [...], eax
+            (&[0xa0], 0x1234_5678_9000),         // mov al, [...]
+        ] {
+            a.db(&[opcode, &address.to_le_bytes()].concat()).expect("bytes");
+        }
+    });
+    memory.store(0xa000, 0x1122_3344_5566_7788_u64).unwrap();
+    memory.write(0x9000, &[0xf4]).unwrap();
+    gate(&memory, 14, 0x9000);
+    let mut vcpu = first(&memory, &vm);
+    memory.store(TABLES + 8, memory.load::<u64>(TABLES).unwrap()).unwrap();
+    assert_eq!(vcpu.run().unwrap(), Exit::Stuck);
+    let state = vcpu.state().unwrap();
+    assert_eq!((state.gpr[gpr::RAX], state.cr2), (0x1122_3344_5566_7788, 0x1234_5678_9000));
+    assert_eq!(memory.load::<u64>(0xa010).unwrap(), 0x5566_7788);
 }
 
 #[test]

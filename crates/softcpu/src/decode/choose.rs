@@ -136,7 +136,7 @@ impl Choice<'_> {
     /// Whether the memory operand is a register and a displacement in a flat segment.
     fn plain(&self) -> bool {
         let zero = |place: u8| usize::from(place) == ZERO;
-        self.op.flat && zero(self.op.index) && zero(self.op.segment)
+        self.op.shape.is_flat() && zero(self.op.index) && zero(self.op.segment)
     }
 
     fn long(&self) -> bool {

@@ -70,7 +70,7 @@ pub(crate) fn mr<const HOW: u8, const LOCK: bool, T: Word>(cpu: &mut Cpu, op: &O
     let words = T::signed(bit).cast_signed() >> T::BITS.trailing_zeros();
     let reach = words.cast_unsigned().wrapping_mul(T::BYTES);
     let offset = offset(cpu, op).wrapping_add(reach);
-    let linear = if op.flat {
+    let linear = if op.shape.is_flat() {
         offset.wrapping_add(cpu.regs[usize::from(op.segment) & 31])
     } else {
         segmented(cpu, op, offset, T::BYTES, HOW != TEST)?

@@ -2,9 +2,9 @@
 
 use hv::state::gpr;
 
-use super::{Flow, Op, address, address_mask, after, read};
+use super::{Flow, Op, address, after, by_condition, read};
 use crate::{
-    cpu::{Cpu, RIP},
+    cpu::{AHEAD, Cpu, RIP},
     fault::Did,
     mmu::canonical,
     word::Word,
@@ -13,7 +13,7 @@ use crate::{
 /// The target of a direct branch.
 #[inline(always)]
 fn target(cpu: &Cpu, op: &Op) -> u64 {
-    cpu.regs[RIP].wrapping_add(op.disp)
+    cpu.regs[RIP].wrapping_add(op.disp())
 }
 
 /// Where a branch outside of 64-bit mode goes, by the width of its operand.
@@ -42,9 +42,9 @@ pub(crate) fn jump_narrow(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 
 /// Goes to the target if the condition holds.
 #[inline(always)]
-pub(crate) fn branch_to(cpu: &mut Cpu, op: &Op, target: u64, taken: bool) -> Did<Flow> {
+pub(crate) fn branch_to(cpu: &mut Cpu, op: &Op, taken: bool) -> Did<Flow> {
     if taken {
-        cpu.regs[RIP] = cpu.regs[RIP].wrapping_add(target);
+        cpu.regs[RIP] = target(cpu, op);
         Ok(Flow::Taken)
     } else {
         cpu.regs[RIP] = cpu.regs[RIP].wrapping_add(op.next.into());
@@ -54,16 +54,35 @@ pub(crate) fn branch_to(cpu: &mut Cpu, op: &Op, target: u64, taken: bool) -> Did
 
 pub(crate) fn conditional<const N: u8>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     let taken = cpu.flags.condition::<N>();
-    branch_to(cpu, op, op.disp, taken)
+    branch_to(cpu, op, taken)
 }
 
 pub(crate) fn conditional_narrow<const N: u8>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     if cpu.flags.condition::<N>() { jump_narrow(cpu, op) } else { fall(cpu, op) }
 }
 
+/// What `src` of [`far_ahead`] says beside a condition's number.
+pub(crate) const JUMP: u8 = 16;
+pub(crate) const CALL: u8 = 17;
+
+/// A branch so far ahead that the distance from the block's beginning takes one bit more than the
+/// operation has for it: `src` is its condition, [`JUMP`] or [`CALL`].
+pub(crate) fn far_ahead(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    let branch = match op.src {
+        JUMP => jump,
+        CALL => call,
+        condition => by_condition!(condition, conditional),
+    };
+    let flow = branch(cpu, op)?;
+    if flow == Flow::Taken {
+        cpu.regs[RIP] = cpu.regs[RIP].wrapping_add(AHEAD);
+    }
+    Ok(flow)
+}
+
 /// `loop`, `loope`, `loopne`, `jcxz`: by `src`, in this order.
 pub(crate) fn counted(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    let mask = address_mask(op);
+    let mask = op.shape.address_mask();
     let rcx = cpu.regs[gpr::RCX];
     let count = if op.src == 3 { rcx & mask } else { rcx.wrapping_sub(1) & mask };
     let taken = match op.src {

@@ -3,7 +3,7 @@
 use hv::state::gpr;
 use iced_x86::{CpuidFeature, Instruction, Register};
 
-use super::{Float, Flow, Op, address, address_mask, offset, read, write};
+use super::{Float, Flow, Op, address, offset, read, write};
 use crate::{
     control::{EM, MP, OSFXSR, OSXMMEXCPT, TS},
     cpu::{Cpu, RIP},
@@ -77,7 +77,8 @@ pub(crate) fn run(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 fn carry_out(cpu: &mut Cpu, op: &Op, float: &Float) -> Did<Flow> {
     // Nothing that an instruction asks of the processor around it lies in its own registers.
     let mut fpu = cpu.fpu.take().expect("the registers are there between instructions");
-    let done = float.operation.run(&mut fpu, &float.instruction, &mut Around { cpu, op });
+    let instruction = &float.instruction;
+    let done = float.operation.run(&mut fpu, instruction, &mut Around { cpu, op, instruction });
     cpu.fpu = Some(fpu);
     let exception = match done {
         Ok(()) => return Ok(Flow::Next),
@@ -95,6 +96,7 @@ fn carry_out(cpu: &mut Cpu, op: &Op, float: &Float) -> Did<Flow> {
 struct Around<'a> {
     cpu: &'a mut Cpu,
     op: &'a Op,
+    instruction: &'a Instruction,
 }
 
 impl Around<'_> {
@@ -109,17 +111,18 @@ impl Operands for Around<'_> {
     type Fault = Stopped;
 
     fn address(&self) -> u64 {
-        let offset = offset(self.cpu, self.op) & address_mask(self.op);
+        let offset = offset(self.cpu, self.op) & self.op.shape.address_mask();
         let base = self.cpu.regs[usize::from(self.op.segment) & 31];
         self.cpu.linear(base.wrapping_add(offset))
     }
 
     fn offset(&self) -> u64 {
-        offset(self.cpu, self.op) & address_mask(self.op)
+        offset(self.cpu, self.op) & self.op.shape.address_mask()
     }
 
     fn instruction_pointer(&self) -> u64 {
-        self.cpu.linear(self.cpu.regs[RIP].wrapping_add(self.op.at.into()))
+        let at = usize::from(self.op.next) - self.instruction.len();
+        self.cpu.linear(self.cpu.regs[RIP].wrapping_add(at as u64))
     }
 
     fn load(&mut self, offset: u64, into: &mut [u8]) -> Did {

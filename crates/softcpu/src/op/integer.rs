@@ -57,21 +57,21 @@ pub(crate) fn r_silent<O: Unary, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 pub(crate) fn rr_branch<const N: u8, O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     rr::<O, T>(cpu, op)?;
     let taken = cpu.flags.condition::<N>();
-    branch_to(cpu, op, op.disp, taken)
+    branch_to(cpu, op, taken)
 }
 
 /// Register and immediate, and the branch behind it.
 pub(crate) fn ri_branch<const N: u8, O: Alu, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     ri::<O, T>(cpu, op)?;
     let taken = cpu.flags.condition::<N>();
-    branch_to(cpu, op, op.disp, taken)
+    branch_to(cpu, op, taken)
 }
 
 /// One register, and the branch behind it.
 pub(crate) fn r_branch<const N: u8, O: Unary, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     r::<O, T>(cpu, op)?;
     let taken = cpu.flags.condition::<N>();
-    branch_to(cpu, op, op.disp, taken)
+    branch_to(cpu, op, taken)
 }
 
 /// Register and memory.

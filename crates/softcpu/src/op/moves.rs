@@ -1,6 +1,6 @@
 //! Moves, with and without a condition or a change of width, and `lea`.
 
-use super::{At, Flow, Op, address, address_mask, offset, read, write};
+use super::{At, Flow, Op, address, offset, read, write};
 use crate::{cpu::Cpu, fault::Did, word::Word};
 
 pub(crate) fn nop(_cpu: &mut Cpu, _op: &Op) -> Did<Flow> {
@@ -14,7 +14,7 @@ pub(crate) fn rr<T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 }
 
 pub(crate) fn ri<T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    write::<T>(cpu, op.dst, op.disp);
+    write::<T>(cpu, op.dst, op.wide());
     Ok(Flow::Next)
 }
 
@@ -73,8 +73,23 @@ fn mi_long<A: At, T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     Ok(Flow::Next)
 }
 
+/// From an address that is in the instruction with all its bits.
+pub(crate) fn load_far<T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    let linear = op.wide().wrapping_add(cpu.regs[usize::from(op.segment) & 31]);
+    let value = cpu.load::<T>(linear)?;
+    write::<T>(cpu, op.dst, value);
+    Ok(Flow::Next)
+}
+
+/// To such an address.
+pub(crate) fn store_far<T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
+    let linear = op.wide().wrapping_add(cpu.regs[usize::from(op.segment) & 31]);
+    cpu.store::<T>(linear, read::<T>(cpu, op.dst))?;
+    Ok(Flow::Next)
+}
+
 pub(crate) fn lea<T: Word>(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    let value = offset(cpu, op) & address_mask(op) & T::MASK;
+    let value = offset(cpu, op) & op.shape.address_mask() & T::MASK;
     write::<T>(cpu, op.dst, value);
     Ok(Flow::Next)
 }

@@ -3,7 +3,7 @@
 
 use hv::state::gpr;
 
-use super::{Flow, HIGH, Op, address, address_mask, after, leave, read, write};
+use super::{Flow, HIGH, Op, address, after, leave, read, write};
 use crate::{
     cpu::{Cpu, SS},
     fault::{Did, Exception, vector},
@@ -73,7 +73,7 @@ pub(crate) fn load_pointer(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 
 /// The pointer in the instruction itself: the selector is in `disp`.
 pub(crate) fn jump_far_i(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    cpu.jump_far(u16::cut(op.disp), op.imm::<u32>())?;
+    cpu.jump_far(u16::cut(op.disp()), op.imm::<u32>())?;
     Ok(Flow::Leave)
 }
 
@@ -84,7 +84,7 @@ pub(crate) fn jump_far_m(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
 }
 
 pub(crate) fn call_far_i(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    cpu.call_far(u16::cut(op.disp), op.imm::<u32>(), op.bytes.into(), after(cpu, op))?;
+    cpu.call_far(u16::cut(op.disp()), op.imm::<u32>(), op.bytes.into(), after(cpu, op))?;
     Ok(Flow::Leave)
 }
 
@@ -138,8 +138,8 @@ pub(crate) fn sahf(cpu: &mut Cpu, _op: &Op) -> Did<Flow> {
 
 /// `xlat`.
 pub(crate) fn translate(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
-    let offset = cpu.regs[gpr::RBX].wrapping_add(read::<u8>(cpu, AL)) & address_mask(op);
-    let linear = if op.flat {
+    let offset = cpu.regs[gpr::RBX].wrapping_add(read::<u8>(cpu, AL)) & op.shape.address_mask();
+    let linear = if op.shape.is_flat() {
         offset.wrapping_add(cpu.regs[usize::from(op.segment) & 31])
     } else {
         super::segmented(cpu, op, offset, 1, false)?

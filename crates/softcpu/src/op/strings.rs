@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use hv::{memory::PAGE, state::gpr};
 
-use super::{Flow, Op, address_mask, read, write};
+use super::{Flow, Op, read, write};
 use crate::{
     alu::{Alu, Cmp},
     cpu::{Cpu, ES, RIP, SEGMENTS},
@@ -48,7 +48,7 @@ fn repeat(
         step(cpu, op, 1)?;
         return Ok(Flow::Next);
     }
-    let mask = address_mask(op);
+    let mask = op.shape.address_mask();
     let mut done = 0;
     loop {
         let rcx = cpu.regs[gpr::RCX];
@@ -64,7 +64,7 @@ fn repeat(
         done += step.elements;
         // Alone each element is an instruction of its own, with its own reads and writes.
         if cpu.alone || done >= PAGE as u64 && interrupted(cpu) {
-            cpu.regs[RIP] = cpu.linear(cpu.regs[RIP].wrapping_add(op.at.into()));
+            cpu.regs[RIP] = cpu.linear(cpu.regs[RIP].wrapping_add(op.imm.into()));
             return Ok(Flow::Leave);
         }
     }
@@ -87,13 +87,13 @@ fn advance<T: Word>(cpu: &mut Cpu, op: &Op, register: usize, elements: u64) {
     let bytes = elements.wrapping_mul(T::BYTES);
     let by = if cpu.other_flags & DF == 0 { bytes } else { bytes.wrapping_neg() };
     let value = cpu.regs[register].wrapping_add(by);
-    set(&mut cpu.regs[register], value, address_mask(op));
+    set(&mut cpu.regs[register], value, op.shape.address_mask());
 }
 
 /// The linear address of an element.
 #[inline(always)]
 fn place<T: Word>(cpu: &mut Cpu, op: &Op, register: usize, write: bool) -> Did<u64> {
-    let offset = cpu.regs[register] & address_mask(op);
+    let offset = cpu.regs[register] & op.shape.address_mask();
     let segment = if register == gpr::RDI { SEGMENTS + ES } else { usize::from(op.segment) & 31 };
     // The base of es is zero where segments are flat.
     let base = cpu.regs[segment];

@@ -389,7 +389,7 @@ fn debug_place(cpu: &mut Cpu, number: u8) -> Did<usize> {
 pub(crate) fn invlpg(cpu: &mut Cpu, op: &Op) -> Did<Flow> {
     cpu.privileged()?;
     let base = cpu.regs[usize::from(op.segment) & 31];
-    let offset = super::offset(cpu, op) & super::address_mask(op);
+    let offset = super::offset(cpu, op) & op.shape.address_mask();
     let linear = cpu.linear(base.wrapping_add(offset));
     cpu.tlb.flush_page(linear);
     cpu.other_tlb.flush_page(linear);

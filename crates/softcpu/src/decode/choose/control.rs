@@ -6,7 +6,7 @@
 
 use iced_x86::{Code, Mnemonic as M, OpKind};
 
-use super::{Choice, Kind, kind, size};
+use super::{super::low, Choice, Kind, kind, size};
 use crate::op::{Handler, branch, by_condition, by_width, descriptors, moves, slow, system};
 
 impl Choice<'_> {
@@ -18,7 +18,11 @@ impl Choice<'_> {
                 OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64
             )
         {
-            self.op.disp = i.near_branch_target().wrapping_sub(self.start);
+            let distance = i.near_branch_target().wrapping_sub(self.start);
+            self.op.disp = low(distance);
+            if self.long() && self.op.disp() != distance {
+                return self.far_ahead();
+            }
             self.op.bytes = match i.op_kind(0) {
                 OpKind::NearBranch16 => 2,
                 OpKind::NearBranch32 => 4,
@@ -61,10 +65,20 @@ impl Choice<'_> {
         })
     }
 
+    /// A branch whose distance has 33 bits.
+    fn far_ahead(&mut self) -> Option<Handler> {
+        self.op.src = match self.i.mnemonic() {
+            M::Jmp => branch::JUMP,
+            M::Call => branch::CALL,
+            _ => self.condition()?,
+        };
+        Some(branch::far_ahead)
+    }
+
     fn counted(&mut self, how: u8) -> Handler {
         use Code as C;
         self.op.src = how;
-        self.op.address_bits = match self.i.code() {
+        let bits = match self.i.code() {
             C::Loop_rel8_16_CX
             | C::Loop_rel8_32_CX
             | C::Loope_rel8_16_CX
@@ -83,6 +97,7 @@ impl Choice<'_> {
             | C::Jrcxz_rel8_16 => 64,
             _ => 32,
         };
+        self.op.shape.set_address_bits(bits);
         branch::counted
     }
 
@@ -92,7 +107,7 @@ impl Choice<'_> {
             let wide = self.i.op_kind(0) == OpKind::FarBranch32;
             self.op.bytes = if wide { 4 } else { 2 };
             self.op.imm = if wide { self.i.far_branch32() } else { self.i.far_branch16().into() };
-            self.op.disp = self.i.far_branch_selector().into();
+            self.op.disp = i32::from(self.i.far_branch_selector());
             return self.looking(if call { slow::call_far_i } else { slow::jump_far_i });
         }
         // The selector stands behind the offset.

@@ -154,13 +154,16 @@ impl Choice<'_> {
                 slow::from_segment::<false>
             });
         }
+        let far = self.take_far();
         Some(match self.kinds {
             (Kind::Register, Kind::Register) => by_width!(bytes, moves::rr),
             (Kind::Register, Kind::Immediate) => {
                 // The one immediate that can have 64 bits.
-                self.op.disp = self.i.immediate(1) & mask(bytes);
+                self.op.set_wide(self.i.immediate(1) & mask(bytes));
                 by_width!(bytes, moves::ri)
             }
+            (Kind::Register, Kind::Memory) if far => by_width!(bytes, moves::load_far),
+            (Kind::Memory, Kind::Register) if far => by_width!(bytes, moves::store_far),
             (Kind::Register, Kind::Memory) if plain => by_width!(bytes, moves::rm, Plain),
             (Kind::Register, Kind::Memory) => by_width!(bytes, moves::rm, Any),
             (Kind::Memory, Kind::Register) if plain => by_width!(bytes, moves::mr, Plain),
@@ -169,6 +172,18 @@ impl Choice<'_> {
             (Kind::Memory, Kind::Immediate) => by_width!(bytes, moves::mi, Any),
             _ => return None,
         })
+    }
+
+    /// Whether the operand's address has more bits than a displacement; takes it then.
+    fn take_far(&mut self) -> bool {
+        let address = self.i.memory_displacement64();
+        let bare =
+            (self.i.memory_base(), self.i.memory_index()) == (Register::None, Register::None);
+        let far = bare && self.op.shape.is_flat() && self.op.disp() != address;
+        if far {
+            self.op.set_wide(address);
+        }
+        far
     }
 
     pub(super) fn stack(&mut self) -> Option<Handler> {
@@ -236,6 +251,8 @@ impl Choice<'_> {
         if !i.is_string_instruction() {
             return None;
         }
+        // Where it begins: it goes on there.
+        self.op.imm = u32::from(self.op.next) - u32::try_from(i.len()).ok()?;
         self.op.src = if i.has_repne_prefix() {
             strings::WHILE_DIFFERENT
         } else if i.has_rep_prefix() {
