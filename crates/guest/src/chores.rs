@@ -50,6 +50,12 @@ pub(crate) async fn carry_out(chore: Chore, by: Deadline) -> Result<(), DriverEr
                 DriverError::step(format!("make the directory {}", path.display()), &error)
             })
         }
+        Chore::Remove(all) => all.iter().try_for_each(|path| match fs::remove_dir_all(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(DriverError::step(format!("remove {}", path.display()), &error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }),
         Chore::Interfaces(all) => {
             all.iter().enumerate().try_for_each(|(n, one)| take_over(n, one)).map_err(|error| {
                 DriverError::Invalid { what: "network".to_owned(), why: chain(&error) }

@@ -18,14 +18,11 @@ mod identity;
 mod messages;
 mod modules;
 mod names;
+mod rehearsal;
 mod thrash;
 mod visitors;
 
-use std::{
-    io::{self, Write as _},
-    process::ExitCode,
-    sync::Arc,
-};
+use std::{process::ExitCode, sync::Arc};
 
 use base::{Deadline, chain};
 use shim::{DoChore, MakeDriver, Post, protocol::REHEARSAL};
@@ -36,8 +33,7 @@ const GROUP: &str = "/wythe";
 
 fn main() -> ExitCode {
     if std::env::args().next().is_some_and(|name| name == REHEARSAL) {
-        // Nobody has to hear it.
-        let _ = io::stdout().write_all(b"a rehearsal\n");
+        rehearsal::play();
         return ExitCode::SUCCESS;
     }
     messages::to_the_console();

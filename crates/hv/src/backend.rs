@@ -160,17 +160,17 @@ pub trait Vcpu: Send {
     fn set_state(&mut self, state: &CpuState) -> Result<(), HvError>;
 
     /// Writes what it has made of the guest's instructions to a file that is empty, for processors
-    /// of machines that begin with this memory. One that carries them out as they are has nothing
-    /// to write.
+    /// of machines that begin with the memory as it is now. One that carries them out as they are
+    /// has nothing to write.
     ///
     /// # Errors
     /// [`HvError::Host`]; the file is of no use then.
-    fn save_code(&mut self, _to: &File, _of: CodeOf) -> Result<(), HvError> {
+    fn save_code(&mut self, _to: &File) -> Result<(), HvError> {
         Ok(())
     }
 
-    /// Uses what another one has written, for memory that begins as that one's did
-    /// ([`CodeOf`]). What is in the file is to be as safe as the memory.
+    /// Uses what another one has written, for memory that begins as that one's was then. What is in
+    /// the file is to be as safe as the memory.
     ///
     /// # Errors
     /// [`HvError::Host`], with `InvalidData` for one that another version has written. It runs as
@@ -178,15 +178,6 @@ pub trait Vcpu: Send {
     fn load_code(&mut self, _from: File) -> Result<(), HvError> {
         Ok(())
     }
-}
-
-/// For which memory instructions that were decoded are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CodeOf {
-    /// As it is now, and is being saved.
-    Now,
-    /// What it began as: of pages that were written since nothing is kept.
-    Beginning,
 }
 
 /// Ends a [`Vcpu::run`].

@@ -24,7 +24,7 @@ pub mod state;
 pub mod suite;
 
 pub use backend::{
-    Accel, Clock, CodeOf, Doorbell, Exit, HvError, Hypervisor, Kick, Place, Shape, Vcpu, Vm,
+    Accel, Clock, Doorbell, Exit, HvError, Hypervisor, Kick, Place, Shape, Vcpu, Vm,
 };
 pub use memory::GuestMemory;
 pub use model::Model;

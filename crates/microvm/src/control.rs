@@ -42,9 +42,6 @@ pub(crate) enum Order {
     /// What a processor in software has decoded of the memory that the machine is to be taken up
     /// with. Descriptor: the file.
     Code,
-    /// Writes what a processor in software has decoded of the memory that the machine was taken up
-    /// with. Descriptor: an empty file.
-    SaveCode,
     /// Leads a stream to a port of the machine. Descriptor: the stream.
     Connect { port: u32 },
     /// Saves the machine as it is. Descriptors: empty files for its memory, its description and, if

@@ -186,12 +186,22 @@ impl Furniture {
         let mut after = self.clone();
         let (mut fitted, mut moved) =
             (Fitted { disks: Vec::new(), shares: Vec::new() }, Moved::default());
-        for what in wanted.disks() {
+        let mut disks = wanted.disks();
+        // Layers have the same numbers whether a machine's first container has the disk that was
+        // saved with it or comes back to its own.
+        let late = self.places.first().is_some_and(Option::is_some);
+        if late {
+            disks.rotate_left(1);
+        }
+        for what in disks {
             // The same layer twice in one container is two disks: overlayfs has each once.
             let free = |disk: &&Disk| disk.what == what && !fitted.disks.contains(disk);
             let known = self.places.iter().flatten().find(free).cloned();
             let disk = known.map_or_else(|| after.put(what, &mut moved), Ok);
             fitted.disks.push(disk.map_err(|()| self.full(wanted))?);
+        }
+        if late {
+            fitted.disks.rotate_right(1);
         }
         for what in &wanted.shares {
             let share = Share { number: after.number(), what: what.clone() };

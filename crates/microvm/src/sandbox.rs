@@ -38,7 +38,7 @@ use crate::{
     accel, changes,
     control::{Boot, Order, Places},
     driver::{Kernel, Shared, Walls},
-    furniture::{FIRST, Fitted, Furniture, Wanted},
+    furniture::{Fitted, Furniture, Wanted},
     link::Link,
     machine::{self, Size},
     process::VmProcess,
@@ -271,7 +271,7 @@ impl VmSandbox {
             let (furniture, fitted, handed) = furnish(link, container, wanted, boot, false).await?;
             warm::switch_on(link, kernel, boot).await?;
             link.ready(by).await?;
-            let chores = [Chore::Names].into_iter().chain(handed.chores(None)?).collect();
+            let chores = [Chore::Names].into_iter().chain(handed.chores(0)?).collect();
             return Ok(Begun { furniture, fitted, chores, scratch: false });
         };
         let template = warm::template(directory, config, kernel, boot, first, by).await?;
@@ -279,7 +279,7 @@ impl VmSandbox {
         let (furniture, fitted, handed) = furnish(link, container, wanted, boot, !fresh).await?;
         warm::take_up(link, &template.directory, boot).await?;
         let mut chores = awake()?;
-        chores.extend(handed.chores(Some(&FIRST))?);
+        chores.extend(handed.chores(template.mounted)?);
         Ok(Begun { furniture, fitted, chores, scratch: !fresh })
     }
 

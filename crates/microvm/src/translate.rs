@@ -159,6 +159,12 @@ pub(crate) fn mount_disk(disk: &Disk, bytes: u64) -> Vec<Chore> {
     [mount].into_iter().chain((!read_only).then_some(directories)).collect()
 }
 
+/// What removes all changes from a disk that is mounted.
+pub(crate) fn clear_changes(disk: &Disk) -> Vec<Chore> {
+    let directories = changes_directories(disk).to_vec();
+    vec![Chore::Remove(directories.clone()), Chore::Directories(directories)]
+}
+
 /// What has no disk where it was, so that it can be taken away.
 pub(crate) fn unmount_disk(disk: &Disk) -> Chore {
     Chore::Unmount { serial: disk.serial(), target: disk.target() }

@@ -18,7 +18,7 @@ use std::{
 };
 
 use base::{Deadline, chain};
-use hv::{Accel, CodeOf, GuestMemory, HvError, Hypervisor, Model, Shape};
+use hv::{Accel, GuestMemory, HvError, Hypervisor, Model, Shape};
 use rustix::{
     fs::{MemfdFlags, memfd_create},
     net::{Shutdown, shutdown},
@@ -242,10 +242,6 @@ impl Parts {
                 self.running()?.save(&files, code.as_ref())?;
             }
             Order::Code => self.code = Some(next()?.into()),
-            Order::SaveCode => {
-                let to = next()?.into();
-                self.running()?.paused(|machine| Ok(machine.save_code(&to, CodeOf::Beginning)?))?;
-            }
             Order::Connect { port } => {
                 let running = self.running.as_mut().ok_or(NOT_BOOTED)?;
                 running.host.connect(port, next()?)?;
@@ -399,17 +395,14 @@ impl Running {
         while !self.visited && !idle()? && !by.passed() {
             thread::sleep(Duration::from_millis(1));
         }
-        self.paused(|machine| {
-            machine.save_to(files, None)?;
-            Ok(code.map_or(Ok(()), |code| machine.save_code(code, CodeOf::Now))?)
-        })
-    }
-
-    fn paused(&self, act: impl FnOnce(&Machine) -> Result<(), Refusal>) -> Result<(), Refusal> {
         self.machine.pause(Deadline::after(PAUSE_WITHIN))?;
-        let done = act(&self.machine);
+        let saved = || -> Result<(), Refusal> {
+            self.machine.save_to(files, None)?;
+            Ok(code.map_or(Ok(()), |code| self.machine.save_code(code))?)
+        };
+        let saved = saved();
         self.machine.resume();
-        done
+        saved
     }
 }
 

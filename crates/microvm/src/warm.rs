@@ -1,15 +1,19 @@
 //! Machines that were booted once and are taken up from where their agent was ready.
 //!
 //! ```text
-//! <directory>/<key>/        a snapshot, the disk that it has mounted, and what a processor in
-//!                           software has decoded: kernel, agent and shape make its key
-//! <directory>/<key>.lock    held by whoever makes it
-//! <directory>/<key>.part    not yet one
+//! boot ──▶ <key> ──taken up, layers mounted, rehearsed──▶ <key>-<layers> ──taken up──▶ a container's machine
+//!
+//! <directory>/<name>/        a snapshot, the disk that it has mounted, and what a processor in
+//!                            software has decoded; an empty one could not be made
+//! <directory>/<name>.lock    held by whoever makes it
+//! <directory>/<name>.part    not yet one
 //! ```
 //!
-//! A template has no layers, no cable and nothing of the host's: places for them, which are filled
-//! when it is taken up. So one serves every image. What every machine does anyway it has done: names
-//! are answered, and an empty disk for changes is mounted, which each one gets a copy of.
+//! A booted template has no layers, no cable and nothing of the host's: places for them, which are
+//! filled when it is taken up. Kernel, agent and shape make its key. What every machine does anyway it
+//! has done: names are answered, and an empty disk for changes is mounted, which each one gets a copy
+//! of. From it the templates of images are made, which have mounted the image's layers, and started a
+//! container once.
 
 mod rehearsal;
 
@@ -20,17 +24,16 @@ use std::{
     io,
     os::{
         fd::{AsFd as _, OwnedFd},
-        unix::fs::PermissionsExt as _,
+        unix::fs::{MetadataExt as _, PermissionsExt as _},
     },
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use base::Deadline;
-use hv::Accel;
 pub(crate) use rehearsal::First;
 use rustix::fs::{Mode, OFlags, open, openat};
-use shim::protocol::{Chore, Request};
+use shim::protocol::Chore;
 use vm::snapshot::Files;
 use workload::DriverError;
 
@@ -41,12 +44,12 @@ use crate::{
     furniture::FIRST,
     initramfs,
     link::Link,
-    sandbox::done,
+    sandbox::chores_done,
     translate,
 };
 
 /// Templates that are kept; those that nobody used for the longest time go.
-const KEPT: usize = 6;
+const KEPT: usize = 12;
 
 /// Between two looks whether somebody else has made it.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -65,6 +68,36 @@ pub(crate) const CODE: &str = "code";
 pub(crate) struct Template {
     path: PathBuf,
     pub(crate) directory: OwnedFd,
+    /// It has the disks mounted whose numbers are below this.
+    pub(crate) mounted: u64,
+}
+
+/// What templates are made with.
+struct Maker<'a> {
+    directory: &'a Path,
+    config: &'a VmConfig,
+    kernel: &'a Kernel,
+    boot: &'a Boot,
+    by: Deadline,
+}
+
+/// What a template is made of.
+#[derive(Clone, Copy)]
+enum Origin<'a> {
+    /// The kernel, which boots.
+    Kernel,
+    /// A booted one, for the layers of this container.
+    Booted(&'a Template, First<'a>),
+}
+
+impl Origin<'_> {
+    /// See [`Template::mounted`].
+    fn mounted(&self) -> u64 {
+        match self {
+            Origin::Kernel => 1,
+            Origin::Booted(_, first) => first.mounted(),
+        }
+    }
 }
 
 impl Template {
@@ -78,7 +111,8 @@ impl Template {
     }
 }
 
-/// The template for this machine; it is made where it is missing.
+/// The template for this machine and its first container; it is made where it is missing. Where none
+/// can be made for the container's layers, it is the one that was booted.
 pub(crate) async fn template(
     directory: &Path,
     config: &VmConfig,
@@ -87,91 +121,118 @@ pub(crate) async fn template(
     first: First<'_>,
     by: Deadline,
 ) -> Result<Template, DriverError> {
+    let maker = Maker { directory, config, kernel, boot, by };
     let key = key(kernel, boot);
-    let at = directory.join(&key);
-    let failed = |error: io::Error| DriverError::step("keep a booted machine", &error);
-    if let Some(found) = opened(&at) {
+    let furnished = furnished_key(&key, first.layers)
+        .map_err(|error| DriverError::step("look at an image's layers", &error))?;
+    let at = directory.join(&furnished);
+    if let Some(found) = opened(&at, first.mounted()) {
         return Ok(found);
     }
-    fs::create_dir_all(directory).map_err(failed)?;
-    let lock = File::create(directory.join(format!("{key}.lock"))).map_err(failed)?;
-    while let Err(error) = lock.try_lock() {
-        match error {
-            TryLockError::WouldBlock if !by.passed() => tokio::time::sleep(LOOK_AGAIN).await,
-            TryLockError::WouldBlock => {
-                let doing = "waiting for another machine to boot".to_owned();
-                return Err(DriverError::DeadlinePassed { doing });
-            }
-            TryLockError::Error(error) => return Err(failed(error)),
+    let booted = maker.get(&key, Origin::Kernel).await?;
+    let origin = Origin::Booted(&booted, first);
+    if at.is_dir() && !at.join(MANIFEST).is_file() {
+        return Ok(booted);
+    }
+    match maker.get(&furnished, origin).await {
+        Ok(found) => Ok(found),
+        Err(error) => {
+            // It is as good a machine, and slower. An empty directory says that it was tried.
+            tracing::warn!(%error, "machines of an image begin without its layers");
+            let _ = fs::create_dir(&at);
+            Ok(booted)
         }
     }
-    if let Some(found) = opened(&at) {
-        return Ok(found);
+}
+
+impl Maker<'_> {
+    /// The template of a name, which is made where it is missing.
+    async fn get(&self, name: &str, origin: Origin<'_>) -> Result<Template, DriverError> {
+        let at = self.directory.join(name);
+        let failed = |error: io::Error| DriverError::step("keep a booted machine", &error);
+        if let Some(found) = opened(&at, origin.mounted()) {
+            return Ok(found);
+        }
+        fs::create_dir_all(self.directory).map_err(failed)?;
+        let lock = File::create(self.directory.join(format!("{name}.lock"))).map_err(failed)?;
+        while let Err(error) = lock.try_lock() {
+            match error {
+                TryLockError::WouldBlock if !self.by.passed() => {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+                TryLockError::WouldBlock => {
+                    let doing = "waiting for another machine to boot".to_owned();
+                    return Err(DriverError::DeadlinePassed { doing });
+                }
+                TryLockError::Error(error) => return Err(failed(error)),
+            }
+        }
+        if let Some(found) = opened(&at, origin.mounted()) {
+            return Ok(found);
+        }
+        let part = self.directory.join(format!("{name}.part"));
+        let made = self.make(&part, origin).await;
+        let made = made.and_then(|()| fs::rename(&part, &at).map_err(failed));
+        if made.is_err() {
+            // Nobody else has a use for it.
+            let _ = fs::remove_dir_all(&part);
+        }
+        made?;
+        clear(self.directory, name);
+        opened(&at, origin.mounted()).ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
     }
-    let part = directory.join(format!("{key}.part"));
-    let made = make(&part, config, kernel, boot, first, by).await;
-    let made = made.and_then(|()| fs::rename(&part, &at).map_err(failed));
-    if made.is_err() {
-        // Nobody else has a use for it.
-        let _ = fs::remove_dir_all(&part);
+
+    async fn make(&self, part: &Path, origin: Origin<'_>) -> Result<(), DriverError> {
+        let failed = |error: io::Error| DriverError::step("keep a booted machine", &error);
+        match fs::remove_dir_all(part) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            Ok(()) | Err(_) => {}
+        }
+        fs::create_dir(part).map_err(failed)?;
+        // Its memory has what the host's random numbers made of it.
+        fs::set_permissions(part, Permissions::from_mode(0o700)).map_err(failed)?;
+        // In no group of its own: what it is to run is ours, and it is not to wait for a limit that
+        // somebody else was given.
+        let link = Link::start(self.config, None, None)?;
+        match origin {
+            Origin::Kernel => self.boot(&link, part).await?,
+            Origin::Booted(booted, first) => {
+                let by = Deadline::after(rehearsal::WITHIN).min(self.by);
+                rehearsal::rehearse(&link, part, booted, self.boot, first, by).await?;
+            }
+        }
+        link.kill().await?;
+        settle(part).map_err(failed)
     }
-    made?;
-    clear(directory, &key);
-    opened(&at).ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
+
+    /// Boots a machine, and saves it when its agent is ready.
+    async fn boot(&self, link: &Link, part: &Path) -> Result<(), DriverError> {
+        let failed = |error: io::Error| DriverError::step("keep a booted machine", &error);
+        let disk = part.join(DISK);
+        changes::make(&disk)?;
+        let disk = File::options().read(true).write(true).open(&disk).map_err(failed)?;
+        let bytes = disk.metadata().map_err(failed)?.len();
+        let order = Order::Disk { place: 0, serial: FIRST.serial(), read_only: false };
+        link.order(&order, &[disk.as_fd()]).await?;
+        switch_on(link, self.kernel, self.boot).await?;
+        link.ready(self.by).await?;
+        let agent = link.agent(self.by).await?;
+        let chores = translate::mount_disk(&FIRST, bytes).into_iter().chain([Chore::Names]);
+        chores_done(&agent, chores.collect(), self.by).await?;
+        drop(agent);
+        link.save(part, None).await
+    }
 }
 
 /// A template that is there. That it was used is noted on it.
-fn opened(at: &Path) -> Option<Template> {
+fn opened(at: &Path, mounted: u64) -> Option<Template> {
     if !at.join(MANIFEST).is_file() {
         return None;
     }
     let directory = open(at, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     // Only for the order in which they go.
     let _ = File::from(directory.try_clone().ok()?).set_modified(SystemTime::now());
-    Some(Template { path: at.to_owned(), directory })
-}
-
-async fn make(
-    part: &Path,
-    config: &VmConfig,
-    kernel: &Kernel,
-    boot: &Boot,
-    first: First<'_>,
-    by: Deadline,
-) -> Result<(), DriverError> {
-    let failed = |error: io::Error| DriverError::step("keep a booted machine", &error);
-    match fs::remove_dir_all(part) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        Ok(()) | Err(_) => {}
-    }
-    fs::create_dir(part).map_err(failed)?;
-    // Its memory has what the host's random numbers made of it.
-    fs::set_permissions(part, Permissions::from_mode(0o700)).map_err(failed)?;
-    // In no group of its own: what it is to run is ours, and it is not to wait for a limit that
-    // somebody else was given.
-    let link = Link::start(config, None, None)?;
-    let disk = part.join(DISK);
-    changes::make(&disk)?;
-    let disk = File::options().read(true).write(true).open(&disk).map_err(failed)?;
-    let bytes = disk.metadata().map_err(failed)?.len();
-    let order = Order::Disk { place: 0, serial: FIRST.serial(), read_only: false };
-    link.order(&order, &[disk.as_fd()]).await?;
-    switch_on(&link, kernel, boot).await?;
-    link.ready(by).await?;
-    let agent = link.agent(by).await?;
-    let chores = translate::mount_disk(&FIRST, bytes).into_iter().chain([Chore::Names]).collect();
-    done(&agent.call(Request::Chores(chores), None, Some(by)).await?)?;
-    drop(agent);
-    link.save(part, None).await?;
-    link.kill().await?;
-    if boot.accel == Accel::Soft
-        && let Err(error) = rehearsal::rehearse(part, config, boot, first, by).await
-    {
-        // It is as good a machine, and slower.
-        tracing::warn!(%error, "nothing was decoded ahead for machines");
-        let _ = fs::remove_file(part.join(CODE));
-    }
-    settle(part).map_err(failed)
+    Some(Template { path: at.to_owned(), directory, mounted })
 }
 
 /// Has everything on the disk before it gets its name: one that a power cut tore would be taken up
@@ -227,13 +288,22 @@ fn key(kernel: &Kernel, boot: &Boot) -> String {
     key
 }
 
+/// The same for one that has these layers, which are those files and as they are now.
+fn furnished_key(booted: &str, layers: &[PathBuf]) -> io::Result<String> {
+    let mut hasher = DefaultHasher::new();
+    for layer in layers {
+        let is = fs::metadata(layer)?;
+        (layer, is.dev(), is.ino(), is.len(), is.mtime(), is.mtime_nsec()).hash(&mut hasher);
+    }
+    Ok(format!("{booted}-{:016x}", hasher.finish()))
+}
+
 /// Removes those that were not used for the longest time, and what was left half made.
 fn clear(directory: &Path, but: &str) {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let mut templates: Vec<(SystemTime, PathBuf)> = entries
         .map(|entry| entry.path())
-        .filter(|path| path.extension().is_none() && !path.ends_with(but))
-        .filter(|path| path.join(MANIFEST).is_file())
+        .filter(|path| path.is_dir() && path.extension().is_none() && !path.ends_with(but))
         .filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path)))
         .collect();
     templates.sort();
@@ -262,7 +332,7 @@ mod tests {
         };
         (0..KEPT + 3).for_each(make);
         // One that is used becomes the newest.
-        assert!(opened(&dir.path().join("0")).is_some());
+        assert!(opened(&dir.path().join("0"), 1).is_some());
         clear(dir.path(), "1");
         let names = fs::read_dir(dir.path()).unwrap().flatten().map(|entry| entry.file_name());
         let mut left: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();

@@ -135,6 +135,9 @@ pub enum Request {
     },
     /// [`workload::Sandbox::destroy`]. The shim ends after its answer.
     Destroy,
+    /// [`workload::Sandbox::destroy`], to make another one then. Only a shim that is reached by
+    /// streams alone does that ([`crate::Post`]).
+    Vacate,
     /// [`workload::Process::signal`].
     Signal {
         /// To whom.
@@ -194,8 +197,8 @@ pub enum Request {
     Chores(Vec<Chore>),
 }
 
-/// A name of the agent by which it is no agent: it says a word and leaves. Whoever prepares machines
-/// has a container do that.
+/// A name of the agent by which it is no agent: it reads the program that is its argument, says a word
+/// and leaves. Whoever prepares machines has a container do that.
 pub const REHEARSAL: &str = "/.wythe-rehearsal";
 
 /// What is to be done in a machine around the sandbox. Asked twice, it is done once.
@@ -227,6 +230,8 @@ pub enum Chore {
     },
     /// Makes directories, and those above them, where they are missing.
     Directories(Vec<PathBuf>),
+    /// Removes directories with all that is in them; one that is not there is none.
+    Remove(Vec<PathBuf>),
     /// Sets up the machine's interfaces, in the order in which its devices are. What they were
     /// before is undone.
     Interfaces(Vec<net::machine::Interface>),
@@ -282,6 +287,7 @@ impl Request {
             | Request::Resume
             | Request::Save { .. }
             | Request::Destroy
+            | Request::Vacate
             | Request::Signal { .. }
             | Request::Resize { .. }
             | Request::FileStat { .. }
@@ -300,6 +306,7 @@ impl Request {
             | Request::FilesRead { .. }
             | Request::FilesWrite { .. }
             | Request::Save { .. }
+            | Request::Vacate
             | Request::Attach { .. } => false,
             Request::Reclaim { .. }
             | Request::Leave

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Empty ──Create──▶ Creating ──▶ Live ──Destroy──▶ Over        (the process ends)
+//!   │                  │            └──Vacate───▶ Empty       (of one without a socket)
 //!   │                  └──────────failed──────────▶ Over
 //!   └──Reclaim, Leave, nothing───────────────────▶ Over
 //! ```

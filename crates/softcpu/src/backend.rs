@@ -7,8 +7,8 @@ use std::{
 };
 
 use hv::{
-    Accel, ChipState, Clock, CodeOf, CpuState, Doorbell, Exit, GuestMemory, HvError, Hypervisor,
-    Kick, Model, Place, Shape, Vcpu, Vm,
+    Accel, ChipState, Clock, CpuState, Doorbell, Exit, GuestMemory, HvError, Hypervisor, Kick,
+    Model, Place, Shape, Vcpu, Vm,
 };
 
 use crate::{
@@ -219,8 +219,8 @@ impl Vcpu for SoftVcpu {
         Ok(self.processor.cpu.save())
     }
 
-    fn save_code(&mut self, to: &File, of: CodeOf) -> Result<(), HvError> {
-        let saved = self.processor.save_code(to, of);
+    fn save_code(&mut self, to: &File) -> Result<(), HvError> {
+        let saved = self.processor.save_code(to);
         saved.map_err(|source| HvError::Host { step: "write what was decoded", source })
     }
 

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use hv::{CodeOf, HvError, memory::PAGE, state::Activity};
+use hv::{HvError, memory::PAGE, state::Activity};
 
 use crate::{
     cache::{CERTAIN, Cache, Key},
@@ -91,7 +91,7 @@ impl Processor {
     }
 
     /// Writes what it has decoded to a file that is empty.
-    pub(crate) fn save_code(&mut self, to: &File, of: CodeOf) -> io::Result<()> {
+    pub(crate) fn save_code(&mut self, to: &File) -> io::Result<()> {
         // One that rests has forgotten what it could take over again.
         let pages = self.saved_code.as_ref().map(SavedCode::pages).unwrap_or_default();
         for page in pages {
@@ -105,9 +105,7 @@ impl Processor {
             let mut bytes = [0; PAGE];
             memory.copy_out(page * PAGE, &mut bytes);
             // Of one that is watched no more a write was told, perhaps not yet here.
-            let is_decoded = memory.dirty().is_watched(page);
-            let is_there = of == CodeOf::Now || !memory.dirty().was_ever(page);
-            (is_decoded && is_there).then_some(bytes)
+            memory.dirty().is_watched(page).then_some(bytes)
         };
         saved_code::write(&self.cache, self.cpu.model, page, to)
     }

@@ -144,7 +144,7 @@ impl SavedCode {
 }
 
 /// Writes what a processor has decoded to a file that is empty; `page` gives a page's bytes, if they
-/// are both what was decoded and what the memory begins with.
+/// are what was decoded.
 pub(crate) fn write(
     cache: &Cache,
     model: Model,

@@ -27,7 +27,7 @@ use std::{
 };
 
 use base::Deadline;
-use hv::{CodeOf, CpuState, GuestMemory, HvError, Shape, Vcpu, Vm};
+use hv::{CpuState, GuestMemory, HvError, Shape, Vcpu, Vm};
 use virtio::{Device, Mmio};
 
 use self::{census::Census, control::Control, ports::Ports};
@@ -133,17 +133,17 @@ impl Machine {
     }
 
     /// Writes what the first processor of a paused machine has made of the guest's instructions to a
-    /// file that is empty, for machines that are restored with the memory that this one has now or
-    /// was restored with ([`Builder::load_code`]). Of KVM's processors that is nothing.
+    /// file that is empty, for machines that are restored with the memory that this one has now
+    /// ([`Builder::load_code`]). Of KVM's processors that is nothing.
     ///
     /// # Errors
     /// [`SaveError`]; the file is of no use then.
-    pub fn save_code(&self, to: &File, of: CodeOf) -> Result<(), SaveError> {
+    pub fn save_code(&self, to: &File) -> Result<(), SaveError> {
         let failed = |source| SaveError::Backend { what: "decoded instructions", source };
         let save = || {
             let Some(first) = self.shared.cpus.first() else { return Ok(()) };
             let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
-            first.0.save_code(to, of).map_err(failed)
+            first.0.save_code(to).map_err(failed)
         };
         self.shared.control.while_paused(save).ok_or(SaveError::NotPaused)?
     }

@@ -79,13 +79,13 @@ impl Handed {
         Ok(handed)
     }
 
-    /// What the agent has to do then, who has this disk mounted. Others that are in their places
-    /// are asked for too: one that was not let go of may be mounted or not.
-    pub(crate) fn chores(&self, mounted: Option<&Disk>) -> Result<Vec<Chore>, DriverError> {
+    /// What the agent has to do then, who has the disks mounted whose numbers are below this. Others
+    /// that are in their places are asked for too: one that was not let go of may be mounted or not.
+    pub(crate) fn chores(&self, mounted: u64) -> Result<Vec<Chore>, DriverError> {
         let Fitted { disks, shares } = &self.fitted;
         let mut chores = Vec::new();
         for disk in disks {
-            if mounted.is_none_or(|mounted| mounted.number != disk.number) {
+            if disk.number >= mounted {
                 let bytes = fs::metadata(&disk.what.image).map_err(|e| unread(disk, &e))?.len();
                 chores.extend(translate::mount_disk(disk, bytes));
             }
@@ -152,7 +152,7 @@ impl Running {
         let (fitted, moved) = rooms.furniture.fit(id, wanted)?;
         let opened = changes::make(&wanted.changes);
         let opened = opened.and_then(|()| Handed::open(fitted.clone(), &moved));
-        let handed = match opened.and_then(|handed| Ok((handed.chores(None)?, handed))) {
+        let handed = match opened.and_then(|handed| Ok((handed.chores(0)?, handed))) {
             Ok(handed) => handed,
             Err(error) => {
                 rooms.furniture = before;

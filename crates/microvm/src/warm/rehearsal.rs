@@ -1,33 +1,35 @@
-//! A container that is started once in a machine that was just saved, so that what its kernel and
-//! agent execute for one has been decoded, and machines of its kind need not do it again.
+//! A container that is started once in a machine that is saved then, so that what its kernel and
+//! agent do for the first one is done, and what they execute for one has been decoded.
 //!
 //! It goes the way of every first container, with the layers of the one for whom the machine was
 //! booted. Of that one it runs nothing and has nothing else: its program is the agent's own, under a
-//! name by which that knows to say a word and leave; there is no network, no share, and what it
-//! changes is thrown away.
+//! name by which that knows to say a word and leave; there is no network and no share; of the
+//! environment there is where programs are; and what it changes is removed. The machine serves others
+//! with the same layers, and what is in its memory is nobody's.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io,
-    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use base::Deadline;
-use rustix::fs::{Mode, OFlags, open};
-use shim::protocol::{REHEARSAL, Reply, Request};
+use hv::Accel;
+use shim::{
+    Remote,
+    protocol::{REHEARSAL, Reply, Request},
+};
 use workload::{
     Bind, ContainerSpec, DriverError, Isolation, Mount, MountFlags, MountSource, ProcessRoot,
     ProcessSpec, SandboxSpec, UserSpec,
 };
 
-use super::{CODE, DISK};
+use super::{CODE, DISK, Template};
 use crate::{
     changes,
-    control::{Boot, Order},
-    driver::VmConfig,
-    furniture::{FIRST, Wanted},
+    control::Boot,
+    furniture::{FIRST, Fitted, Wanted},
     link::Link,
     sandbox::{awake, chores_done, done, furnish, nonsense},
     translate,
@@ -36,13 +38,13 @@ use crate::{
 /// The agent, as a machine sees it.
 const AGENT: &str = "/proc/1/exe";
 
-/// The disk that is thrown away.
-const SCRATCH: &str = "rehearsal.disk";
-
 /// How long it may take: whoever waits for a machine goes without it then, and is still in time.
-const WITHIN: Duration = Duration::from_secs(5);
+pub(super) const WITHIN: Duration = Duration::from_secs(5);
 
-/// For whom a machine is booted.
+/// The name of the machine meanwhile.
+const HOSTNAME: &str = "rehearsal";
+
+/// For whom a machine is prepared.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct First<'a> {
     pub(crate) sandbox: &'a SandboxSpec,
@@ -51,51 +53,53 @@ pub(crate) struct First<'a> {
     pub(crate) layers: &'a [PathBuf],
 }
 
-/// Starts the container in a machine that is taken up from this directory, and writes there what was
-/// decoded for it.
-pub(super) async fn rehearse(
-    directory: &Path,
-    config: &VmConfig,
-    boot: &Boot,
-    first: First<'_>,
-    by: Deadline,
-) -> Result<(), DriverError> {
-    let by = Deadline::after(WITHIN).min(by);
-    let scratch = directory.join(SCRATCH);
-    changes::copy(&directory.join(DISK), &scratch)?;
-    let played = play(directory, scratch.clone(), config, boot, first, by).await;
-    // Nobody looks at it; it goes with the directory at the latest.
-    let _ = fs::remove_file(scratch);
-    played
+impl First<'_> {
+    /// How many disks it has: the numbers of machines' first ones are below it.
+    pub(super) fn mounted(&self) -> u64 {
+        1 + self.layers.len() as u64
+    }
 }
 
-async fn play(
+/// Takes up the booted machine, has its agent mount the layers and start the container, and saves it
+/// into a directory.
+pub(super) async fn rehearse(
+    link: &Link,
     directory: &Path,
-    changes: PathBuf,
-    config: &VmConfig,
+    booted: &Template,
     boot: &Boot,
     first: First<'_>,
     by: Deadline,
 ) -> Result<(), DriverError> {
-    let failed = |error: io::Error| DriverError::step("rehearse in a machine", &error);
-    let link = Link::start(config, None, None)?;
-    let wanted = Wanted { changes, layers: first.layers.to_vec(), shares: Vec::new() };
-    let id = &first.process.id;
-    let (_, fitted, handed) = furnish(&link, id, &wanted, boot, false).await?;
-    let saved = open(directory, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
-    let saved: OwnedFd = saved.map_err(|error| failed(error.into()))?;
-    super::take_up(&link, &saved, boot).await?;
+    let disk = directory.join(DISK);
+    changes::copy(&booted.path.join(DISK), &disk)?;
+    let wanted = Wanted { changes: disk, layers: first.layers.to_vec(), shares: Vec::new() };
+    let (_, fitted, handed) = furnish(link, &first.process.id, &wanted, boot, false).await?;
+    super::take_up(link, &booted.directory, boot).await?;
     let agent = link.agent(by).await?;
-    let chores = awake()?.into_iter().chain(handed.chores(Some(&FIRST))?).collect();
+    let chores = awake()?.into_iter().chain(handed.chores(booted.mounted)?).collect();
     chores_done(&agent, chores, by).await?;
-    let create = Request::Create {
-        isolation: Isolation::Vm,
-        spec: Box::new(first.sandbox.clone()),
-        network: false,
-    };
+    play(link, &agent, first, &fitted, by).await?;
+    chores_done(&agent, translate::clear_changes(&FIRST), by).await?;
+    drop(agent);
+    let code = || File::create_new(directory.join(CODE));
+    let code = (boot.accel == Accel::Soft).then(code).transpose();
+    let code = code.map_err(|error| DriverError::step("keep what was decoded", &error))?;
+    link.save(directory, code.as_ref()).await
+}
+
+/// Starts the container, waits for its end and clears it away.
+async fn play(
+    link: &Link,
+    agent: &Remote,
+    first: First<'_>,
+    fitted: &Fitted,
+    by: Deadline,
+) -> Result<(), DriverError> {
+    let (sandbox, process, container) = part(first);
+    let create =
+        Request::Create { isolation: Isolation::Vm, spec: Box::new(sandbox), network: false };
     agent.call(create, None, Some(by)).await?;
-    let (process, container) = part(first);
-    let spec = Box::new(cast(translate::container(&process, &container, &fitted)?));
+    let spec = Box::new(cast(translate::container(&process, &container, fitted)?));
     let (ticket, mut stream) = link.stream().await?;
     let spawn = Request::Spawn { spec, attached: true, output_only: false };
     let heard = tokio::task::spawn_blocking(move || io::copy(&mut stream, &mut io::sink()));
@@ -103,30 +107,35 @@ async fn play(
     if !matches!(started, Reply::Process { .. }) {
         return Err(nonsense(&started));
     }
-    agent.call(Request::Wait { process: id.clone() }, None, Some(by)).await?;
-    done(&agent.call(Request::Forget { process: id.clone() }, None, Some(by)).await?)?;
-    let code = File::create_new(directory.join(CODE)).map_err(failed)?;
-    link.order(&Order::SaveCode, &[code.as_fd()]).await?;
-    link.kill().await?;
-    // Its end is that of the machine.
-    let _ = heard.await;
+    let process = process.id;
+    agent.call(Request::Wait { process: process.clone() }, None, Some(by)).await?;
+    done(&agent.call(Request::Forget { process }, None, Some(by)).await?)?;
+    done(&agent.call(Request::Vacate, None, Some(by)).await?)?;
+    // What it said has come to its end with it.
+    let _ = tokio::time::timeout_at(by.instant().into(), heard).await;
     Ok(())
 }
 
-/// The process as it is for real, but for what it executes and what the host shares with it.
-fn part(first: First<'_>) -> (ProcessSpec, ContainerSpec) {
-    let own = |mount: &&Mount| !matches!(mount.source, MountSource::Bind(_));
-    let mounts = first.container.mounts.iter().filter(own).cloned().collect();
+/// The container as it is for real, but for what it executes, what the host shares with it, and what
+/// it is told.
+fn part(first: First<'_>) -> (SandboxSpec, ProcessSpec, ContainerSpec) {
+    let First { sandbox, process, container, .. } = first;
+    let own =
+        |mount: &&Mount| matches!(mount.source, MountSource::Tmpfs(_) | MountSource::Kernel(_));
+    let mounts = container.mounts.iter().filter(own).cloned().collect();
     let container =
-        ContainerSpec { mounts, read_only_root: false, init: false, ..first.container.clone() };
+        ContainerSpec { mounts, read_only_root: false, init: false, ..container.clone() };
+    let program = process.args.first().cloned();
     let process = ProcessSpec {
-        args: vec![REHEARSAL.to_owned()],
+        args: [REHEARSAL.to_owned()].into_iter().chain(program).collect(),
+        env: process.env.iter().filter(|one| one.starts_with("PATH=")).cloned().collect(),
         cwd: "/".into(),
         user: UserSpec::default(),
         terminal: None,
-        ..first.process.clone()
+        ..process.clone()
     };
-    (process, container)
+    let hostname = Some(HOSTNAME.to_owned());
+    (SandboxSpec { hostname, domainname: None, ..sandbox.clone() }, process, container)
 }
 
 /// Gives it the agent to execute, which is in the machine already.

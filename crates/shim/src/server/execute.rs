@@ -69,6 +69,7 @@ pub(super) async fn execute(
             forkable(&*sandbox)?.save(&directory, by).await.map(|()| Reply::Done)
         }
         Request::Destroy => destroy(shim, by).await,
+        Request::Vacate => vacate(shim, by).await,
         Request::Signal { process, signal } => {
             shim.process(&process)?.signal(signal).await.map(|()| Reply::Done)
         }
@@ -199,6 +200,20 @@ async fn destroy(shim: &Shim, by: Deadline) -> Result<Reply, DriverError> {
     let exits = exits(shim).await;
     shim.end(&sandbox.handle().sandbox);
     Ok(Reply::Destroyed(exits))
+}
+
+/// Destroys the sandbox, so that there is room for another one.
+async fn vacate(shim: &Shim, by: Deadline) -> Result<Reply, DriverError> {
+    if shim.directory.is_some() {
+        return Err(DriverError::Unsupported {
+            what: "another sandbox".to_owned(),
+            why: "this shim's socket has the name of its own".to_owned(),
+        });
+    }
+    shim.sandbox(by).await?.destroy(by).await?;
+    shim.processes().clear();
+    shim.state.send_replace(State::Empty);
+    Ok(Reply::Done)
 }
 
 /// How everybody ended, so that the client can tell when the shim is gone.

@@ -79,6 +79,7 @@ pub(super) async fn serve(
         | Request::Resume
         | Request::Save { .. }
         | Request::Destroy
+        | Request::Vacate
         | Request::Signal { .. }
         | Request::Resize { .. }
         | Request::Attach { .. }
