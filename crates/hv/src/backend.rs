@@ -175,7 +175,7 @@ pub trait Vcpu: Send {
     /// # Errors
     /// [`HvError::Host`], with `InvalidData` for one that another version has written. It runs as
     /// well without.
-    fn load_code(&mut self, _from: File) -> Result<(), HvError> {
+    fn load_code(&mut self, _from: &File) -> Result<(), HvError> {
         Ok(())
     }
 }

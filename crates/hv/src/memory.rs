@@ -12,6 +12,7 @@ mod access;
 mod dirty;
 mod map;
 mod parts;
+mod view;
 mod written;
 
 use std::{
@@ -25,6 +26,7 @@ pub use access::Scalar;
 pub use dirty::{DirtyBitmap, Watcher};
 use map::Mapping;
 pub use parts::{PARTS_MAPPED_MAX, Part};
+pub use view::FileView;
 
 /// Bytes of a page, the grain of the dirty bitmap.
 pub const PAGE: usize = 4096;

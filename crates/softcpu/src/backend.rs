@@ -224,7 +224,7 @@ impl Vcpu for SoftVcpu {
         saved.map_err(|source| HvError::Host { step: "write what was decoded", source })
     }
 
-    fn load_code(&mut self, from: File) -> Result<(), HvError> {
+    fn load_code(&mut self, from: &File) -> Result<(), HvError> {
         let loaded = self.processor.load_code(from);
         loaded.map_err(|source| HvError::Host { step: "read what was decoded", source })
     }

@@ -44,7 +44,7 @@ pub(crate) enum Flow {
 }
 
 /// An instruction.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Op {
     /// What carries it out.
     pub(crate) run: Handler,

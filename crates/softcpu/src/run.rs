@@ -90,28 +90,22 @@ impl Processor {
         self.patience = 0;
     }
 
-    /// Writes what it has decoded to a file that is empty.
+    /// Writes what it has decoded to a file that is empty, and what it could take over.
     pub(crate) fn save_code(&mut self, to: &File) -> io::Result<()> {
-        // One that rests has forgotten what it could take over again.
-        let pages = self.saved_code.as_ref().map(SavedCode::pages).unwrap_or_default();
-        for page in pages {
-            if !self.cache.has_page(page) {
-                self.watch(page);
-                self.take_over(page);
-            }
-        }
         let memory = &self.cpu.memory;
+        let unchanged = |page: usize| !memory.dirty().was_ever(page);
         let page = |page: usize| {
             let mut bytes = [0; PAGE];
             memory.copy_out(page * PAGE, &mut bytes);
             // Of one that is watched no more a write was told, perhaps not yet here.
-            memory.dirty().is_watched(page).then_some(bytes)
+            (memory.dirty().is_watched(page) || unchanged(page)).then_some(bytes)
         };
-        saved_code::write(&self.cache, self.cpu.model, page, to)
+        let saved = self.saved_code.as_mut();
+        saved_code::write(&self.cache, saved, self.cpu.model, page, unchanged, to)
     }
 
     /// Uses what another one has written.
-    pub(crate) fn load_code(&mut self, from: File) -> io::Result<()> {
+    pub(crate) fn load_code(&mut self, from: &File) -> io::Result<()> {
         self.saved_code = Some(SavedCode::open(from, self.cpu.model)?);
         Ok(())
     }
@@ -515,13 +509,9 @@ impl Processor {
             self.forget();
         }
         self.cache.make_room();
-        let first_of_page = !self.cache.has_page(key.page());
         self.watch(key.page());
-        if first_of_page && key.mode() == saved_code::MODE.key() {
-            self.take_over(key.page());
-            if let Some(number) = self.cache.find(key) {
-                return Ok(number);
-            }
+        if self.take_over(key) {
+            return Ok(self.cache.insert(key, &mut self.decoded.ops, None));
         }
         let room = PAGE - key.offset() % PAGE;
         let mut bytes = [0; BYTES_MAX + INSTRUCTION_MAX];
@@ -549,18 +539,13 @@ impl Processor {
         Ok(self.cache.insert(key, ops, Some(second / PAGE)))
     }
 
-    /// Takes over the blocks of a page, which is watched, if somebody else has decoded it and it is
+    /// Takes a block over, whose page is watched, if somebody else has decoded it and the page is
     /// still as it was.
-    fn take_over(&mut self, page: usize) {
-        let Some(saved) = self.saved_code.as_mut() else { return };
-        if self.cpu.memory.dirty().was_ever(page) {
-            return;
-        }
-        let (cache, mode) = (&mut self.cache, saved_code::MODE.key());
-        saved.blocks(page, |offset, ops| {
-            cache.make_room();
-            cache.insert(Key::new(page * PAGE + offset, mode), ops, None);
-        });
+    fn take_over(&mut self, key: Key) -> bool {
+        let Some(saved) = self.saved_code.as_mut() else { return false };
+        key.mode() == saved_code::MODE.key()
+            && !self.cpu.memory.dirty().was_ever(key.page())
+            && saved.block(key.page(), key.offset() % PAGE, &mut self.decoded.ops)
     }
 
     /// Decodes a block that begins at rip.

@@ -4,8 +4,9 @@
 //! ```text
 //! head      who wrote it, the model
 //! examples  for each handler a block of instructions, and which of them it carries out
-//! index     for each page of memory where its record is
-//! records   a page's blocks: where each begins, its operations
+//! index     for each page of memory where its record is, and how many blocks that has
+//! records   a page's blocks in ascending order: where each begins, and where its operations are;
+//!           then the operations
 //! ```
 //!
 //! A page has these blocks as long as it is as it was when the memory was saved. A handler is an
@@ -13,17 +14,23 @@
 //! address; what else an operation has means the same everywhere. Not in it are blocks that reach
 //! into a second page, those outside of 64-bit mode, and those with floating point.
 //!
-//! What it does not have is decoded. Whoever can write it decides what the guest's instructions do,
-//! so it is to be as safe as the memory that it goes with; more than the guest it cannot reach.
+//! The file is mapped, so that all who use it have it in memory once, and a block is taken from it
+//! when it is first carried out. What it does not have is decoded. Whoever can write it decides what
+//! the guest's instructions do, so it is to be as safe as the memory that it goes with; more than the
+//! guest it cannot reach.
 
 use std::{
+    borrow::Cow,
+    cmp::Ordering,
     collections::{BTreeMap, HashMap},
     fs::File,
     io::{self, Write as _},
-    os::unix::fs::FileExt as _,
 };
 
-use hv::{Model, memory::PAGE};
+use hv::{
+    Model,
+    memory::{FileView, PAGE},
+};
 
 use crate::{
     cache::Cache,
@@ -38,35 +45,48 @@ const MAGIC: &[u8] = concat!("wythe code ", env!("SOURCES_ID"), "\n").as_bytes()
 /// Most bytes of head, examples and index: some ten thousand pages.
 const FRONT_MAX: u32 = 1 << 20;
 
-/// Most bytes of a record: some hundred operations for each line of the host's cache.
-const RECORD_MAX: u32 = 1 << 20;
-
 /// Bytes of an operation.
 const OP_BYTES: usize = 18;
+
+/// Bytes by which a record names a block: the offset in the page, where in the file the operations
+/// are, how many they are.
+const ENTRY_BYTES: usize = 7;
+
+/// Most operations of a block: one that goes on behind it comes to those of its instructions.
+const OPS_MAX: usize = BLOCK_MAX + 1;
 
 /// Of which mode its blocks are.
 pub(crate) const MODE: Mode = Mode { code: 64, stack: 64 };
 
 /// Blocks of a page: where each begins in it, and its operations.
-type Blocks<'a> = BTreeMap<u16, &'a [Op]>;
+type Blocks<'a> = BTreeMap<u16, Cow<'a, [Op]>>;
 
 /// One that is read from.
 #[derive(Debug)]
 pub(crate) struct SavedCode {
-    file: File,
+    view: FileView,
+    /// Where the records begin, from which on places in them count.
+    records_at: usize,
     model: Model,
     examples: Vec<Example>,
     pages: HashMap<u64, Record>,
-    /// The last record that was read, and what its examples were decoded to.
-    record: Vec<u8>,
+    /// What the last example was decoded to.
     scratch: Decoded,
 }
 
-/// Where a page's blocks are.
+/// Where a page's blocks are named.
 #[derive(Clone, Copy, Debug)]
 struct Record {
-    at: u64,
-    bytes: u32,
+    at: u32,
+    blocks: u16,
+}
+
+/// A block in the file.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    offset: u16,
+    ops_at: u32,
+    ops: u8,
 }
 
 /// A handler, as the one that carries out an instruction of a block.
@@ -82,53 +102,80 @@ impl SavedCode {
     /// Opens one for a model.
     ///
     /// # Errors
-    /// Those of pread(2); `InvalidData` for one that is damaged, of another model, or written by
+    /// Those of mmap(2); `InvalidData` for one that is damaged, of another model, or written by
     /// another version.
-    pub(crate) fn open(file: File, model: Model) -> io::Result<SavedCode> {
+    pub(crate) fn open(file: &File, model: Model) -> io::Result<SavedCode> {
         let bad = || io::Error::new(io::ErrorKind::InvalidData, "it is of another version");
-        let mut head = vec![0; MAGIC.len() + 4];
-        file.read_exact_at(&mut head, 0)?;
+        let view = FileView::open(file)?;
+        let read = |at: usize, bytes: usize| {
+            let mut piece = vec![0; bytes];
+            view.read(at, &mut piece).then_some(piece).ok_or_else(bad)
+        };
+        let head = read(0, MAGIC.len() + 4)?;
         let length = head.strip_prefix(MAGIC).and_then(|rest| Bytes(rest).u32());
         let length = length.filter(|length| *length <= FRONT_MAX).ok_or_else(bad)?;
-        let mut front = vec![0; length as usize];
-        file.read_exact_at(&mut front, head.len() as u64)?;
+        let front = read(head.len(), length as usize)?;
         let (examples, pages) = Bytes(&front).front(model).ok_or_else(bad)?;
-        let (record, scratch) = (Vec::new(), Decoded::default());
-        Ok(SavedCode { file, model, examples, pages, record, scratch })
+        let records_at = head.len() + front.len();
+        Ok(SavedCode { view, records_at, model, examples, pages, scratch: Decoded::default() })
     }
 
     /// The pages of which it has blocks.
-    pub(crate) fn pages(&self) -> Vec<usize> {
+    fn pages(&self) -> Vec<usize> {
         self.pages.keys().filter_map(|page| usize::try_from(*page).ok()).collect()
     }
 
-    /// Gives the blocks of a page, if there are any: where in it each begins, and its operations.
-    pub(crate) fn blocks(&mut self, page: usize, mut take: impl FnMut(usize, &mut Vec<Op>)) {
-        let Some(Record { at, bytes }) = self.pages.get(&(page as u64)).copied() else { return };
-        let mut record = std::mem::take(&mut self.record);
-        record.resize(bytes as usize, 0);
-        if self.file.read_exact_at(&mut record, at).is_ok() {
-            let (mut rest, mut ops) = (Bytes(&record), Vec::new());
-            // A record that is damaged has fewer blocks.
-            while let Some(offset) = rest.u16()
-                && self.block(&mut rest, &mut ops).is_some()
-            {
-                take(usize::from(offset) % PAGE, &mut ops);
-            }
-        }
-        self.record = record;
+    /// Where in a page it has blocks.
+    fn offsets(&self, page: usize) -> Vec<u16> {
+        let Some(record) = self.pages.get(&(page as u64)) else { return Vec::new() };
+        let entries = (0..record.blocks).filter_map(|n| self.entry(*record, n));
+        entries.map(|entry| entry.offset).collect()
     }
 
-    /// Reads one block.
-    fn block(&mut self, rest: &mut Bytes<'_>, ops: &mut Vec<Op>) -> Option<()> {
-        let count = usize::from(rest.u8()?);
-        let bytes = rest.take(count.min(BLOCK_MAX + 1) * OP_BYTES)?;
+    /// Gives the operations of the block that begins there, if it has one.
+    pub(crate) fn block(&mut self, page: usize, offset: usize, ops: &mut Vec<Op>) -> bool {
         ops.clear();
+        let found = self.find(page, offset).and_then(|entry| self.read(entry, ops));
+        if found.is_none() {
+            // One that is damaged is none.
+            ops.clear();
+        }
+        !ops.is_empty()
+    }
+
+    fn find(&self, page: usize, offset: usize) -> Option<Entry> {
+        let record = *self.pages.get(&(page as u64))?;
+        let (mut from, mut to) = (0, record.blocks);
+        while from < to {
+            let middle = from.midpoint(to);
+            let entry = self.entry(record, middle)?;
+            match usize::from(entry.offset).cmp(&offset) {
+                Ordering::Equal => return Some(entry),
+                Ordering::Less => from = middle + 1,
+                Ordering::Greater => to = middle,
+            }
+        }
+        None
+    }
+
+    fn entry(&self, record: Record, n: u16) -> Option<Entry> {
+        let mut bytes = [0; ENTRY_BYTES];
+        let at = self.records_at + record.at as usize + usize::from(n) * ENTRY_BYTES;
+        let mut rest = Bytes(self.view.read(at, &mut bytes).then_some(&bytes)?);
+        Some(Entry { offset: rest.u16()?, ops_at: rest.u32()?, ops: rest.u8()? })
+    }
+
+    fn read(&mut self, entry: Entry, ops: &mut Vec<Op>) -> Option<()> {
+        let mut bytes = [0; OPS_MAX * OP_BYTES];
+        let bytes = bytes.get_mut(..usize::from(entry.ops) * OP_BYTES)?;
+        if !self.view.read(self.records_at + entry.ops_at as usize, bytes) {
+            return None;
+        }
         for op in bytes.as_chunks::<OP_BYTES>().0 {
             let handler = self.handler(u16::from_le_bytes([op[0], op[1]]))?;
             ops.push(read(&op[2..], handler)?);
         }
-        (!ops.is_empty()).then_some(())
+        Some(())
     }
 
     fn handler(&mut self, number: u16) -> Option<Handler> {
@@ -143,34 +190,46 @@ impl SavedCode {
     }
 }
 
-/// Writes what a processor has decoded to a file that is empty; `page` gives a page's bytes, if they
-/// are what was decoded.
+/// Writes what a processor has decoded to a file that is empty, and what it has not used yet of what
+/// another one had; `page` gives a page's bytes, if they are what was decoded, and `unchanged` says
+/// whether they are what they began as.
 pub(crate) fn write(
     cache: &Cache,
+    saved: Option<&mut SavedCode>,
     model: Model,
     page: impl Fn(usize) -> Option<[u8; PAGE]>,
+    unchanged: impl Fn(usize) -> bool,
     file: &File,
 ) -> io::Result<()> {
-    let (mut examples, mut index, mut records) = (Examples::default(), Vec::new(), Vec::new());
-    for (number, blocks) in pages(cache) {
-        let Some(bytes) = page(number) else { continue };
-        let from = records.len();
-        for (offset, ops) in blocks {
-            examples.block(&mut records, &bytes, offset, ops);
+    let mut pages = pages(cache);
+    if let Some(saved) = saved {
+        for number in saved.pages().into_iter().filter(|number| unchanged(*number)) {
+            add_unused(saved, number, pages.entry(number).or_default());
         }
-        index.push((number as u64, from as u64, records.len() - from));
+    }
+    let (mut examples, mut index, mut records) = (Examples::default(), Vec::new(), Vec::new());
+    for (number, blocks) in pages {
+        let Some(bytes) = page(number) else { continue };
+        index.push((number as u64, records.len(), blocks.len()));
+        let mut ops = Vec::new();
+        let first = records.len() + blocks.len() * ENTRY_BYTES;
+        for (offset, block) in &blocks {
+            records.extend_from_slice(&offset.to_le_bytes());
+            records.extend_from_slice(&count(first + ops.len())?);
+            records.push(small(block.len()));
+            examples.block(&mut ops, &bytes, *offset, block);
+        }
+        records.extend_from_slice(&ops);
     }
     let Examples { bytes: examples, numbers } = examples;
     let mut front = vec![model as u8];
     front.extend_from_slice(&count(numbers.len())?);
     front.extend_from_slice(&examples);
     front.extend_from_slice(&count(index.len())?);
-    let front_bytes = front.len() + index.len() * 20;
-    let records_at = (MAGIC.len() + 4 + front_bytes) as u64;
-    for (number, from, length) in index {
+    for (number, at, blocks) in index {
         front.extend_from_slice(&u64::to_le_bytes(number));
-        front.extend_from_slice(&u64::to_le_bytes(records_at + from));
-        front.extend_from_slice(&count(length)?);
+        front.extend_from_slice(&count(at)?);
+        front.extend_from_slice(&u16::try_from(blocks).map_err(io::Error::other)?.to_le_bytes());
     }
     let mut file = file;
     file.write_all(MAGIC)?;
@@ -190,10 +249,20 @@ fn pages(cache: &Cache) -> BTreeMap<usize, Blocks<'_>> {
         let plain = ops.iter().all(|op| !std::ptr::fn_addr_eq(op.run, float::run as Handler));
         if key.mode() == MODE.key() && plain {
             let offset = u16::try_from(key.offset() % PAGE).unwrap_or_default();
-            pages.entry(key.page()).or_default().insert(offset, ops);
+            pages.entry(key.page()).or_default().insert(offset, Cow::Borrowed(ops));
         }
     }
     pages
+}
+
+/// Adds the blocks of a page that nobody has asked for.
+fn add_unused(saved: &mut SavedCode, page: usize, blocks: &mut Blocks<'_>) {
+    for offset in saved.offsets(page) {
+        let mut ops = Vec::new();
+        if !blocks.contains_key(&offset) && saved.block(page, offset.into(), &mut ops) {
+            blocks.insert(offset, Cow::Owned(ops));
+        }
+    }
 }
 
 /// Handlers that have a name, and the examples by which they have it.
@@ -205,12 +274,10 @@ struct Examples {
 }
 
 impl Examples {
-    /// Adds a block to a page's record, and an example of each handler that has none.
+    /// Adds a block's operations, and an example of each handler that has none.
     fn block(&mut self, record: &mut Vec<u8>, page: &[u8; PAGE], offset: u16, ops: &[Op]) {
         let whole = ops.last().map_or(0, |op| usize::from(op.next));
         let bytes = &page[usize::from(offset)..][..whole];
-        record.extend_from_slice(&offset.to_le_bytes());
-        record.push(small(ops.len()));
         for (n, op) in ops.iter().enumerate() {
             let next = u16::try_from(self.numbers.len()).unwrap_or(u16::MAX);
             let number = *self.numbers.entry(op.run as usize).or_insert_with(|| {
@@ -243,7 +310,19 @@ fn read(from: &[u8], run: Handler) -> Option<Op> {
     let [base, index, segment, shape, dst, src, bytes, next] = *rest.0.first_chunk()?;
     let shape = Shape::from_byte(shape)?;
     let places = [base, index, segment, dst, src].iter().all(|place| *place < 64);
-    places.then_some(Op { run, disp, imm, base, index, segment, shape, dst, src, bytes, next })
+    (places && next > 0).then_some(Op {
+        run,
+        disp,
+        imm,
+        base,
+        index,
+        segment,
+        shape,
+        dst,
+        src,
+        bytes,
+        next,
+    })
 }
 
 /// Bytes that are read from their beginning.
@@ -262,11 +341,8 @@ impl<'a> Bytes<'a> {
         }
         let mut pages = HashMap::new();
         for _ in 0..self.u32()? {
-            let (page, at, bytes) = (self.u64()?, self.u64()?, self.u32()?);
-            if bytes > RECORD_MAX {
-                return None;
-            }
-            pages.insert(page, Record { at, bytes });
+            let (page, at, blocks) = (self.u64()?, self.u32()?, self.u16()?);
+            pages.insert(page, Record { at, blocks });
         }
         Some((examples, pages))
     }
@@ -296,6 +372,8 @@ impl<'a> Bytes<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::FileExt as _;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -312,20 +390,25 @@ mod tests {
         cache.make_room();
         cache.insert(Key::new(5 * PAGE, MODE.key()), &mut decoded.ops, None);
         let file = tempfile::tempfile().unwrap();
-        write(&cache, Model::V2, |number| (number == 5).then_some(page), &file).unwrap();
+        let page = |number| (number == 5).then_some(page);
+        write(&cache, None, Model::V2, page, |_| true, &file).unwrap();
         file
     }
 
-    fn blocks(mut saved: SavedCode, page: usize) -> Vec<(usize, usize)> {
-        let mut blocks = Vec::new();
-        saved.blocks(page, |at, ops| blocks.push((at, ops.len())));
+    fn blocks(mut saved: SavedCode, page: usize) -> Vec<(u16, usize)> {
+        let (mut blocks, mut ops) = (Vec::new(), Vec::new());
+        for offset in saved.offsets(page) {
+            if saved.block(page, offset.into(), &mut ops) {
+                blocks.push((offset, ops.len()));
+            }
+        }
         blocks
     }
 
     #[test]
     fn a_page_has_the_blocks_that_were_decoded() {
         let file = written();
-        let open = |model| SavedCode::open(file.try_clone().unwrap(), model);
+        let open = |model| SavedCode::open(&file, model);
         assert!(open(Model::V1).is_err(), "another model");
         assert_eq!(blocks(open(Model::V2).unwrap(), 5), [(0, 3)]);
         assert_eq!(blocks(open(Model::V2).unwrap(), 6), []);
@@ -341,7 +424,7 @@ mod tests {
             for (at, byte) in changes {
                 file.write_all_at(&[byte], at.index(length) as u64).unwrap();
             }
-            if let Ok(saved) = SavedCode::open(file, Model::V2) {
+            if let Ok(saved) = SavedCode::open(&file, Model::V2) {
                 prop_assert!(blocks(saved, 5).len() <= usize::from(u16::MAX));
             }
         }

@@ -51,7 +51,7 @@ fn run(memory: &GuestMemory, with: Option<&File>) -> ([u64; 4], Box<dyn Vcpu>) {
     let vm = on(memory, 1);
     let mut vcpu = first(memory, &vm);
     if let Some(file) = with {
-        vcpu.load_code(file.try_clone().unwrap()).unwrap();
+        vcpu.load_code(file).unwrap();
     }
     assert_eq!(vcpu.run().unwrap(), Exit::Stuck);
     let state = vcpu.state().unwrap();
@@ -107,6 +107,23 @@ fn a_page_that_was_written_is_decoded_anew() {
 }
 
 #[test]
+fn what_was_not_used_is_handed_on() {
+    let (memory, file) = saved();
+    let other = copy(&memory);
+    let vm = on(&other, 1);
+    let mut vcpu = first(&other, &vm);
+    vcpu.load_code(&file).unwrap();
+    let again = tempfile::tempfile().unwrap();
+    vcpu.save_code(&again).unwrap();
+    assert_eq!(run(&copy(&memory), Some(&altered(again))).0[1], 7);
+    // Of a page that was written it is of no use.
+    other.store(CODE + PAGE as u64 - 1, 0u8).unwrap();
+    let none = tempfile::tempfile().unwrap();
+    vcpu.save_code(&none).unwrap();
+    assert!(!bytes(&none).windows(4).any(|window| window == MARK.to_le_bytes()));
+}
+
+#[test]
 fn what_another_version_wrote_is_refused() {
     let (memory, file) = saved();
     let vm = on(&memory, 1);
@@ -114,12 +131,12 @@ fn what_another_version_wrote_is_refused() {
     let whole = bytes(&file);
     for at in [0, 12, 20] {
         file.write_all_at(&[whole[at] ^ 1], at as u64).unwrap();
-        let refused = vcpu.load_code(file.try_clone().unwrap()).unwrap_err();
+        let refused = vcpu.load_code(&file).unwrap_err();
         let HvError::Host { source, .. } = refused else { panic!("{refused}") };
         assert_eq!(source.kind(), io::ErrorKind::InvalidData, "{source}");
         file.write_all_at(&[whole[at]], at as u64).unwrap();
     }
-    assert!(vcpu.load_code(tempfile::tempfile().unwrap()).is_err());
+    assert!(vcpu.load_code(&tempfile::tempfile().unwrap()).is_err());
 }
 
 #[test]

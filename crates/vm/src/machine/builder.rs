@@ -244,10 +244,7 @@ impl Builder {
     /// [`BuildError`], of a file of another version or model; the machine runs as well without.
     pub fn load_code(&mut self, from: &File) -> Result<(), BuildError> {
         for Cpu(cpu) in &mut self.cpus {
-            let copy = from.try_clone();
-            let copy =
-                copy.map_err(|source| BuildError::Host { step: "duplicate a descriptor", source })?;
-            cpu.load_code(copy)
+            cpu.load_code(from)
                 .map_err(|source| BuildError::Backend { what: "decoded instructions", source })?;
         }
         Ok(())
