@@ -4,7 +4,7 @@
 //! boot ──▶ <key> ──taken up, layers mounted, rehearsed──▶ <key>-<layers> ──taken up──▶ a container's machine
 //!
 //! <directory>/<name>/        a snapshot, the disk that it has mounted, and what a processor in
-//!                            software has decoded; an empty one could not be made
+//!                            software has decoded; an empty one could not be made a while ago
 //! <directory>/<name>.lock    held by whoever makes it
 //! <directory>/<name>.part    not yet one
 //! ```
@@ -53,6 +53,9 @@ const KEPT: usize = 12;
 
 /// Between two looks whether somebody else has made it.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// How long no template is tried for an image of which one could not be made.
+const TRY_AGAIN: Duration = Duration::from_mins(10);
 
 /// The file by which a directory is a snapshot.
 const MANIFEST: &str = "machine.json";
@@ -130,19 +133,26 @@ pub(crate) async fn template(
         return Ok(found);
     }
     let booted = maker.get(&key, Origin::Kernel).await?;
-    let origin = Origin::Booted(&booted, first);
-    if at.is_dir() && !at.join(MANIFEST).is_file() {
+    if tried_lately(&at) {
         return Ok(booted);
     }
-    match maker.get(&furnished, origin).await {
+    match maker.get(&furnished, Origin::Booted(&booted, first)).await {
         Ok(found) => Ok(found),
         Err(error) => {
             // It is as good a machine, and slower. An empty directory says that it was tried.
             tracing::warn!(%error, "machines of an image begin without its layers");
             let _ = fs::create_dir(&at);
+            let _ = File::open(&at).and_then(|at| at.set_modified(SystemTime::now()));
             Ok(booted)
         }
     }
+}
+
+/// Whether a template could not be made a moment ago.
+fn tried_lately(at: &Path) -> bool {
+    let tried = fs::metadata(at).and_then(|is| is.modified()).ok();
+    let since = tried.and_then(|tried| tried.elapsed().ok());
+    since.is_some_and(|since| since < TRY_AGAIN) && !at.join(MANIFEST).is_file()
 }
 
 impl Maker<'_> {
@@ -321,6 +331,42 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_could_not_be_made_is_not_tried_at_once_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().join("image");
+        assert!(!tried_lately(&at), "nobody has tried");
+        fs::create_dir(&at).unwrap();
+        assert!(tried_lately(&at));
+        let long_ago = SystemTime::now() - TRY_AGAIN;
+        File::open(&at).unwrap().set_modified(long_ago).unwrap();
+        assert!(!tried_lately(&at));
+        fs::write(at.join(MANIFEST), "").unwrap();
+        assert!(!tried_lately(&at), "it could be made");
+    }
+
+    #[test]
+    fn a_template_is_of_these_layers_as_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let layers = ["one", "two"].map(|name| dir.path().join(name));
+        layers.iter().for_each(|layer| fs::write(layer, "layer").unwrap());
+        let key = |layers: &[PathBuf]| furnished_key("key", layers).unwrap();
+        let both = key(&layers);
+        assert_eq!(key(&layers), both);
+        assert_ne!(key(&layers[..1]), both);
+        // The same path is another layer.
+        fs::remove_file(&layers[1]).unwrap();
+        fs::write(&layers[1], "other").unwrap();
+        File::options()
+            .write(true)
+            .open(&layers[1])
+            .unwrap()
+            .set_modified(SystemTime::UNIX_EPOCH)
+            .unwrap();
+        assert_ne!(key(&layers), both);
+        assert!(furnished_key("key", &[dir.path().join("none")]).is_err());
+    }
+
+    #[test]
     fn only_the_last_ones_are_kept() {
         let dir = tempfile::tempdir().unwrap();
         let make = |n: usize| {
@@ -339,6 +385,7 @@ mod tests {
         left.sort();
         let mut want: Vec<String> = vec!["0".into(), "1".into()];
         want.extend((5..KEPT + 3).map(|n| n.to_string()));
+        want.sort();
         assert_eq!(left, want);
     }
 }

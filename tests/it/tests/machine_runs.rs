@@ -2,12 +2,15 @@
 //! volumes; and what is said when a machine ends.
 
 use std::{
-    fs,
-    io::{Read as _, Write as _},
+    fs::{self, File},
+    io::{self, Read as _, Seek as _, Write as _},
     net::TcpStream,
+    path::Path,
+    process::{Command, Stdio},
 };
 
 use it::{instance_with_kernel, wait_until};
+use rustix::fs::{SeekFrom, seek};
 
 /// What a web server answers; nothing if none does.
 fn get(port: u16) -> Option<String> {
@@ -131,21 +134,63 @@ fn a_machine_is_what_was_asked_for() {
 }
 
 #[test]
-fn what_a_start_decodes_is_kept_and_nothing_else_of_the_rehearsal() {
+fn machines_of_an_image_begin_with_its_layers_and_with_nothing_of_anybody() {
     let Some(instance) = instance_with_kernel() else { return };
     let shared = format!("{}:/shared:ro", instance.path("").display());
-    let run = ["run", "--rm", "--isolation", "vm", "--accel", "soft", "--read-only"];
-    let seen = instance.ok(&[&run[..], &["-v", &shared, "demo", "ls", "-a", "/"]].concat());
+    let run = ["run", "--rm", "--isolation", "vm", "--accel", "soft"];
+    // What is secret is put together in the machine, so that no file of ours has it whole.
+    let secret = |what: &str| format!("secret-{what}-{}", "of-somebody");
+    let (environment, hostname) = (format!("TOKEN={}", secret("token")), secret("name"));
+    let own = ["-e", &environment, "-h", &hostname, "-v", &shared, "--read-only", "demo"];
+    let script = format!("ls -a / ; echo {}", secret("argument"));
+    let seen = instance.ok(&[&run[..], &own, &["sh", "-c", &script]].concat());
     assert!(seen.contains("shared") && !seen.contains("rehearsal"), "{seen}");
     let warm = fs::read_dir(instance.path("data").join("machines/warm")).unwrap();
-    let kept: Vec<_> =
+    let mut kept: Vec<_> =
         warm.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
-    let [kept] = &kept[..] else { panic!("{kept:?}") };
-    let names = fs::read_dir(kept).unwrap().flatten().map(|entry| entry.file_name());
-    let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
-    names.sort();
-    assert_eq!(names, ["code", "disk", "machine.json", "memory"]);
+    kept.sort();
+    // What was booted, and what the image's machines begin as.
+    let [booted, kept] = &kept[..] else { panic!("{kept:?}") };
+    let names = |kept: &Path| {
+        let names = fs::read_dir(kept).unwrap().flatten().map(|entry| entry.file_name());
+        let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(booted), ["disk", "machine.json", "memory"]);
+    assert_eq!(names(kept), ["code", "disk", "machine.json", "memory"]);
     // Thousands of blocks, of some hundred bytes each.
     let bytes = fs::metadata(kept.join("code")).unwrap().len();
     assert!(bytes > 1 << 20, "{bytes}");
+    // What everybody has is found there, so others would be.
+    assert!(holds(&kept.join("memory"), "wythe-rehearsal"));
+    for what in ["token", "name", "argument"] {
+        for name in ["memory", "disk", "machine.json", "code"] {
+            assert!(!holds(&kept.join(name), &secret(what)), "{what} in {name}");
+        }
+    }
+    // Another one of the image has what it is to have, and the layers as they are.
+    let seen = instance.ok(&[&run[..], &["demo", "sh", "-c", "hostname; env; ls -a /"]].concat());
+    assert!(seen.contains("bin") && !seen.contains("somebody"), "{seen}");
+    assert!(!seen.contains("rehearsal") && !seen.contains("shared"), "{seen}");
+}
+
+/// Whether a file has this text; holes have none.
+fn holds(path: &Path, text: &str) -> bool {
+    let mut grep = Command::new("grep");
+    let grep = grep.args(["-q", "-a", "-F", text]).stdin(Stdio::piped()).spawn();
+    let mut grep = grep.expect("grep runs");
+    let mut file = File::open(path).expect("it is there");
+    let mut input = grep.stdin.take().expect("it is a pipe");
+    let mut at = 0;
+    while let Ok(begin) = seek(&file, SeekFrom::Data(at)) {
+        at = seek(&file, SeekFrom::Hole(begin)).expect("data ends");
+        file.seek(io::SeekFrom::Start(begin)).expect("it was there");
+        // It has found it if it reads no more.
+        if io::copy(&mut (&file).take(at - begin), &mut input).is_err() {
+            break;
+        }
+    }
+    drop(input);
+    grep.wait().expect("it ends").success()
 }

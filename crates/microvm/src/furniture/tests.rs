@@ -53,11 +53,22 @@ fn what_comes_into_a_place_has_a_number_of_its_own() {
         let (fitted, _) = furniture.fit(&id("main"), &wanted(round, &["base"])).unwrap();
         assert_eq!(
             fitted.disks.iter().map(|disk| disk.number).collect::<Vec<_>>(),
-            [number, number + 1]
+            [number + 1, number]
         );
-        assert_eq!(places(&furniture), format!("0: {number}:{round} {}:base", number + 1));
+        assert_eq!(places(&furniture), format!("0: {number}:base {}:{round}", number + 1));
         leave(&mut furniture, "main");
     }
+}
+
+#[test]
+fn layers_have_the_same_numbers_with_the_saved_disk_and_beside_it() {
+    let layers = |scratch| {
+        let mut furniture = Furniture::new(5, scratch);
+        let (fitted, _) = furniture.fit(&id("main"), &wanted("one", &["app", "base"])).unwrap();
+        fitted.layers().map(|layer| (layer.number, layer.what.image.clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(layers(false), [(1, "app".into()), (2, "base".into())]);
+    assert_eq!(layers(false), layers(true));
 }
 
 #[test]

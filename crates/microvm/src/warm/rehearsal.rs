@@ -3,11 +3,12 @@
 //!
 //! It goes the way of every first container, with the layers of the one for whom the machine was
 //! booted. Of that one it runs nothing and has nothing else: its program is the agent's own, under a
-//! name by which that knows to say a word and leave; there is no network and no share; of the
-//! environment there is where programs are; and what it changes is removed. The machine serves others
-//! with the same layers, and what is in its memory is nobody's.
+//! name by which that knows to say a word and leave; there is no network, no share and no limit; of
+//! the environment there is where programs are; and what it changes is removed. The machine serves
+//! others with the same layers, and what is in its memory is nobody's.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io,
     path::{Path, PathBuf},
@@ -21,8 +22,8 @@ use shim::{
     protocol::{REHEARSAL, Reply, Request},
 };
 use workload::{
-    Bind, ContainerSpec, DriverError, Isolation, Mount, MountFlags, MountSource, ProcessRoot,
-    ProcessSpec, SandboxSpec, UserSpec,
+    Bind, ContainerSpec, DriverError, Isolation, Limits, Mount, MountFlags, MountSource,
+    ProcessRoot, ProcessSpec, SandboxSpec, UserSpec,
 };
 
 use super::{CODE, DISK, Template};
@@ -131,11 +132,19 @@ fn part(first: First<'_>) -> (SandboxSpec, ProcessSpec, ContainerSpec) {
         env: process.env.iter().filter(|one| one.starts_with("PATH=")).cloned().collect(),
         cwd: "/".into(),
         user: UserSpec::default(),
+        rlimits: Vec::new(),
+        oom_score_adj: None,
         terminal: None,
         ..process.clone()
     };
-    let hostname = Some(HOSTNAME.to_owned());
-    (SandboxSpec { hostname, domainname: None, ..sandbox.clone() }, process, container)
+    let sandbox = SandboxSpec {
+        hostname: Some(HOSTNAME.to_owned()),
+        domainname: None,
+        sysctls: BTreeMap::new(),
+        limits: Limits::default(),
+        ..sandbox.clone()
+    };
+    (sandbox, process, container)
 }
 
 /// Gives it the agent to execute, which is in the machine already.
