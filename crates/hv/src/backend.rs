@@ -159,6 +159,12 @@ pub trait Vcpu: Send {
     /// [`HvError::Invalid`] for a state that no processor of this model can have.
     fn set_state(&mut self, state: &CpuState) -> Result<(), HvError>;
 
+    /// How many instructions it has carried out, as near as a few in a hundred; nothing of one that
+    /// does not count.
+    fn instructions(&self) -> Option<u64> {
+        None
+    }
+
     /// Writes what it has made of the guest's instructions to a file that is empty, for processors
     /// of machines that begin with the memory as it is now. One that carries them out as they are
     /// has nothing to write.

@@ -219,6 +219,10 @@ impl Vcpu for SoftVcpu {
         Ok(self.processor.cpu.save())
     }
 
+    fn instructions(&self) -> Option<u64> {
+        Some(self.processor.cpu.instructions)
+    }
+
     fn save_code(&mut self, to: &File) -> Result<(), HvError> {
         let saved = self.processor.save_code(to);
         saved.map_err(|source| HvError::Host { step: "write what was decoded", source })

@@ -122,7 +122,8 @@ pub(crate) struct Cpu {
     /// Its number.
     pub(crate) index: u8,
     pub(crate) model: Model,
-    /// Instructions carried out so far.
+    /// Instructions carried out so far: those of blocks that were begun. A comparison and its branch
+    /// are one of them, and so is going on behind a block.
     pub(crate) instructions: u64,
     /// How often it has waited in a loop.
     pub(crate) pauses: u64,

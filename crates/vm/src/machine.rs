@@ -132,6 +132,16 @@ impl Machine {
         &self.shared.memory
     }
 
+    /// How many instructions the first processor of a paused machine has carried out, as near as a
+    /// few in a hundred; nothing of one that does not count, or while it runs.
+    pub fn instructions(&self) -> Option<u64> {
+        let count = || {
+            let first = self.shared.cpus.first()?;
+            first.lock().unwrap_or_else(PoisonError::into_inner).0.instructions()
+        };
+        self.shared.control.while_paused(count).flatten()
+    }
+
     /// Writes what the first processor of a paused machine has made of the guest's instructions to a
     /// file that is empty, for machines that are restored with the memory that this one has now
     /// ([`Builder::load_code`]). Of KVM's processors that is nothing.

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::command::{cargo, quietly, run, target, which};
 
-pub(super) const ROWS: [&str; 7] = [
+pub(super) const ROWS: [&str; 9] = [
     "minimal kernel to its first process",
     "Debian's kernel to its first process",
     "restore of 128 MiB to its first instruction",
@@ -31,6 +31,8 @@ pub(super) const ROWS: [&str; 7] = [
     "20 forks of a machine",
     "host idle beside 50 machines",
     "memory of 50 machines of 64 MiB",
+    "software processor, tight loop",
+    "software processor, kernel's code",
 ];
 
 /// Rows of containers in machines, which want a daemon.
@@ -51,6 +53,13 @@ const WATCHED: Duration = Duration::from_secs(20);
 /// What every kernel is told, by us and by QEMU.
 const COMMAND_LINE: &str = "console=ttyS0 reboot=k panic=-1 quiet";
 
+/// How often a rate is measured.
+const RATES: usize = 3;
+
+/// What a kernel's code is measured with: opened, read and closed, over and over.
+const READS: &str = "busybox mount -t proc proc /proc\necho begin\ni=0\n\
+     while [ $i -lt 10000 ]; do read line < /proc/self/stat; i=$((i+1)); done\necho end";
+
 /// What the first process says.
 const HERE: &str = "the first process is here";
 
@@ -64,6 +73,14 @@ pub(super) fn measure(place: &Place, options: &Options) -> Result<Vec<Row>> {
     }
     if options.wants(&[ROWS[2]]) {
         rows.push(restore()?);
+    }
+    if options.wants(&[ROWS[7]]) {
+        rows.push(rate(ROWS[7], "softcpu", "speed", &[])?);
+    }
+    if options.wants(&[ROWS[8]]) {
+        let initrd = first_process(place, "reads", READS)?;
+        let files = [find(&store, "minimal")?, initrd];
+        rows.push(rate(ROWS[8], "vm", "kernel_code", &files)?);
     }
     if options.wants(&CONTAINERS) {
         rows.extend(containers(place, &store, options)?);
@@ -103,7 +120,7 @@ fn find(home: &Path, begins: &str) -> Result<PathBuf> {
 
 /// A kernel from the first instruction to its first process, by us and by QEMU.
 fn boots(place: &Place, work: &'static str, kernel: &Path, rounds: usize) -> Result<Row> {
-    let initrd = first_process(place)?;
+    let initrd = first_process(place, "first-process", &format!("echo {HERE}"))?;
     let mut ours = Command::new(&place.wythe);
     ours.args(["vm", "boot", "--accel", "soft", "--memory", "256m", "--append", "quiet"]);
     ours.arg("--kernel").arg(kernel).arg("--initrd").arg(&initrd);
@@ -118,10 +135,10 @@ fn boots(place: &Place, work: &'static str, kernel: &Path, rounds: usize) -> Res
     take_turns(work, &mut contenders, rounds.min(5))
 }
 
-/// An archive with a first process that says that it is there.
-fn first_process(place: &Place) -> Result<PathBuf> {
-    let root = place.path("first-process");
-    for dir in ["bin", "dev"] {
+/// An archive with a first process that does this and says what that says on its serial line.
+fn first_process(place: &Place, name: &str, does: &str) -> Result<PathBuf> {
+    let root = place.path(name);
+    for dir in ["bin", "dev", "proc"] {
         fs::create_dir_all(root.join(dir))?;
     }
     fs::copy(
@@ -129,12 +146,12 @@ fn first_process(place: &Place) -> Result<PathBuf> {
         root.join("bin/busybox"),
     )?;
     let script = format!(
-        "#!/bin/busybox sh\n/bin/busybox mount -t devtmpfs dev /dev\n\
-         /bin/busybox echo {HERE} > /dev/ttyS0\n/bin/busybox poweroff -f\n"
+        "#!/bin/busybox sh\nexport PATH=/bin\nbusybox mount -t devtmpfs dev /dev\n\
+         {{ {does}\n}} > /dev/ttyS0\nbusybox poweroff -f\n"
     );
     fs::write(root.join("init"), script)?;
     quietly(Command::new("chmod").args(["+x"]).arg(root.join("init")))?;
-    let archive = place.path("first-process.cpio");
+    let archive = place.path(&format!("{name}.cpio"));
     let mut pack = Command::new("busybox");
     pack.args(["cpio", "-o", "-H", "newc"]).current_dir(&root);
     let mut pack = pack
@@ -143,7 +160,7 @@ fn first_process(place: &Place) -> Result<PathBuf> {
         .stderr(Stdio::null())
         .spawn()?;
     let names = pack.stdin.take().context("it has standard input")?;
-    { names }.write_all(b".\nbin\nbin/busybox\ndev\ninit\n")?;
+    { names }.write_all(b".\nbin\nbin/busybox\ndev\nproc\ninit\n")?;
     ensure!(pack.wait()?.success(), "busybox cannot write an archive");
     Ok(archive)
 }
@@ -166,6 +183,22 @@ fn until(name: &'static str, mut command: Command, what: &'static str) -> Conten
         Ok(took.with_context(|| format!("it did not say {what:?}"))?.as_secs_f64() * 1000.0)
     };
     Contender { name, once: Box::new(once) }
+}
+
+/// What an example finds in its first line, in millions a second.
+fn rate(work: &'static str, of: &str, example: &str, files: &[PathBuf]) -> Result<Row> {
+    let once = || -> Result<f64> {
+        let mut run = cargo(&["run", "--quiet", "--release", "-p", of, "--example", example]);
+        let output = run.arg("--").args(files).output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let number = text.split(" million a second").next();
+        let number = number.and_then(|text| text.rsplit(' ').next()?.parse().ok());
+        let errors = String::from_utf8_lossy(&output.stderr);
+        number.with_context(|| format!("no figure in {text:?}: {errors}"))
+    };
+    let mut figures = (0..RATES).map(|_| once()).collect::<Result<Vec<f64>>>()?;
+    figures.sort_by(f64::total_cmp);
+    Ok(Row { work, unit: "M/s", better: Better::Higher, figures: vec![("wythe", figures)] })
 }
 
 /// What the example of the crate `vm` finds.

@@ -11,7 +11,7 @@ use kvm_ioctls::VcpuFd;
 
 use crate::Kick;
 
-/// Which signal: one of those that nobody uses, and that need not be queued.
+/// Which signal: one of those that nobody uses.
 fn signal() -> i32 {
     libc::SIGRTMIN() + 3
 }
@@ -72,7 +72,11 @@ impl Kicker {
 impl Kick for Kicker {
     fn kick(&self) {
         let mut state = self.state();
-        state.kicked = true;
+        // One signal for a run is enough. Signals of this kind wait in a queue, and who has to take in
+        // more than come meanwhile would never get to the end of it.
+        if std::mem::replace(&mut state.kicked, true) {
+            return;
+        }
         if let Some(Running { thread, exit }) = &state.running {
             // SAFETY: the mapping is there as long as the processor runs, and it does: it takes
             // itself out of `running` under the lock that is held here.
