@@ -37,6 +37,12 @@ const CPUS_MAX: u64 = 4;
 /// Source: Linux `Documentation/admin-guide/sysctl/vm.rst`, `compaction_proactiveness`.
 const QUIET: &str = "sysctl.vm.compaction_proactiveness=0";
 
+/// Who waits until nobody looks at what is old any more does not wait for ticks: so few processors
+/// are asked. A file system that is to stand still waits so three times, and every fork for it.
+///
+/// Source: Linux `Documentation/admin-guide/kernel-parameters.txt`, `rcupdate.rcu_expedited`.
+const PROMPT: &str = "rcupdate.rcu_expedited=1";
+
 /// What a kernel need not do on a processor in software. That guesses nothing, so nobody can learn
 /// from what it guessed; it takes in a program that was just translated for it no faster than it
 /// carries out the few system call filters that were not; and its time stamp counter is the host's
@@ -55,7 +61,7 @@ pub(crate) fn command_line(arguments: &str, accel: Accel, asked: &[String]) -> S
         Accel::Kvm => None,
         Accel::Soft => Some(SOFT),
     };
-    let ours = [arguments, QUIET].into_iter().chain(soft);
+    let ours = [arguments, QUIET, PROMPT].into_iter().chain(soft);
     let words = ours.chain(asked.iter().map(String::as_str));
     words.collect::<Vec<_>>().join(" ")
 }
