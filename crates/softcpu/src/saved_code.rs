@@ -45,12 +45,12 @@ const MAGIC: &[u8] = concat!("wythe code ", env!("SOURCES_ID"), "\n").as_bytes()
 /// Most bytes of head, examples and index: some ten thousand pages.
 const FRONT_MAX: u32 = 1 << 20;
 
-/// Bytes of an operation.
+/// Bytes of an operation: displacement and immediate, the small fields, the handler's number.
 const OP_BYTES: usize = 18;
 
-/// Bytes by which a record names a block: the offset in the page, where in the file the operations
-/// are, how many they are.
-const ENTRY_BYTES: usize = 7;
+/// Bytes by which a record names a block: where in the records the operations are (4), the offset in
+/// the page (2), how many operations there are (1), nothing.
+const ENTRY_BYTES: usize = 8;
 
 /// Most operations of a block: one that goes on behind it comes to those of its instructions.
 const OPS_MAX: usize = BLOCK_MAX + 1;
@@ -159,21 +159,21 @@ impl SavedCode {
     }
 
     fn entry(&self, record: Record, n: u16) -> Option<Entry> {
-        let mut bytes = [0; ENTRY_BYTES];
         let at = self.records_at + record.at as usize + usize::from(n) * ENTRY_BYTES;
-        let mut rest = Bytes(self.view.read(at, &mut bytes).then_some(&bytes)?);
-        Some(Entry { offset: rest.u16()?, ops_at: rest.u32()?, ops: rest.u8()? })
+        let [a, b, c, d, offset @ .., ops, _] = self.view.get::<u64>(at)?.to_le_bytes();
+        let (ops_at, offset) = (u32::from_le_bytes([a, b, c, d]), u16::from_le_bytes(offset));
+        Some(Entry { offset, ops_at, ops })
     }
 
     fn read(&mut self, entry: Entry, ops: &mut Vec<Op>) -> Option<()> {
-        let mut bytes = [0; OPS_MAX * OP_BYTES];
-        let bytes = bytes.get_mut(..usize::from(entry.ops) * OP_BYTES)?;
-        if !self.view.read(self.records_at + entry.ops_at as usize, bytes) {
+        if usize::from(entry.ops) > OPS_MAX {
             return None;
         }
-        for op in bytes.as_chunks::<OP_BYTES>().0 {
-            let handler = self.handler(u16::from_le_bytes([op[0], op[1]]))?;
-            ops.push(read(&op[2..], handler)?);
+        let first = self.records_at + entry.ops_at as usize;
+        for at in (0..usize::from(entry.ops)).map(|n| first + n * OP_BYTES) {
+            let numbers = [self.view.get::<u64>(at)?, self.view.get::<u64>(at + 8)?];
+            let handler = self.handler(self.view.get::<u16>(at + 16)?)?;
+            ops.push(read(numbers, handler)?);
         }
         Some(())
     }
@@ -214,9 +214,9 @@ pub(crate) fn write(
         let mut ops = Vec::new();
         let first = records.len() + blocks.len() * ENTRY_BYTES;
         for (offset, block) in &blocks {
-            records.extend_from_slice(&offset.to_le_bytes());
             records.extend_from_slice(&count(first + ops.len())?);
-            records.push(small(block.len()));
+            records.extend_from_slice(&offset.to_le_bytes());
+            records.extend_from_slice(&[small(block.len()), 0]);
             examples.block(&mut ops, &bytes, *offset, block);
         }
         records.extend_from_slice(&ops);
@@ -259,7 +259,10 @@ fn pages(cache: &Cache) -> BTreeMap<usize, Blocks<'_>> {
 fn add_unused(saved: &mut SavedCode, page: usize, blocks: &mut Blocks<'_>) {
     for offset in saved.offsets(page) {
         let mut ops = Vec::new();
-        if !blocks.contains_key(&offset) && saved.block(page, offset.into(), &mut ops) {
+        let there = blocks.contains_key(&offset) || !saved.block(page, offset.into(), &mut ops);
+        // One that is damaged may go beyond its page.
+        let end = ops.last().map_or(0, |op| usize::from(offset) + usize::from(op.next));
+        if !there && end <= PAGE {
             blocks.insert(offset, Cow::Owned(ops));
         }
     }
@@ -285,8 +288,8 @@ impl Examples {
                 self.bytes.extend_from_slice(bytes);
                 next
             });
-            record.extend_from_slice(&number.to_le_bytes());
             append(record, op);
+            record.extend_from_slice(&number.to_le_bytes());
         }
     }
 }
@@ -304,10 +307,10 @@ fn append(to: &mut Vec<u8>, op: &Op) {
 }
 
 /// The same back, if it is one that decoding could have given.
-fn read(from: &[u8], run: Handler) -> Option<Op> {
-    let mut rest = Bytes(from);
-    let (disp, imm) = (rest.u32()?.cast_signed(), rest.u32()?);
-    let [base, index, segment, shape, dst, src, bytes, next] = *rest.0.first_chunk()?;
+fn read([wide, small]: [u64; 2], run: Handler) -> Option<Op> {
+    let ([a, b, c, d, imm @ ..], small) = (wide.to_le_bytes(), small.to_le_bytes());
+    let (disp, imm) = (i32::from_le_bytes([a, b, c, d]), u32::from_le_bytes(imm));
+    let [base, index, segment, shape, dst, src, bytes, next] = small;
     let shape = Shape::from_byte(shape)?;
     let places = [base, index, segment, dst, src].iter().all(|place| *place < 64);
     (places && next > 0).then_some(Op {

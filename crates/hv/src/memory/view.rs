@@ -2,7 +2,7 @@
 
 use std::{fs::File, io};
 
-use super::map::Mapping;
+use super::{access::Scalar, map::Mapping};
 
 /// The bytes of a file, which all who look at it share.
 #[derive(Debug)]
@@ -20,6 +20,13 @@ impl FileView {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it is empty"));
         }
         Ok(FileView(Mapping::private(file, 0, bytes)?))
+    }
+
+    /// The value at an offset, whose bytes may lie anywhere, if all of them are there.
+    #[inline(always)]
+    pub fn get<T: Scalar>(&self, offset: usize) -> Option<T> {
+        let end = offset.checked_add(size_of::<T>())?;
+        (end <= self.0.bytes()).then(|| self.0.get(offset))
     }
 
     /// Copies bytes from an offset on; gives whether all of them are there.
@@ -47,5 +54,7 @@ mod tests {
         let mut bytes = [0; 3];
         assert!(view.read(2, &mut bytes) && bytes == *b"the");
         assert!(!view.read(3, &mut bytes) && !view.read(usize::MAX, &mut bytes));
+        assert_eq!(view.get::<u32>(1), Some(u32::from_le_bytes(*b"ythe")));
+        assert_eq!((view.get::<u32>(2), view.get::<u8>(usize::MAX)), (None, None));
     }
 }
