@@ -5,6 +5,7 @@
 //! shims' protocol, by which the conformance suite is run behind it.
 
 mod certificates;
+mod debian;
 mod docker;
 mod host;
 mod instance;
@@ -18,6 +19,7 @@ mod tracer;
 mod user;
 
 pub use certificates::certificates;
+pub use debian::debian;
 pub use host::{cgroups, processes, wait_until};
 pub use instance::{Instance, Ran};
 pub use kernels::{instance_with_kernel, kernels};

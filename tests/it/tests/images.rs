@@ -2,17 +2,7 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
-use it::{Instance, Pty};
-
-/// The Debian root file system that `cargo xtask test` makes.
-fn debian() -> Option<PathBuf> {
-    let tar = std::env::var_os("WYTHE_TEST_DEBIAN").map(PathBuf::from);
-    assert!(
-        tar.is_some() || std::env::var_os("CI").is_none(),
-        "WYTHE_TEST_DEBIAN is not set, and CI must have it: use cargo xtask test"
-    );
-    tar
-}
+use it::{Instance, Pty, debian};
 
 #[test]
 fn debian_is_imported_and_runs() {

@@ -9,7 +9,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use it::{instance_with_kernel, wait_until};
+use it::{debian, instance_with_kernel, wait_until};
 use rustix::fs::{SeekFrom, seek};
 
 /// What a web server answers; nothing if none does.
@@ -131,6 +131,21 @@ fn a_machine_is_what_was_asked_for() {
     let refused = instance.run(&["run", "--rm", "--kernel", name, "demo", "true"]);
     assert_eq!(refused.code, 125, "{refused:?}");
     assert!(refused.err.contains("isolation container has no machine: use vm"), "{refused:?}");
+}
+
+#[test]
+fn an_imported_debian_runs_in_a_machine() {
+    let (Some(tar), Some(instance)) = (debian(), instance_with_kernel()) else { return };
+    instance.ok(&["import", "--name", "debian", &tar.to_string_lossy()]);
+    let run = ["run", "--rm", "--isolation", "vm", "debian"];
+    // The first machine of the image, and one that begins with its layers.
+    for _ in 0..2 {
+        let version = instance.ok(&[&run[..], &["apt-get", "--version"]].concat());
+        assert!(version.starts_with("apt "), "{version}");
+    }
+    let script = "set -e; dpkg -l | grep -c ^ii; echo kept > /root/file; perl -e 'print 6 * 7'";
+    let seen = instance.ok(&[&run[..], &["sh", "-c", script]].concat());
+    assert!(seen.ends_with("42"), "{seen}");
 }
 
 #[test]
