@@ -130,6 +130,8 @@ pub(crate) async fn template(
         .map_err(|error| DriverError::step("look at an image's layers", &error))?;
     let at = directory.join(&furnished);
     if let Some(found) = opened(&at, first.mounted()) {
+        // The one that it was made of is used with it: it is wanted for the next image.
+        let _ = opened(&directory.join(&key), Origin::Kernel.mounted());
         return Ok(found);
     }
     let booted = maker.get(&key, Origin::Kernel).await?;
@@ -311,8 +313,17 @@ fn furnished_key(booted: &str, layers: &[PathBuf]) -> io::Result<String> {
 /// Removes those that were not used for the longest time, and what was left half made.
 fn clear(directory: &Path, but: &str) {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let mut templates: Vec<(SystemTime, PathBuf)> = entries
-        .map(|entry| entry.path())
+    let paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    let is_part = |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "part");
+    for part in paths.iter().filter(is_part) {
+        // Whoever makes it holds its lock.
+        let lock = File::open(part.with_extension("lock"));
+        if lock.is_ok_and(|lock| lock.try_lock().is_ok()) {
+            let _ = fs::remove_dir_all(part);
+        }
+    }
+    let mut templates: Vec<(SystemTime, PathBuf)> = paths
+        .into_iter()
         .filter(|path| path.is_dir() && path.extension().is_none() && !path.ends_with(but))
         .filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path)))
         .collect();
@@ -377,13 +388,22 @@ mod tests {
             File::open(&path).unwrap().set_modified(at).unwrap();
         };
         (0..KEPT + 3).for_each(make);
+        // One that somebody makes, and one that nobody makes any more.
+        let half = |name: &str| {
+            fs::create_dir(dir.path().join(name).with_extension("part")).unwrap();
+            File::create(dir.path().join(name).with_extension("lock")).unwrap()
+        };
+        let made = half("made");
+        made.try_lock().unwrap();
+        drop(half("left"));
         // One that is used becomes the newest.
         assert!(opened(&dir.path().join("0"), 1).is_some());
         clear(dir.path(), "1");
         let names = fs::read_dir(dir.path()).unwrap().flatten().map(|entry| entry.file_name());
         let mut left: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+        left.retain(|name| !name.ends_with(".lock"));
         left.sort();
-        let mut want: Vec<String> = vec!["0".into(), "1".into()];
+        let mut want: Vec<String> = vec!["0".into(), "1".into(), "made.part".into()];
         want.extend((5..KEPT + 3).map(|n| n.to_string()));
         want.sort();
         assert_eq!(left, want);
