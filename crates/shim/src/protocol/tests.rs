@@ -45,6 +45,7 @@ fn calls_stay_as_they_are() {
         (Request::Resume, r#""resume""#),
         (Request::Save { directory: "/d".into() }, r#"{"save":{"directory":"/d"}}"#),
         (Request::Destroy, r#""destroy""#),
+        (Request::Vacate, r#""vacate""#),
         (
             Request::Signal { process: process(), signal: Signal::TERM },
             r#"{"signal":{"process":"main","signal":15}}"#,

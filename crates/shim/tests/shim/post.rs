@@ -76,6 +76,32 @@ async fn a_sandbox_is_held_where_no_descriptor_comes() {
 }
 
 #[tokio::test]
+async fn one_that_is_vacated_has_room_for_another_sandbox() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let far = Far::start();
+    let remote = far.call().await;
+    let nothing = remote.call(Request::Vacate, None, Some(soon())).await;
+    assert!(matches!(nothing, Err(DriverError::Gone { .. })), "{nothing:?}");
+    for dir in [&first, &second] {
+        remote.call(create(dir.path()), None, Some(soon())).await.unwrap();
+        let spec = Box::new(script(dir.path(), "main", "sleep 100"));
+        let (_ours, theirs) = UnixStream::pair().unwrap();
+        far.arrivals.send(Arrival::Stream(1, theirs.into())).await.unwrap();
+        let spawn = Request::Spawn { spec, attached: true, output_only: false };
+        remote.call(spawn, Some(1), Some(soon())).await.unwrap();
+        let vacated = remote.call(Request::Vacate, None, Some(soon())).await.unwrap();
+        assert_eq!(vacated, Reply::Done);
+        let wait = Request::Wait { process: ProcessId::main() };
+        let waited = remote.call(wait, None, Some(soon())).await;
+        assert!(matches!(waited, Err(DriverError::Gone { .. })), "{waited:?}");
+    }
+    assert!(!far.serving.is_finished(), "it is there for the next");
+    remote.call(create(first.path()), None, Some(soon())).await.unwrap();
+    remote.call(Request::Destroy, None, Some(soon())).await.unwrap();
+    far.serving.await.unwrap();
+}
+
+#[tokio::test]
 async fn a_call_whose_stream_does_not_come_is_told_so() {
     let dir = tempfile::tempdir().unwrap();
     let far = Far::start();
