@@ -102,7 +102,8 @@ impl Op {
 }
 
 /// What is known of a memory operand beside its registers: how far the index is shifted (bits 0 and
-/// 1), the bits below, and how many of the sixteens of an address do not count (bits 4 and 5).
+/// 1), whether it is flat and whether in the stack (bits 2 and 3), and how many times 16 bits of an
+/// address do not count (bits 4 and 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape(u8);
 

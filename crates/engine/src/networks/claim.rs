@@ -14,6 +14,8 @@ use std::{
         unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     },
     path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
 };
 
 use net::InterfaceName;
@@ -24,6 +26,13 @@ use rustix::{
 
 /// Where the locks are, of all daemons of this host.
 const DIRECTORY: &str = "/run/wythe-networks";
+
+/// How long a lock is asked for that somebody has: whoever sweeps has each for a moment, and so has a
+/// child of a daemon that was killed.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Between two times it is asked for.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// The lock, held.
 #[derive(Debug)]
@@ -56,7 +65,14 @@ impl Claim {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let path = directory.join(format!("{number}-{bridge}"));
         sweep(directory, &path);
-        Ok(lock(&path)?.map(|file| Claim { _file: file, path }))
+        let began = Instant::now();
+        loop {
+            let file = lock(&path)?;
+            if file.is_some() || began.elapsed() > PATIENCE {
+                return Ok(file.map(|file| Claim { _file: file, path }));
+            }
+            thread::sleep(PAUSE);
+        }
     }
 }
 
@@ -100,6 +116,19 @@ fn sweep(directory: &Path, except: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_has_it_for_a_moment_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let take = || Claim::take_in(dir.path(), &"wythe0".parse().unwrap(), None).unwrap();
+        let held = take().unwrap();
+        let sweeper = thread::spawn(move || {
+            thread::sleep(PAUSE * 4);
+            drop(held);
+        });
+        assert!(take().is_some());
+        sweeper.join().unwrap();
+    }
 
     #[test]
     fn the_second_waits_for_the_first_and_the_dead_are_swept() {
